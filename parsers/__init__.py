@@ -1,0 +1,1 @@
+"""Formats: partition tables, volume managers, file systems, VMDK. Bytes in, frozen values out."""

@@ -1,0 +1,3 @@
+"""Mount the disks of a VMware virtual machine, read-only."""
+
+__version__ = "0.1.0"
