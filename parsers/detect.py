@@ -1,0 +1,62 @@
+"""What is on a volume: the probes of all readable formats, in order, then names for the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parsers.errors import NotRecognised, ParseError
+from parsers.ext.filesystem import open_ext
+from parsers.ntfs.filesystem import open_ntfs
+from parsers.signatures import identify
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from parsers.model import Filesystem
+    from parsers.reader import BlockSource
+
+PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
+    ("ntfs", open_ntfs),
+    ("ext", open_ext),
+)
+"""A probe returns the open file system or raises NotRecognised to let the next one try."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """What is on a volume."""
+
+    fstype: str | None
+    """As blkid names it; None if nothing was recognised."""
+    label: str
+    uuid: str
+    filesystem: Filesystem | None
+    """None if it cannot be read: `problem` says why."""
+    problem: str | None
+
+
+async def detect(reader: BlockSource) -> Detected:
+    """Say what is on a volume, and open it if its format is one that can be read.
+
+    Raises OSError where the volume cannot be read: that is not an answer to what is on it.
+    """
+    for name, probe in PROBES:
+        try:
+            filesystem = await probe(reader)
+        except NotRecognised:
+            continue
+        except ParseError as error:
+            return Detected(name, "", "", None, str(error))
+        info = filesystem.info
+        return Detected(info.fstype, info.label, info.uuid, filesystem, None)
+    signature = await identify(reader)
+    if signature is None:
+        return Detected(None, "", "", None, "no known file system")
+    return Detected(
+        signature.name,
+        signature.label,
+        signature.uuid,
+        None,
+        f"{signature.name} cannot be read yet; its bytes are in the block file",
+    )

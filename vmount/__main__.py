@@ -1,0 +1,7 @@
+"""`python -m vmount`."""
+
+import sys
+
+from vmount.cli import main
+
+sys.exit(main())

@@ -1,0 +1,230 @@
+"""The Python API: the disks of a machine without FUSE and without an event loop.
+
+    with open_disks("web01.vmdk") as disks:
+        for volume in disks.volumes:
+            print(volume.name, volume.fstype)
+        print(disks.listdir("disk0-p1/Users"))
+        with disks.open("disk0-p1/Users/ann/notes.txt") as file:
+            data = file.read()
+
+Paths are those of the mount ("volumes/disk0-p1/Users", "disks/disk0.raw"); "volumes/" may be left out.
+They are str or bytes; names that are not UTF-8 round-trip as in `os.fsdecode`. A set is to be used from
+one thread at a time.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from parsers.errors import ParseError
+from parsers.model import Attrs
+from parsers.reader import Span, run_sync
+from vmount.errors import SourceError
+from vmount.info import as_json, describe
+from vmount.manager import MountManager
+from vmount.paths import resolve
+from vmount.runtime import InlineRuntime
+from vmount.sources import OpenOptions
+from vmount.tree import build_tree
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from vmount.disks import Disk
+    from vmount.filemap import FileMap
+    from vmount.volumes import Volume
+
+READ_SIZE = 1 << 20
+"""Bytes that a file opened here reads ahead of its caller."""
+
+
+class Entry(NamedTuple):
+    """A name in a directory."""
+
+    name: str
+    attrs: Attrs | None
+    """None if the file's own record is damaged."""
+
+
+class DiskSet:
+    """The open disks of a machine. `open_disks` makes it; close it when done."""
+
+    def __init__(self, manager: MountManager) -> None:
+        self._manager = manager
+        info = as_json(describe(manager)).encode("utf-8", "surrogateescape")
+        self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """The disks in the order given."""
+        return self._manager.disks
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """The volumes, disk by disk."""
+        return self._manager.volumes
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, one sentence each."""
+        return self._manager.warnings
+
+    def info(self) -> dict[str, Any]:
+        """Return what info.json in a mount says."""
+        return describe(self._manager)
+
+    def stat(self, path: str | bytes, *, follow: bool = True) -> Attrs:
+        """Return a file's attributes. Raises OSError."""
+        return self._resolve(path, follow=follow)[1]
+
+    def listdir(self, path: str | bytes = "/") -> list[Entry]:
+        """Return what a directory holds. Raises OSError."""
+        number, _ = self._resolve(path, follow=True)
+        with _told(path):
+            listing = run_sync(self._tree.listdir(number))
+        return [Entry(os.fsdecode(entry.name), entry.attrs) for entry in listing.entries]
+
+    def readlink(self, path: str | bytes) -> str:
+        """Return the target of a symbolic link. Raises OSError."""
+        number, _ = self._resolve(path, follow=False)
+        with _told(path):
+            return os.fsdecode(run_sync(self._tree.readlink(number)))
+
+    def xattrs(self, path: str | bytes) -> Mapping[str, bytes]:
+        """Return a file's extended attributes. Raises OSError."""
+        number, _ = self._resolve(path, follow=False)
+        with _told(path):
+            return run_sync(self._xattrs(number))
+
+    def open(self, path: str | bytes) -> FileReader:
+        """Open a file for reading: a binary file object. Raises OSError."""
+        number, attrs = self._resolve(path, follow=True)
+        if stat.S_ISDIR(attrs.mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
+        if not stat.S_ISREG(attrs.mode):
+            raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
+        with _told(path):
+            return FileReader(run_sync(self._tree.open(number)), os.fsdecode(path))
+
+    def walk(self, path: str | bytes = "/") -> Iterator[tuple[str, list[Entry]]]:
+        """Yield each directory below a path, that of the path first, with what it holds.
+
+        A directory that cannot be listed raises when the walk comes to it.
+        """
+        pending = [os.fsdecode(path)]
+        while pending:
+            here = pending.pop()
+            entries = self.listdir(here)
+            yield here, entries
+            pending += [
+                f"{here.rstrip('/')}/{entry.name}"
+                for entry in reversed(entries)
+                if entry.attrs is not None and stat.S_ISDIR(entry.attrs.mode)
+            ]
+
+    def close(self) -> None:
+        """Release the sources. A second call does nothing."""
+        run_sync(self._manager.aclose())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
+        with _told(path):
+            return run_sync(resolve(self._tree, os.fsencode(path), follow=follow))
+
+    async def _xattrs(self, number: int) -> dict[str, bytes]:
+        found = await self._tree.xattrs(number)
+        return {
+            os.fsdecode(name): await self._tree.xattr_value(number, value)
+            for name, value in found.items()
+        }
+
+
+class FileReader(io.BufferedReader):
+    """A file on a disk, as a binary file object."""
+
+    def __init__(self, content: FileMap, path: str) -> None:
+        super().__init__(_RawFile(content, path), READ_SIZE)
+        self._content = content
+
+    def spans(self) -> Sequence[Span]:
+        """Return the parts that may hold something else than zeros, in order."""
+        return self._content.spans()
+
+
+class _RawFile(io.RawIOBase):
+    def __init__(self, content: FileMap, path: str) -> None:
+        super().__init__()
+        self.name = path
+        self._content = content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[
+            whence
+        ]
+        if base + offset < 0:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
+        self._position = base + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        with _told(self.name):
+            data = self._content.try_read(self._position, len(view))
+            if data is None:
+                data = run_sync(self._content.read(self._position, len(view)))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def open_disks(*sources: str | os.PathLike[str], force: bool = False) -> DiskSet:
+    """Open the disks that the sources name: VMDKs, .vmx files, raw images.
+
+    Raises SourceError if one cannot be opened. `force` opens a snapshot chain whose parent has changed.
+    """
+    if not sources:
+        raise SourceError("no source given")
+    names = [os.fspath(source) for source in sources]
+    return DiskSet(run_sync(MountManager.open(names, InlineRuntime(), OpenOptions(force=force))))
+
+
+@contextmanager
+def _told(path: str | bytes) -> Iterator[None]:
+    """Let errors of the parsers come out as OSErrors that name the path."""
+    try:
+        yield
+    except ParseError as error:
+        raise OSError(errno.EIO, str(error), os.fsdecode(path)) from error
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
+        raise
+
+
+__all__ = ["DiskSet", "Entry", "FileReader", "open_disks"]

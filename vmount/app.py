@@ -1,0 +1,174 @@
+"""The serving process: the one place that builds the object graph and opens nurseries."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyfuse3
+import trio
+
+from vmount import __version__
+from vmount.config import MountConfig, OwnerMode
+from vmount.errors import MountError
+from vmount.fuse_ops import FuseOps, Owner
+from vmount.info import as_json, describe
+from vmount.manager import MountManager
+from vmount.mountinfo import find_mount
+from vmount.runtime import TrioRuntime
+from vmount.state import MountRecord, StateDir, process_start
+from vmount.tree import build_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+log = logging.getLogger(__name__)
+
+READ_AHEAD_KB = 1024
+"""Of the mount: at the kernel's own 128 KiB a sequential reader gets a third of the throughput."""
+
+
+def serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
+    """Mount, serve until unmounted or told to end by SIGTERM or SIGINT, and release everything.
+
+    `on_ready` is called once, when the mount answers. Raises VmountError.
+    """
+    check_mountpoint(config.mountpoint)
+    trio.run(_serve, config, state, on_ready)
+
+
+def check_mountpoint(path: Path) -> None:
+    """Raise MountError unless something can be mounted at `path`."""
+    try:
+        is_directory = path.is_dir()
+        os.stat(path)  # noqa: PTH116 (is_dir hides why a dead mount cannot be looked at)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise MountError(
+                f"{path}: a mount whose server is gone", remedy=f"run: vmount umount {path}"
+            ) from error
+        raise MountError(f"{path}: {error.strerror}", remedy="make the directory first") from error
+    if not is_directory:
+        raise MountError(f"{path}: not a directory")
+    if find_mount(str(path)) is not None:
+        raise MountError(f"{path}: already mounted", remedy=f"run: vmount umount {path}")
+    if not Path("/dev/fuse").exists():
+        raise MountError(
+            "/dev/fuse is not there: this kernel or container has no FUSE",
+            remedy="vmount ls, cat, cp and info work without it",
+        )
+
+
+async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
+    manager = await MountManager.open(config.sources, TrioRuntime(), config.options)
+    try:
+        info = as_json(describe(manager)).encode("utf-8", "surrogateescape")
+        status: Callable[[], dict[str, Any]] = dict
+        tree = build_tree(manager, lambda: info, lambda: as_json(status()).encode())
+        operations = FuseOps(tree, _owner(config.owner))
+        began = time.time()
+        status = lambda: _status(config, operations, began)  # noqa: E731
+        with _recorded(config, state), _mounted(config, operations):
+            await _answer_until_unmounted(config, on_ready)
+    finally:
+        await manager.aclose()
+
+
+def _status(config: MountConfig, operations: FuseOps, began: float) -> dict[str, Any]:
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "mountpoint": str(config.mountpoint),
+        "sources": list(config.sources),
+        "uptime_seconds": round(time.time() - began, 3),
+        "open_files": operations.open_files,
+        "bytes_read": operations.bytes_read,
+    }
+
+
+def _owner(mode: OwnerMode) -> Owner:
+    if mode is OwnerMode.GUEST:
+        return Owner(None, None)
+    return Owner(os.getuid(), os.getgid())
+
+
+@contextmanager
+def _recorded(config: MountConfig, state: StateDir) -> Iterator[None]:
+    pid = os.getpid()
+    record = MountRecord(pid, process_start(pid) or 0, str(config.mountpoint), config.sources)
+    state.write(record)
+    try:
+        yield
+    finally:
+        state.remove(record)
+
+
+@contextmanager
+def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
+    options = {
+        f"fsname={_option(','.join(config.sources))}",
+        "subtype=vmount",
+        "ro",
+        "nosuid",
+        "nodev",
+    }
+    if config.allow_other:
+        # Others are in: the kernel must hold them to the permissions shown.
+        options |= {"allow_other", "default_permissions"}
+    try:
+        pyfuse3.init(operations, str(config.mountpoint), options)
+    except RuntimeError as error:
+        remedy = "see the message above"
+        if config.allow_other and os.getuid() != 0:
+            remedy = "--allow-other needs user_allow_other in /etc/fuse.conf"
+        raise MountError(f"{config.mountpoint}: FUSE refused to mount", remedy=remedy) from error
+    try:
+        yield
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+def _option(text: str) -> str:
+    """Quote a mount option's value: a comma would end it."""
+    return text.replace("\\", "\\\\").replace(",", "\\,")
+
+
+async def _answer_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_end_on_signal)
+        nursery.start_soon(_announce, config.mountpoint, on_ready)
+        await pyfuse3.main()
+        nursery.cancel_scope.cancel()
+
+
+async def _end_on_signal() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            pyfuse3.terminate()
+            return
+
+
+async def _announce(mountpoint: Path, on_ready: Callable[[], None]) -> None:
+    """Wait until the mount answers, tune it, and say so."""
+    status = await trio.to_thread.run_sync(mountpoint.stat)
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    try:
+        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KB))
+    except OSError as error:
+        log.debug("readahead stays as it is: %s", error)
+    on_ready()
+
+
+def read_status(mountpoint: str) -> dict[str, Any]:
+    """Return what a running mount says of itself. Raises OSError if it does not answer."""
+    text = (Path(mountpoint) / ".vmount" / "status.json").read_text("utf-8")
+    values: dict[str, Any] = json.loads(text)
+    return values

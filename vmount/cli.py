@@ -1,0 +1,152 @@
+"""The command line: `vmount SOURCE... MOUNTPOINT`, and sub-commands as words before it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+
+from vmount import __version__
+from vmount.config import default_state_dir
+from vmount.errors import Exit, VmountError, explain
+from vmount.logs import LEVELS, configure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Command(Protocol):
+    """A module of vmount.commands. It is imported when its command is used."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's own arguments."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Do it and return the exit code. Raises VmountError."""
+        ...
+
+
+class Word(NamedTuple):
+    """A sub-command as help shows it."""
+
+    usage: str
+    purpose: str
+
+
+MOUNT = "mount"
+WORDS = {
+    MOUNT: Word("SOURCE... MOUNTPOINT", "mount the disks of a virtual machine"),
+    "umount": Word("MOUNTPOINT...", "unmount, and return when the sources are released"),
+    "status": Word("[MOUNTPOINT]", "show what is mounted and what it does"),
+    "info": Word("SOURCE...", "show disks and volumes without mounting"),
+    "ls": Word("SOURCE [PATH]", "list a directory without mounting"),
+    "cat": Word("SOURCE PATH...", "write files to standard output without mounting"),
+    "cp": Word("SOURCE PATH... DEST", "copy files out without mounting"),
+    "doctor": Word("", "say what this system has and lacks"),
+    "cleanup": Word("", "undo what a killed vmount left behind"),
+}
+
+EPILOG = """\
+A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image or a block device.
+Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
+
+exit codes: 0 done; 1 failed; 2 wrong usage; 3 a source cannot be opened or read;
+4 the mount point or FUSE is the trouble; 5 the mount is in use
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with the message and where to read more."""
+        self.exit(Exit.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words:
+        print(_overview(), end="", file=sys.stderr)
+        return Exit.USAGE
+    if words[0] in {"-h", "--help"}:
+        print(_overview(), end="")
+        return Exit.OK
+    name = words.pop(0) if words[0] in WORDS else MOUNT
+    command = load(name)
+    parsed = parser_of(name, command).parse_args(words)
+    try:
+        configure(parsed.log_level, parsed.log_file)
+        return command.run(parsed)
+    except VmountError as error:
+        return fail(str(error), error.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nobody is left to be told.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    except OSError as error:
+        return fail(explain(error), Exit.FAILED)
+    except KeyboardInterrupt:
+        return fail("interrupted", Exit.FAILED)
+
+
+def fail(message: str, code: int) -> int:
+    """Print an error as the one line that it is and return the exit code."""
+    line = f"vmount: {message}\n".encode("utf-8", "surrogateescape")
+    sys.stderr.flush()
+    os.write(2, line)
+    return code
+
+
+def load(name: str) -> Command:
+    """Import a command's module."""
+    module: Command = importlib.import_module(f"vmount.commands.{name}")
+    return module
+
+
+def parser_of(name: str, command: Command) -> Parser:
+    """Return the argument parser of a command."""
+    word = WORDS[name]
+    parser = Parser(
+        prog="vmount" if name == MOUNT else f"vmount {name}",
+        description=f"{word.purpose[0].upper()}{word.purpose[1:]}.",
+        epilog=EPILOG if name == MOUNT else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    common = parser.add_argument_group("common options")
+    common.add_argument("--log-level", choices=LEVELS, default="warning", help="default: warning")
+    common.add_argument("--log-file", type=Path, metavar="FILE", help="write log lines there too")
+    common.add_argument(
+        "--state-dir",
+        type=Path,
+        default=default_state_dir(),
+        metavar="DIR",
+        help="where running mounts are recorded (default: %(default)s)",
+    )
+    common.add_argument("--version", action="version", version=f"vmount {__version__}")
+    return parser
+
+
+def _overview() -> str:
+    lines = ["Mount the disks of a VMware virtual machine, read-only.", "", "usage:"]
+    rows = [
+        (f"  vmount {'' if name == MOUNT else name + ' '}{word.usage}".rstrip(), word.purpose)
+        for name, word in WORDS.items()
+    ]
+    width = max(len(usage) for usage, _ in rows) + 2
+    lines += [f"{usage:<{width}}{purpose}" for usage, purpose in rows]
+    lines += [
+        "",
+        "vmount COMMAND --help tells more; the options of a mount: vmount mount --help",
+        "",
+    ]
+    return "\n".join(lines) + EPILOG
+
+
+if __name__ == "__main__":
+    sys.exit(main())

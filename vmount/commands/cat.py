@@ -1,0 +1,29 @@
+"""`vmount cat SOURCE PATH...`: write files to standard output, without mounting."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from vmount.api import READ_SIZE, open_disks
+from vmount.errors import Exit
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the files, one after the other."""
+    with open_disks(arguments.source) as disks:
+        for path in arguments.paths:
+            with disks.open(path) as file:
+                shutil.copyfileobj(file, sys.stdout.buffer, READ_SIZE)
+        sys.stdout.buffer.flush()
+    return Exit.OK

@@ -1,0 +1,82 @@
+"""`vmount cp SOURCE PATH... DEST`: copy files and trees out, without mounting."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from vmount.api import open_disks
+from vmount.copying import Copier, CopyReport
+from vmount.errors import Exit, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files or directories to copy")
+    parser.add_argument("destination", type=Path, metavar="DEST", help="a directory, or a new name")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Copy; the exit code is 3 if something could not be read."""
+    destination: Path = arguments.destination
+    into = destination.is_dir()
+    if len(arguments.paths) > 1 and not into:
+        raise UsageError(f"{destination}: several files need a directory to be copied into")
+    with open_disks(arguments.source) as disks, _progress(arguments.json) as show:
+        copier = Copier(disks, show)
+        for path in arguments.paths:
+            name = PurePosixPath(path).name
+            if into and not name:
+                raise UsageError(f"{path}: has no name to be copied under")
+            copier.copy(path, destination / name if into else destination)
+    return _say(copier.report, as_json=arguments.json)
+
+
+def _say(report: CopyReport, *, as_json: bool) -> int:
+    if as_json:
+        values = {"files": report.files, "bytes": report.bytes, "problems": report.problems}
+        print(json.dumps(values, ensure_ascii=True))
+    else:
+        for problem in report.problems:
+            line = f"vmount: not copied: {problem}\n"
+            sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
+        print(f"{report.files} files, {report.bytes} bytes copied")
+    return Exit.SOURCE if report.problems else Exit.OK
+
+
+@contextmanager
+def _progress(as_json: bool) -> Iterator[Callable[[CopyReport, str], None]]:
+    if as_json or not sys.stderr.isatty():
+        yield lambda _report, _source: None
+        return
+    # Only a terminal needs rich, and it takes a while to import.
+    from rich.console import Console
+    from rich.progress import (
+        DownloadColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (
+        SpinnerColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[files]} files"),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=None, files=0)
+        yield lambda report, source: progress.update(
+            task, completed=report.bytes, files=report.files, description=source
+        )

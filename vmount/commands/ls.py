@@ -1,0 +1,99 @@
+"""`vmount ls SOURCE [PATH]`: list a directory, without mounting."""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from parsers.model import Attrs
+from vmount.api import DiskSet, Entry, open_disks
+from vmount.errors import Exit
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("path", nargs="?", default="/", metavar="PATH", help="default: /")
+    parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
+    parser.add_argument("-R", "--recursive", action="store_true", help="with all below")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List."""
+    with open_disks(arguments.source) as disks:
+        attrs = disks.stat(arguments.path)
+        if not stat.S_ISDIR(attrs.mode):
+            path = PurePosixPath(arguments.path)
+            _show(arguments, disks, str(path.parent), [Entry(path.name, attrs)])
+        elif arguments.recursive:
+            for directory, entries in disks.walk(arguments.path):
+                if not arguments.json:
+                    _write(f"{directory}:")
+                _show(arguments, disks, directory, entries)
+        else:
+            _show(arguments, disks, arguments.path, disks.listdir(arguments.path))
+    return Exit.OK
+
+
+def _show(
+    arguments: argparse.Namespace, disks: DiskSet, directory: str, entries: list[Entry]
+) -> None:
+    for name, attrs in entries:
+        path = f"{directory.rstrip('/')}/{name}"
+        if arguments.json:
+            _write(json.dumps(_as_object(disks, path, attrs), ensure_ascii=False))
+        elif arguments.long:
+            _write(_long_line(disks, path, name, attrs))
+        else:
+            _write(name)
+
+
+def _as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:
+    if attrs is None:
+        return {"path": path, "problem": "its record is damaged"}
+    value: dict[str, Any] = {"path": path, "type": _kind(attrs.mode)} | attrs._asdict()
+    if stat.S_ISLNK(attrs.mode):
+        value["target"] = disks.readlink(path)
+    return value
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFREG: "file",
+        stat.S_IFDIR: "directory",
+        stat.S_IFLNK: "symlink",
+        stat.S_IFBLK: "block",
+        stat.S_IFCHR: "character",
+        stat.S_IFIFO: "fifo",
+        stat.S_IFSOCK: "socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "unknown")
+
+
+def _long_line(disks: DiskSet, path: str, name: str, attrs: Attrs | None) -> str:
+    if attrs is None:
+        return f"?????????? {name} (its record is damaged)"
+    target = f" -> {disks.readlink(path)}" if stat.S_ISLNK(attrs.mode) else ""
+    return (
+        f"{stat.filemode(attrs.mode)} {attrs.nlink:>3} {attrs.uid:>5} {attrs.gid:>5} "
+        f"{attrs.size:>14} {_time(attrs.mtime)} {name}{target}"
+    )
+
+
+def _time(nanoseconds: int) -> str:
+    try:
+        return f"{datetime.fromtimestamp(nanoseconds // 10**9, UTC):%Y-%m-%d %H:%M:%S}"
+    except (OverflowError, ValueError, OSError):
+        return f"{'@' + str(nanoseconds // 10**9):<19}"
+
+
+def _write(line: str) -> None:
+    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")

@@ -1,0 +1,122 @@
+"""`vmount SOURCE... MOUNTPOINT`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vmount.app import check_mountpoint, serve
+from vmount.config import MountConfig, OwnerMode
+from vmount.errors import Exit, VmountError
+from vmount.logs import leave_terminal
+from vmount.sources import OpenOptions
+from vmount.state import StateDir
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "sources", nargs="+", metavar="SOURCE", help="a VMDK, .vmx, raw image or device"
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
+    parser.add_argument(
+        "-f", "--foreground", action="store_true", help="do not go to the background"
+    )
+    parser.add_argument("--allow-other", action="store_true", help="let other users in")
+    parser.add_argument(
+        "--owner",
+        type=OwnerMode,
+        choices=list(OwnerMode),
+        default=OwnerMode.ME,
+        help="to whom files belong: to me (default), or as in the guest",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="open a snapshot whose parent has changed since"
+    )
+    parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Mount."""
+    mountpoint = Path(os.path.realpath(arguments.mountpoint))
+    config = MountConfig(
+        sources=tuple(arguments.sources),
+        mountpoint=mountpoint,
+        options=OpenOptions(force=arguments.force),
+        owner=arguments.owner,
+        allow_other=arguments.allow_other,
+        foreground=arguments.foreground,
+    )
+    state = StateDir(arguments.state_dir)
+    check_mountpoint(mountpoint)
+    if config.foreground:
+        serve(config, state, lambda: _say(arguments.json, mountpoint, os.getpid()))
+        return Exit.OK
+    answer = _in_background(config, state)
+    if "error" in answer:
+        error = VmountError(answer["error"])
+        error.exit_code = Exit(answer["code"])
+        raise error
+    if arguments.json:
+        _say(True, mountpoint, answer["pid"])
+    return Exit.OK
+
+
+def _say(as_json: bool, mountpoint: Path, pid: int) -> None:
+    if as_json:
+        print(json.dumps({"mountpoint": str(mountpoint), "pid": pid}), flush=True)
+
+
+def _in_background(config: MountConfig, state: StateDir) -> dict[str, Any]:
+    """Serve in a child process; return what it says when it is ready or has failed."""
+    receiving, sending = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(receiving)
+        code = Exit.FAILED
+        try:
+            code = _serve_as_child(config, state, sending)
+        finally:
+            os._exit(code)
+    os.close(sending)
+    with open(receiving, "rb") as pipe:  # noqa: PTH123 (a descriptor)
+        text = pipe.read()
+    if not text:
+        _, status = os.waitpid(pid, 0)
+        ending = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no word"
+        return {
+            "error": f"the serving process ended with {ending}; run with --foreground to see why",
+            "code": Exit.FAILED,
+        }
+    answer: dict[str, Any] = json.loads(text)
+    return answer
+
+
+def _serve_as_child(config: MountConfig, state: StateDir, sending: int) -> Exit:
+    def send(answer: dict[str, Any]) -> None:
+        os.write(sending, json.dumps(answer).encode())
+        os.close(sending)
+
+    def on_ready() -> None:
+        leave_terminal()
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+        os.close(null)
+        send({"pid": os.getpid()})
+
+    os.setsid()
+    try:
+        serve(config, state, on_ready)
+    except VmountError as error:
+        sys.stderr.flush()
+        send({"error": str(error), "code": error.exit_code})
+        return error.exit_code
+    return Exit.OK

@@ -1,0 +1,68 @@
+"""What vmount tells its user when it cannot go on: one line that names the thing and the remedy.
+
+Exit codes are part of the contract with scripts; `vmount --help` lists them.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Exit(enum.IntEnum):
+    """Exit codes of the command."""
+
+    OK = 0
+    FAILED = 1
+    """What was asked for could not be done; the message says why."""
+    USAGE = 2
+    """The command line or the configuration is wrong."""
+    SOURCE = 3
+    """A source, disk or volume cannot be opened or read."""
+    MOUNT = 4
+    """The mount point, or FUSE itself, is the trouble."""
+    BUSY = 5
+    """The mount is in use."""
+
+
+class VmountError(Exception):
+    """An error to be shown to the user. `remedy` says what to do about it, if that is known."""
+
+    exit_code = Exit.FAILED
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+
+
+class UsageError(VmountError):
+    """The command line or the configuration is wrong."""
+
+    exit_code = Exit.USAGE
+
+
+class SourceError(VmountError):
+    """A source, disk or volume cannot be opened or read."""
+
+    exit_code = Exit.SOURCE
+
+
+class MountError(VmountError):
+    """The mount point, or FUSE itself, is the trouble."""
+
+    exit_code = Exit.MOUNT
+
+
+class BusyError(VmountError):
+    """The mount is in use."""
+
+    exit_code = Exit.BUSY
+
+
+def explain(error: OSError) -> str:
+    """Return what an OSError says in one line, without its number."""
+    text = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {text}" if error.filename is not None else text

@@ -1,0 +1,264 @@
+"""A file's bytes over the volume it lies on.
+
+Strategy: everything is worked out when the file is opened; a read is a bisect and a few sums. A read
+that lies in one run is handed through without a copy. Reads end at the end of the file, as read(2) does;
+within the file they are never short.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Protocol
+
+from parsers.errors import Corrupt
+from parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from parsers.reader import BlockSource, Buffer, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DECODED_CHUNKS_KEPT = 4 << 20
+"""Bytes of decoded chunks that an open packed file keeps: the kernel asks for less than a chunk at a
+time, and often for the one before again."""
+
+
+class FileMap(Protocol):
+    """An open file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        ...
+
+    def try_read(self, offset: int, length: int) -> Buffer | None:
+        """Return the bytes at `offset`, fewer at the end of the file, if that takes no waiting."""
+        ...
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes at `offset`, fewer at the end of the file."""
+        ...
+
+    def spans(self) -> Sequence[Span]:
+        """Return the parts that may hold something else than zeros, in order."""
+        ...
+
+
+def open_file(source: BlockSource, data: FileData) -> FileMap:
+    """Return a FileMap of the file that `data` describes on the volume `source`.
+
+    Raises Corrupt if the runs do not cover the file or leave the volume.
+    """
+    match data.layout:
+        case Inline(content):
+            if len(content) < data.valid:
+                raise Corrupt("inline file too short", expected=data.valid, actual=len(content))
+            return BytesFile(content[: data.valid] + bytes(data.size - data.valid))
+        case Runs(runs):
+            return RunsFile(source, data, runs)
+        case Packed():
+            return PackedFile(source, data, data.layout)
+
+
+class BytesFile:
+    """A file whose bytes are in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self.size = len(content)
+        self._content = memoryview(content)
+
+    def try_read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes."""
+        return self._content[offset : offset + length]
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes."""
+        return self._content[offset : offset + length]
+
+    def spans(self) -> Sequence[Span]:
+        """Return the whole file."""
+        return [Span(0, self.size)] if self.size else []
+
+
+class SourceFile:
+    """A whole BlockSource as a file."""
+
+    def __init__(self, source: BlockSource) -> None:
+        self.size = source.size
+        self._source = source
+
+    def try_read(self, offset: int, length: int) -> Buffer | None:
+        """Return the bytes if they are at hand."""
+        return self._source.try_read(offset, max(0, min(length, self.size - offset)))
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes."""
+        return await self._source.read(offset, max(0, min(length, self.size - offset)))
+
+    def spans(self) -> Sequence[Span]:
+        """Return the whole file."""
+        return [Span(0, self.size)] if self.size else []
+
+
+class RunsFile:
+    """A file in runs."""
+
+    def __init__(self, source: BlockSource, data: FileData, runs: tuple[Run, ...]) -> None:
+        _check_runs(runs, data.valid, source.size)
+        self.size = data.size
+        self._valid = data.valid
+        self._source = source
+        self._runs = runs
+        self._offsets = [run.offset for run in runs]
+
+    def try_read(self, offset: int, length: int) -> Buffer | None:
+        """Return the bytes if they are at hand."""
+        end = min(offset + length, self._valid)
+        index = bisect_right(self._offsets, offset) - 1
+        if offset < end and index >= 0:
+            start, run_length, place = self._runs[index]
+            if place is not None and end <= start + run_length and end == offset + length:
+                return self._source.try_read(place + offset - start, length)
+        pieces = self._pieces(offset, end)
+        if len(pieces) == 1 and pieces[0].length == length:
+            return self._source.try_read(pieces[0].start or 0, length)
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        for at, count, place in pieces:
+            part = self._source.try_read(place or 0, count)
+            if part is None:
+                return None
+            buffer[at : at + count] = part
+        return buffer
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes."""
+        end = min(offset + length, self._valid)
+        pieces = self._pieces(offset, end)
+        if len(pieces) == 1 and pieces[0].length == length:
+            return await self._source.read(pieces[0].start or 0, length)
+        if len(pieces) > 1:
+            self._source.prefetch([Span(piece.start or 0, piece.length) for piece in pieces])
+        buffer = bytearray(max(0, min(length, self.size - offset)))
+        for at, count, place in pieces:
+            buffer[at : at + count] = await self._source.read(place or 0, count)
+        return buffer
+
+    def spans(self) -> Sequence[Span]:
+        """Return what lies on the volume."""
+        spans: list[Span] = []
+        for offset, length, place in self._runs:
+            count = min(length, self._valid - offset)
+            if place is None or count <= 0:
+                continue
+            if spans and spans[-1].offset + spans[-1].length == offset:
+                spans[-1] = Span(spans[-1].offset, spans[-1].length + count)
+            else:
+                spans.append(Span(offset, count))
+        return spans
+
+    def _pieces(self, offset: int, end: int) -> Sequence[Run]:
+        """Return what lies on the volume of [offset, end); Run.offset counts from `offset`."""
+        pieces = []
+        index = max(0, bisect_right(self._offsets, offset) - 1)
+        position = offset
+        while position < end:
+            start, length, place = self._runs[index]
+            stop = min(end, start + length)
+            if place is not None:
+                pieces.append(Run(position - offset, stop - position, place + position - start))
+            position = stop
+            index += 1
+        return pieces
+
+
+class PackedFile:
+    """A file in compressed chunks."""
+
+    def __init__(self, source: BlockSource, data: FileData, layout: Packed) -> None:
+        self.size = data.size
+        self._valid = data.valid
+        self._source = source
+        self._chunks = layout.chunks
+        self._unit = layout.chunks.unit
+        self._decoded: OrderedDict[int, Buffer] = OrderedDict()
+        self._keep = max(2, DECODED_CHUNKS_KEPT // self._unit)
+
+    def try_read(self, offset: int, length: int) -> Buffer | None:
+        """Return the bytes if their chunks are decoded already."""
+        length = max(0, min(length, self.size - offset))
+        wanted = self._wanted(offset, length)
+        if any(index not in self._decoded for index in wanted):
+            return None
+        return self._join(offset, length, [self._decoded[index] for index in wanted])
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes, decoding their chunks."""
+        length = max(0, min(length, self.size - offset))
+        chunks = []
+        for index in self._wanted(offset, length):
+            chunk = self._decoded.get(index)
+            chunks.append(await self._decode(index) if chunk is None else chunk)
+        return self._join(offset, length, chunks)
+
+    def spans(self) -> Sequence[Span]:
+        """Return what is stored."""
+        return [Span(0, self._valid)] if self._valid else []
+
+    def _wanted(self, offset: int, length: int) -> range:
+        end = min(offset + length, self._valid)
+        first = offset // self._unit
+        return range(first, -(-end // self._unit) if offset < end else first)
+
+    def _join(self, offset: int, length: int, chunks: Sequence[Buffer]) -> Buffer:
+        """Cut the wanted bytes out of consecutive chunks; zeros after the valid ones."""
+        end = min(offset + length, self._valid)
+        skip = offset % self._unit
+        if len(chunks) == 1 and end == offset + length:
+            return memoryview(chunks[0])[skip : skip + length]
+        buffer = bytearray(length)
+        position = 0
+        for chunk in chunks:
+            count = min(end - offset - position, len(chunk) - skip)
+            buffer[position : position + count] = chunk[skip : skip + count]
+            position, skip = position + count, 0
+        return buffer
+
+    async def _decode(self, index: int) -> Buffer:
+        length = min(self._unit, self.size - index * self._unit)
+        stored = await self._stored(await self._chunks.chunk(index), length)
+        self._decoded[index] = stored
+        if len(self._decoded) > self._keep:
+            self._decoded.popitem(last=False)
+        return stored
+
+    async def _stored(self, chunk: Chunk, length: int) -> Buffer:
+        _check_runs(chunk.runs, 0, self._source.size)
+        parts: list[Buffer] = []
+        for run in chunk.runs:
+            if run.start is None:
+                parts.append(bytes(run.length))
+            else:
+                parts.append(await self._source.read(run.start, run.length))
+        stored = parts[0] if len(parts) == 1 else b"".join(parts)
+        decoded = stored[:length] if chunk.decode is None else chunk.decode(stored, length)
+        if len(decoded) != length:
+            raise Corrupt("chunk of a wrong length", expected=length, actual=len(decoded))
+        return decoded
+
+
+def _check_runs(runs: tuple[Run, ...], valid: int, volume_size: int) -> None:
+    """Raise Corrupt unless the runs follow each other, lie on the volume and reach `valid`."""
+    position = 0
+    for run in runs:
+        if run.offset != position or run.length <= 0:
+            raise Corrupt(f"run out of order, for file offset {run.offset:#x}", expected=position)
+        position += run.length
+        if run.start is not None and not 0 <= run.start <= volume_size - run.length:
+            raise Corrupt(
+                "run beyond the end of the volume",
+                run.start,
+                expected=f"at most {volume_size} bytes",
+                actual=f"a run of {run.length} bytes there",
+            )
+    if position < valid:
+        raise Corrupt("runs end before the file", expected=valid, actual=position)

@@ -1,0 +1,248 @@
+"""The adapter between pyfuse3 and the tree, and nothing else.
+
+Facts about pyfuse3 that this file is shaped by: any exception but FUSEError ends the whole mount, so
+every operation is guarded; a reply shorter than asked is the end of the file to the kernel, so a read is
+whole or an error; a listing is always asked for with attributes; `flush` answered with ENOSYS, which is
+pyfuse3's default, is asked once.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar, cast
+
+import pyfuse3
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError
+
+from parsers.errors import Corrupt, ParseError, Unsupported
+from parsers.model import Attrs
+from parsers.reader import Buffer
+from vmount.filemap import FileMap
+from vmount.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+
+log = logging.getLogger(__name__)
+
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
+
+FOREVER = 86400.0 * 365
+"""Seconds that the kernel may keep names and attributes: the source cannot change."""
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
+
+
+@dataclass(frozen=True)
+class Owner:
+    """To whom the files belong: to `uid` and `gid`, or as in the guest if they are None."""
+
+    uid: int | None
+    gid: int | None
+
+
+BY_HANDLE = frozenset({"read", "readdir"})
+"""Operations whose first argument is a handle; the others' is an inode number."""
+
+MOST_REPORTS = 10_000
+"""Troubles logged in the life of a mount; a disk that is all damage must not fill the log."""
+
+
+def errno_of(error: OSError | ParseError) -> int:
+    """Return the errno that a caller sees: the one table."""
+    match error:
+        case Unsupported():
+            return errno.EOPNOTSUPP
+        case Corrupt():
+            return errno.EUCLEAN
+        case OSError():
+            return error.errno or errno.EIO
+    return errno.EIO
+
+
+def guarded(operation: F) -> F:
+    """Turn whatever an operation raises into an errno: nothing may end the mount."""
+
+    @functools.wraps(operation)
+    async def run(self: FuseOps, *args: Any) -> Any:
+        try:
+            return await operation(self, *args)
+        except (ParseError, OSError) as error:
+            code = errno_of(error)
+            if code not in EXPECTED:
+                self.report(operation.__name__, args, error)
+            raise FUSEError(code) from error
+        except FUSEError:
+            raise
+        except Exception as error:
+            log.exception("%s: a bug in vmount", operation.__name__)
+            raise FUSEError(errno.EIO) from error
+
+    return cast("F", run)
+
+
+EXPECTED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL})
+"""Answers to questions, not troubles: no log line."""
+
+
+class FuseOps(pyfuse3.Operations):
+    """The operations of the mount."""
+
+    def __init__(self, tree: Tree, owner: Owner) -> None:
+        super().__init__()
+        self._tree = tree
+        self._owner = owner
+        self._files: dict[int, FileMap] = {}
+        self._listings: dict[int, tuple[int, Listing | None]] = {}
+        self._handles = count(1)
+        self._numbers: dict[int, int] = {}
+        self._reported: set[tuple[int, str]] = set()
+        self.bytes_read = 0
+        """Bytes given to readers so far."""
+
+    @property
+    def open_files(self) -> int:
+        """Files and directories open now."""
+        return len(self._files) + len(self._listings)
+
+    def report(self, operation: str, args: tuple[Any, ...], error: Exception) -> None:
+        """Log an object's trouble, once."""
+        number = self._numbers.get(args[0], ROOT) if operation in BY_HANDLE else args[0]
+        key = (number, str(error))
+        if key in self._reported or len(self._reported) > MOST_REPORTS:
+            return
+        self._reported.add(key)
+        volume = self._tree.volume(number)
+        where = f"{volume.name}: inode {number & INO_MASK}: " if volume is not None else ""
+        log.warning("%s%s: %s", where, operation, error)
+
+    # Names and attributes
+
+    @guarded
+    async def lookup(
+        self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> EntryAttributes:
+        found = await self._tree.lookup(parent_inode, name)
+        if found is None:
+            # Inode 0 tells the kernel to remember that there is no such name.
+            missing = EntryAttributes()
+            missing.st_ino = 0
+            missing.entry_timeout = FOREVER
+            return missing
+        return self._entry(EntryAttributes(), *found)
+
+    @guarded
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        return self._entry(EntryAttributes(), inode, await self._tree.attrs(inode))
+
+    @guarded
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return await self._tree.readlink(inode)
+
+    # Directories
+
+    @guarded
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        handle = next(self._handles)
+        self._listings[handle] = (inode, None)
+        self._numbers[handle] = inode
+        return handle
+
+    @guarded
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        inode, listing = self._listings[fh]
+        if listing is None:
+            listing = await self._tree.listdir(inode)
+            self._listings[fh] = (inode, listing)
+        entry = EntryAttributes()
+        base, reply, fill = listing.base, pyfuse3.readdir_reply, self._entry
+        for index in range(start_id, len(listing.entries)):
+            name, ino, kind, attrs = listing.entries[index]
+            if attrs is None:
+                # The name is there; its own lookup will fail, and say why.
+                fill(entry, base | ino, Attrs(ino, kind, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+                entry.entry_timeout = entry.attr_timeout = 0
+            else:
+                fill(entry, base | ino, attrs)
+            if not reply(token, name, entry, index + 1):
+                return
+
+    @guarded
+    async def releasedir(self, fh: int) -> None:
+        self._listings.pop(fh, None)
+        self._numbers.pop(fh, None)
+
+    # Files
+
+    @guarded
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
+        if flags & WRITING:
+            raise FUSEError(errno.EROFS)
+        content = await self._tree.open(inode)
+        handle = next(self._handles)
+        self._files[handle] = content
+        self._numbers[handle] = inode
+        changing = self._tree.is_changing(inode)
+        return FileInfo(fh=handle, direct_io=changing, keep_cache=not changing)
+
+    @guarded
+    async def read(self, fh: int, off: int, size: int) -> Buffer:  # type: ignore[override]  # any buffer will do
+        content = self._files[fh]
+        data = content.try_read(off, size)
+        if data is None:
+            data = await content.read(off, size)
+        self.bytes_read += len(data)
+        return data
+
+    @guarded
+    async def release(self, fh: int) -> None:
+        self._files.pop(fh, None)
+        self._numbers.pop(fh, None)
+
+    # Extended attributes
+
+    @guarded
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return list(await self._tree.xattrs(inode))
+
+    @guarded
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        value = (await self._tree.xattrs(inode)).get(name)
+        if value is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return await self._tree.xattr_value(inode, value)
+
+    # The whole
+
+    @guarded
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        data = pyfuse3.StatvfsData()
+        size, free = self._tree.space()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_blocks = size // 4096
+        data.f_bfree = data.f_bavail = free // 4096
+        data.f_namemax = 255 * 3
+        return data
+
+    def _entry(self, entry: EntryAttributes, number: int, attrs: Attrs) -> EntryAttributes:
+        (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, btime) = attrs
+        owner = self._owner
+        entry.st_ino = number
+        entry.st_mode = mode
+        entry.st_nlink = nlink
+        entry.st_uid = uid if owner.uid is None else owner.uid
+        entry.st_gid = gid if owner.gid is None else owner.gid
+        entry.st_rdev = rdev
+        entry.st_size = size
+        entry.st_blocks = (allocated + 511) >> 9
+        entry.st_atime_ns = atime
+        entry.st_mtime_ns = mtime
+        entry.st_ctime_ns = ctime
+        entry.st_birthtime_ns = btime
+        timeout = FOREVER if number >> VOLUME_SHIFT or not self._tree.is_changing(number) else 0
+        entry.entry_timeout = FOREVER
+        entry.attr_timeout = timeout
+        return entry

@@ -1,0 +1,73 @@
+"""info.json: what is open, for programs. Its form is a contract: keys are added, never changed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmount.disks import Disk
+    from vmount.manager import MountManager
+    from vmount.volumes import Volume
+
+
+def describe(manager: MountManager) -> dict[str, Any]:
+    """Return the description of a set of disks. Sizes and offsets are in bytes."""
+    return {
+        "disks": [_disk(disk) for disk in manager.disks],
+        "volumes": [_volume(volume) for volume in manager.volumes],
+        "guest": None,
+        "warnings": list(manager.warnings),
+    }
+
+
+def as_json(value: object) -> str:
+    """Return a value as indented JSON with a newline at its end."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _disk(disk: Disk) -> dict[str, Any]:
+    return {
+        "name": disk.name,
+        "size": disk.size,
+        "source": disk.source,
+        "format": disk.format,
+        "chain": [{"name": link.name, "format": link.format} for link in disk.chain],
+        "transport": {
+            "used": None if disk.data is None else disk.transport,
+            "refused": [
+                {"name": refusal.name, "reason": refusal.reason} for refusal in disk.refused
+            ],
+        },
+        "problem": disk.problem,
+    }
+
+
+def _volume(volume: Volume) -> dict[str, Any]:
+    partition = volume.partition
+    return {
+        "name": volume.name,
+        "kind": volume.kind,
+        "fstype": volume.fstype,
+        "label": volume.label,
+        "uuid": volume.uuid,
+        "size": volume.size,
+        "extents": [
+            {"disk": extent.disk, "offset": extent.offset, "length": extent.length}
+            for extent in volume.extents
+        ],
+        "partition": None
+        if partition is None
+        else {
+            "number": partition.number,
+            "type": partition.type,
+            "type_name": partition.type_name,
+            "name": partition.name,
+            "guid": partition.guid,
+        },
+        "letter": None,
+        "letter_assigned": False,
+        "guest_mount_points": [],
+        "tree": None if volume.filesystem is None else f"volumes/{volume.name}",
+        "problem": volume.problem,
+    }

@@ -1,0 +1,74 @@
+"""The mount manager: a set of disks that are open together, and their volumes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from vmount.sources import OpenFiles, OpenOptions
+from vmount.volumes import DiskContent, Volume, find_volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmount.disks import Disk
+    from vmount.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+class MountManager:
+    """All disks of a machine, open read-only, and all volumes on them. Close it when done."""
+
+    def __init__(
+        self, sources: Sequence[str], files: OpenFiles, contents: Sequence[DiskContent]
+    ) -> None:
+        self.sources = tuple(sources)
+        self.contents = tuple(contents)
+        self._files = files
+
+    @classmethod
+    async def open(
+        cls, sources: Sequence[str], runtime: Runtime, options: OpenOptions | None = None
+    ) -> MountManager:
+        """Open the disks that `sources` name and find their volumes.
+
+        Raises SourceError if a source cannot be opened; then nothing stays open.
+        """
+        files = OpenFiles(runtime)
+        try:
+            disks = await files.open_sources(sources, options or OpenOptions())
+            manager = cls(sources, files, await find_volumes(disks, runtime))
+        except BaseException:
+            files.close()
+            raise
+        for warning in manager.warnings:
+            log.warning("%s", warning)
+        return manager
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """The disks in the order given."""
+        return tuple(content.disk for content in self.contents)
+
+    @property
+    def volumes(self) -> tuple[Volume, ...]:
+        """The volumes, disk by disk."""
+        return tuple(volume for content in self.contents for volume in content.volumes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, one sentence each."""
+        texts: list[str] = []
+        for content in self.contents:
+            texts += [f"{content.disk.name}: {text}" for text in content.disk.warnings]
+            if content.disk.problem is not None:
+                texts.append(f"{content.disk.name}: {content.disk.problem}")
+            texts += content.warnings
+        for volume in self.volumes:
+            texts += volume.warnings
+        return tuple(texts)
+
+    async def aclose(self) -> None:
+        """Release the sources. A second call does nothing."""
+        self._files.close()

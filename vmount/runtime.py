@@ -1,0 +1,71 @@
+"""The two ways in which the same `async` code is run.
+
+The mount runs it under trio. The Python API and the commands run it over local files with no event loop
+at all: nothing in it then suspends (`parsers.reader.run_sync`), which saves a thread and a hop a call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+T = TypeVar("T")
+
+
+class Runtime(Protocol):
+    """What code that may run either way asks for instead of naming trio."""
+
+    async def run_blocking(self, function: Callable[[], T]) -> T:
+        """Run a call that blocks and return its value."""
+        ...
+
+    async def gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """Run the calls, at once where that is possible, and return their values in order.
+
+        The first exception is raised as it is; the other calls are then cancelled.
+        """
+        ...
+
+
+class InlineRuntime:
+    """No event loop: what blocks, blocks; one thing after the other."""
+
+    async def run_blocking(self, function: Callable[[], T]) -> T:
+        """Call it here."""
+        return function()
+
+    async def gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """Run them in order."""
+        return [await call() for call in calls]
+
+
+class TrioRuntime:
+    """Under trio: what blocks goes to a thread; many things at once."""
+
+    async def run_blocking(self, function: Callable[[], T]) -> T:
+        """Call it in a thread."""
+        return await trio.to_thread.run_sync(function)
+
+    async def gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        """Run them in a nursery."""
+        results: dict[int, T] = {}
+
+        async def run(index: int, call: Callable[[], Coroutine[Any, Any, T]]) -> None:
+            results[index] = await call()
+
+        try:
+            async with trio.open_nursery() as nursery:
+                for index, call in enumerate(calls):
+                    nursery.start_soon(run, index, call)
+        except BaseExceptionGroup as group:
+            raise _first(group) from None
+        return [results[index] for index in range(len(calls))]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -1,0 +1,169 @@
+"""From what the user names to open disks.
+
+A source is a VMDK, a .vmx (all disks of a machine), a raw image or a block device. What a file is, its
+content decides; its name only helps to word the refusal.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from parsers.vmdk.disk import open_vmdk
+from parsers.vmdk.vmx import parse_vmx
+
+from parsers.errors import NotRecognised, ParseError
+from vmount.disks import ChainLink, Disk, path_component, unique_name
+from vmount.errors import SourceError, explain
+from vmount.machine_files import LocalFileOpener
+from vmount.transports.file import LocalFile
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmount.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+RAW_PREFIX = "raw:"
+"""In front of a path: take the file as it is, whatever it looks like."""
+
+LARGEST_VMX = 1 << 20
+"""Bytes. A .vmx is a few KiB; what is larger is something else."""
+
+FOREIGN_IMAGES = (
+    (0, b"QFI\xfb", "a QCOW2 image"),
+    (0, b"conectix", "a VHD image"),
+    (0, b"vhdxfile", "a VHDX image"),
+    (0x40, b"\x7f\x10\xda\xbe", "a VirtualBox VDI image"),
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b\x08", "a gzip file"),
+    (257, b"ustar", "a tar archive (an OVA, perhaps)"),
+)
+"""Files that hold a disk in a form that is not read here, and would pass for a raw image."""
+
+
+@dataclass(frozen=True)
+class OpenOptions:
+    """How sources are opened."""
+
+    force: bool = False
+    """Open a snapshot chain whose parent has changed since."""
+
+
+class OpenFiles:
+    """What has been opened on the way to the disks of a set, and is closed with it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._stack = ExitStack()
+
+    async def open_sources(self, sources: Sequence[str], options: OpenOptions) -> list[Disk]:
+        """Open every disk of every source, in order.
+
+        Raises SourceError for a source that is not there or not a disk. A disk of a machine that cannot
+        be opened is in the result, with its problem, as long as another one can.
+        """
+        disks: list[Disk] = []
+        taken: set[str] = set()
+        for source in sources:
+            if source.lower().endswith(".vmx"):
+                disks += await self._open_machine(source, options, taken)
+            else:
+                name = unique_name(f"disk{len(disks)}", taken)
+                disks.append(await self._open_disk(name, source, source, options))
+        return disks
+
+    def close(self) -> None:
+        """Close all files."""
+        self._stack.close()
+
+    async def _open_machine(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
+        path = Path(source)
+        try:
+            if path.stat().st_size > LARGEST_VMX:
+                raise SourceError(f"{source}: too large to be a .vmx")
+            machine = parse_vmx(path.read_bytes())
+        except OSError as error:
+            raise SourceError(explain(error)) from error
+        except ParseError as error:
+            raise SourceError(str(error.named(source))) from error
+        disks = []
+        for device in machine.disks:
+            name = unique_name(path_component(device.address.replace(":", "-")), taken)
+            location = str(path.parent / device.file_name)
+            try:
+                disks.append(await self._open_disk(name, device.file_name, location, options))
+            except SourceError as error:
+                disks.append(Disk(name, device.file_name, "unknown", None, problem=str(error)))
+        if not disks:
+            raise SourceError(f"{source}: the machine has no virtual disk")
+        if all(disk.data is None for disk in disks):
+            raise SourceError("; ".join(disk.problem or "" for disk in disks))
+        return disks
+
+    async def _open_disk(self, name: str, shown: str, location: str, options: OpenOptions) -> Disk:
+        """Open one disk. On failure nothing stays open."""
+        with ExitStack() as stack:
+            try:
+                if location.startswith(RAW_PREFIX):
+                    source = LocalFile(Path(location.removeprefix(RAW_PREFIX)), self.runtime)
+                    stack.callback(source.close)
+                    disk = _raw_disk(name, shown, source)
+                else:
+                    disk = await self._recognise(name, shown, location, options, stack)
+            except OSError as error:
+                raise SourceError(explain(error)) from error
+            except ParseError as error:
+                raise SourceError(str(error.named(location))) from error
+            self._stack.enter_context(stack.pop_all())
+            return disk
+
+    async def _recognise(
+        self, name: str, shown: str, location: str, options: OpenOptions, stack: ExitStack
+    ) -> Disk:
+        opener = LocalFileOpener(self.runtime, stack)
+        try:
+            vmdk = await open_vmdk(opener, location, force=options.force)
+        except NotRecognised:
+            stack.close()
+            source = LocalFile(Path(location), self.runtime)
+            stack.callback(source.close)
+            await _refuse_foreign(source)
+            return _raw_disk(name, shown, source)
+        chain = tuple(ChainLink(link.name, link.descriptor.create_type) for link in vmdk.links)
+        return Disk(name, shown, vmdk.format, vmdk, chain, warnings=vmdk.warnings)
+
+
+def _raw_disk(name: str, shown: str, source: LocalFile) -> Disk:
+    if source.size == 0:
+        raise SourceError(f"{source.path}: is empty")
+    warnings = []
+    if source.path.name.endswith("-flat.vmdk"):
+        descriptor = source.path.name.replace("-flat.vmdk", ".vmdk")
+        warnings.append(f"{source.path.name} is the data of {descriptor}: snapshots are left out")
+    return Disk(
+        name,
+        shown,
+        "raw",
+        source,
+        (ChainLink(str(source.path), "raw"),),
+        warnings=tuple(warnings),
+    )
+
+
+async def _refuse_foreign(source: LocalFile) -> None:
+    """Raise SourceError for what would pass for a raw image and is not one."""
+    path = source.path
+    head = bytes(await source.read(0, min(512, source.size)))
+    for offset, magic, what in FOREIGN_IMAGES:
+        if head[offset : offset + len(magic)] == magic:
+            raise SourceError(f"{path}: is {what}", remedy="convert or unpack it first")
+    if path.suffix.lower() == ".vmdk" and not path.stem.endswith(("-flat", "-rdmp", "-rdm")):
+        raise SourceError(
+            f"{path}: has neither a VMDK header nor a descriptor",
+            remedy=f"if it is a raw image all the same, name it {RAW_PREFIX}{path}",
+        )
