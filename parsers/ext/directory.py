@@ -26,7 +26,8 @@ ENTRY_HEADER = Layout(
 _pick_header = ENTRY_HEADER.picker("inode", "record_length", "name_length", "file_type").unpack_from
 _HEADER_SIZE = ENTRY_HEADER.size
 _TAIL = struct.Struct("<IHBBI")
-_TAIL_START = (0, 12, 0, 0xDE)
+_TAIL_START = [0, 12, 0, 0xDE]
+"""A pseudo entry without a name, at the end of each block that has a checksum."""
 _LONGEST_SHORT_RECORD = 65535
 
 KINDS = {
@@ -83,19 +84,14 @@ def decode_entries(data: bytes, where: int) -> list[Entry]:
     return entries
 
 
-def has_tail(data: bytes) -> bool:
-    """Tell whether a block ends with the pseudo entry that holds a checksum."""
-    return _TAIL.unpack_from(data, len(data) - _TAIL.size)[:4] == _TAIL_START
-
-
 def check_tail(data: bytes, where: int, seed: int) -> None:
     """Check the checksum at the end of a block of entries; `seed` is the directory inode's.
 
     Raises Corrupt.
     """
-    if not has_tail(data):
+    *start, stored = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+    if start != _TAIL_START:
         raise Corrupt("directory block has no checksum", where)
-    stored = _TAIL.unpack_from(data, len(data) - _TAIL.size)[4]
     expected = crc32c(seed, data[: -_TAIL.size])
     if stored != expected:
         raise Corrupt("directory block: checksum", where, expected=expected, actual=stored)

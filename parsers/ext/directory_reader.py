@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from parsers.errors import Corrupt, Unsupported
-from parsers.ext.directory import Entry, check_tail, decode_entries, has_tail
+from parsers.ext.directory import Entry, check_tail, decode_entries
 from parsers.ext.features import Compat
 from parsers.ext.hash_tree import (
     TreeEntry,
@@ -99,7 +99,7 @@ class DirectoryReader:
         """Check block `index` of a directory and return its entries."""
         if self._superblock.metadata_checksums:
             seed = inode.checksum_seed(self._superblock)
-            if self._indexed(inode) and not has_tail(data) and (index == 0 or is_node(data)):
+            if self._indexed(inode) and (index == 0 or is_node(data)):
                 check_tree_checksum(data, where, seed, root=index == 0)
             else:
                 check_tail(data, where, seed)

@@ -87,7 +87,10 @@ def decode_tree_entries(data: bytes, where: int, *, root: bool) -> list[TreeEntr
 
 
 def is_node(data: bytes) -> bool:
-    """Tell whether a block that is not the first of its directory looks like an inner node."""
+    """Tell whether a block that is not the first of its directory is an inner node.
+
+    Only certain in a volume with checksums: without, an empty block of entries looks the same.
+    """
     inode, record_length = _pick_entry(data)
     # A block of 64 KiB has a record length that 16 bits cannot hold.
     return inode == 0 and record_length in (len(data), 0, 0xFFFF)

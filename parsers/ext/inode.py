@@ -145,6 +145,7 @@ _FORMAT = 0o170000
 _DIRECTORY = stat.S_IFDIR
 _REGULAR = stat.S_IFREG
 _HUGE = int(InodeFlag.HUGE_FILE)
+_INLINE = int(InodeFlag.INLINE_DATA)
 _KINDS = frozenset(
     (
         stat.S_IFREG,
@@ -230,6 +231,10 @@ class InodeDecoder:
             blocks |= blocks_high << 32
             if flags & _HUGE:
                 sectors_size = self._block_size
+        allocated = blocks * sectors_size
+        if flags & _INLINE and kind == _REGULAR:
+            # As the kernel's stat counts what is in the inode.
+            allocated += size + 511 & ~511
         return Inode(
             Attrs(
                 ino,
@@ -238,7 +243,7 @@ class InodeDecoder:
                 uid | uid_high << 16,
                 gid | gid_high << 16,
                 size,
-                blocks * sectors_size,
+                allocated,
                 rdev,
                 (atime + ((atime_extra & 3) << 32)) * 1_000_000_000 + (atime_extra >> 2),
                 (mtime + ((mtime_extra & 3) << 32)) * 1_000_000_000 + (mtime_extra >> 2),
