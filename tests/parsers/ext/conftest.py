@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.ext import EVERYDAY, ExtFixture, build
+from fixtures.ext import EVERYDAY, LARGE, ExtFixture, build
 
-RECIPES = {recipe.name: recipe for recipe in EVERYDAY}
+RECIPES = {recipe.name: recipe for recipe in (*EVERYDAY, *LARGE)}
 
 
 @pytest.fixture(scope="session")
