@@ -1,0 +1,106 @@
+"""Directory blocks: chains of entries.
+
+A hash tree hides its own nodes in entries without a name, so that the same chain is found in them.
+Source: Linux kernel documentation, filesystems/ext4, "Directory Entries".
+"""
+
+from __future__ import annotations
+
+import stat
+import struct
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.ext.checksum import crc32c
+from parsers.layout import Field, Layout
+
+ENTRY_HEADER = Layout(
+    "ext4 directory entry",
+    Field("inode", "I"),
+    Field("record_length", "H"),
+    Field("name_length", "B"),
+    Field("file_type", "B"),
+)
+"""The name follows. Without FILETYPE, file_type is the upper half of the name's length and zero."""
+
+_pick_header = ENTRY_HEADER.picker("inode", "record_length", "name_length", "file_type").unpack_from
+_HEADER_SIZE = ENTRY_HEADER.size
+_TAIL = struct.Struct("<IHBBI")
+_TAIL_START = [0, 12, 0, 0xDE]
+"""A pseudo entry without a name, at the end of each block that has a checksum."""
+_LONGEST_SHORT_RECORD = 65535
+
+KINDS = {
+    1: stat.S_IFREG,
+    2: stat.S_IFDIR,
+    3: stat.S_IFCHR,
+    4: stat.S_IFBLK,
+    5: stat.S_IFIFO,
+    6: stat.S_IFSOCK,
+    7: stat.S_IFLNK,
+}
+"""Type bits of st_mode by an entry's file_type."""
+
+
+class Entry(NamedTuple):
+    """A name in a directory."""
+
+    name: bytes
+    ino: int
+    file_type: int
+    """A key of KINDS, or 0."""
+
+
+def decode_entries(data: bytes, where: int) -> list[Entry]:
+    """Decode the entries of a block (or of a piece of inline data) that lies at `where` in the volume.
+
+    "." and ".." are left out. Raises Corrupt if the chain does not fill `data` exactly, or a name
+    could not be one.
+    """
+    entries = []
+    position, end = 0, len(data)
+    while position < end:
+        if end - position < _HEADER_SIZE:
+            raise Corrupt("directory entry cut off", where + position)
+        ino, record_length, name_length, file_type = _pick_header(data, position)
+        if record_length & 3 or record_length == 0:
+            record_length = _decode_long(record_length, end)
+        name_end = position + _HEADER_SIZE + name_length
+        following = position + record_length
+        if record_length < _HEADER_SIZE or name_end > following or following > end:
+            raise Corrupt(
+                "directory entry: record length",
+                where + position,
+                expected=f"{_HEADER_SIZE + name_length} to {end - position}",
+                actual=record_length,
+            )
+        if ino:
+            name = data[position + _HEADER_SIZE : name_end]
+            if not name or b"/" in name or b"\0" in name:
+                raise Corrupt("directory entry: impossible name", where + position)
+            if name != b"." and name != b"..":
+                entries.append(Entry(name, ino, file_type))
+        position = following
+    return entries
+
+
+def check_tail(data: bytes, where: int, seed: int) -> None:
+    """Check the checksum at the end of a block of entries; `seed` is the directory inode's.
+
+    Raises Corrupt.
+    """
+    *start, stored = _TAIL.unpack_from(data, len(data) - _TAIL.size)
+    if start != _TAIL_START:
+        raise Corrupt("directory block has no checksum", where)
+    expected = crc32c(seed, data[: -_TAIL.size])
+    if stored != expected:
+        raise Corrupt("directory block: checksum", where, expected=expected, actual=stored)
+
+
+def _decode_long(record_length: int, block_size: int) -> int:
+    """Return the length of a record that 16 bits may not hold: up to 64 KiB, in blocks of that size."""
+    if block_size < 1 << 16:
+        return 0
+    if record_length in (0, _LONGEST_SHORT_RECORD):
+        return block_size
+    return record_length & ~3 | (record_length & 3) << 16

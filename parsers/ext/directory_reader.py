@@ -1,0 +1,270 @@
+"""Directories: all names, or one.
+
+Strategy: a listing reads the blocks in the order of the directory, in large reads announced together; a hash
+tree needs no attention for that, its nodes hold no names. A lookup goes down the hash tree, which takes two
+or three blocks; where the tree is damaged or its hash is unknown it looks through the whole directory.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.ext.directory import Entry, check_tail, decode_entries
+from parsers.ext.features import Compat
+from parsers.ext.hash_tree import (
+    TreeEntry,
+    check_tree_checksum,
+    decode_root,
+    decode_tree_entries,
+    is_node,
+)
+from parsers.ext.inline_data import inline_directory
+from parsers.ext.inode import Inode, InodeFlag
+from parsers.ext.mapping import file_runs
+from parsers.ext.name_hash import HashVersion, name_hash
+from parsers.ext.volume import MAX_READ, Volume
+from parsers.model import Run
+from parsers.reader import Span
+
+MAX_DIRECTORY = 1 << 30
+"""Bytes of a directory: some ten million names."""
+MAX_ENTRIES = 1 << 22
+"""Names in a directory: a listing of more would take gigabytes of memory."""
+MAX_COLLISIONS = 64
+"""Blocks with names of one hash, one after the other, that a lookup follows."""
+CACHED_MAPS = 256
+"""Directories whose place is remembered."""
+
+
+class DirectoryReader:
+    """Reads the directories of a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._superblock = volume.superblock
+        self._maps: dict[int, _DirectoryMap] = {}
+
+    async def entries(self, inode: Inode) -> list[Entry]:
+        """Return all entries but "." and "..".
+
+        Raises Corrupt, and Unsupported for an encrypted directory or one that is too large.
+        """
+        _refuse_encrypted(inode)
+        if inode.flags & InodeFlag.INLINE_DATA:
+            return _inline_entries(inode)
+        blocks = await self._map(inode)
+        entries: list[Entry] = []
+        for first in range(0, blocks.count, blocks.per_read):
+            for index, data, where in await blocks.read(first, blocks.per_read):
+                entries += self._decode(inode, index, data, where)
+            if len(entries) > MAX_ENTRIES:
+                raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
+        return entries
+
+    async def find(self, inode: Inode, name: bytes) -> int | None:
+        """Return the inode number of a name, None if it is not there. Raises as `entries` does."""
+        _refuse_encrypted(inode)
+        if inode.flags & InodeFlag.INLINE_DATA:
+            return _search(_inline_entries(inode), name)
+        blocks = await self._map(inode)
+        if self._indexed(inode) and blocks.count > 1:
+            try:
+                found = await self._find_hashed(inode, blocks, name)
+            except Corrupt:
+                pass
+            else:
+                if found is not _UNKNOWN_HASH:
+                    return found
+        for first in range(0, blocks.count, blocks.per_read):
+            for index, data, where in await blocks.read(first, blocks.per_read):
+                ino = _search(self._decode(inode, index, data, where), name)
+                if ino is not None:
+                    return ino
+        return None
+
+    def _indexed(self, inode: Inode) -> bool:
+        return bool(inode.flags & InodeFlag.INDEX and self._superblock.compat & Compat.DIR_INDEX)
+
+    async def _map(self, inode: Inode) -> _DirectoryMap:
+        known = self._maps.get(inode.number)
+        if known is None:
+            known = _DirectoryMap(self._volume, inode, await file_runs(self._volume, inode))
+            if len(self._maps) >= CACHED_MAPS:
+                del self._maps[next(iter(self._maps))]
+            self._maps[inode.number] = known
+        return known
+
+    def _decode(self, inode: Inode, index: int, data: bytes, where: int) -> list[Entry]:
+        """Check block `index` of a directory and return its entries."""
+        if self._superblock.metadata_checksums:
+            seed = inode.checksum_seed(self._superblock)
+            if self._indexed(inode) and (index == 0 or is_node(data)):
+                check_tree_checksum(data, where, seed, root=index == 0)
+            else:
+                check_tail(data, where, seed)
+        return decode_entries(data, where)
+
+    async def _find_hashed(self, inode: Inode, blocks: _DirectoryMap, name: bytes) -> int | None:
+        """Go down the hash tree; return _UNKNOWN_HASH if it is of a kind that cannot be searched."""
+        data, where = await blocks.read_one(0)
+        root = decode_root(data, where)
+        version = root.hash_version
+        if self._superblock.hash_unsigned and version <= HashVersion.TEA:
+            version += 3
+        if inode.flags & InodeFlag.CASEFOLD or version not in _KNOWN_VERSIONS:
+            return _UNKNOWN_HASH
+        hashed = name_hash(HashVersion(version), name, self._superblock.hash_seed)
+        if hashed is None:
+            return _UNKNOWN_HASH
+        path = [_Step(self._node(inode, data, where, root=True), hashed)]
+        for _ in range(root.levels):
+            data, where = await blocks.read_one(path[-1].block)
+            path.append(_Step(self._node(inode, data, where, root=False), hashed))
+        for _ in range(MAX_COLLISIONS):
+            index = path[-1].block
+            data, where = await blocks.read_one(index)
+            ino = _search(self._decode(inode, index, data, where), name)
+            if ino is not None:
+                return ino
+            if not await self._advance(inode, blocks, path, hashed):
+                return None
+        raise Corrupt(f"inode {inode.number}: too many names of one hash")
+
+    def _node(self, inode: Inode, data: bytes, where: int, *, root: bool) -> list[TreeEntry]:
+        if self._superblock.metadata_checksums:
+            seed = inode.checksum_seed(self._superblock)
+            check_tree_checksum(data, where, seed, root=root)
+        return decode_tree_entries(data, where, root=root)
+
+    async def _advance(
+        self, inode: Inode, blocks: _DirectoryMap, path: list[_Step], hashed: int
+    ) -> bool:
+        """Move `path` to the next block of entries if that one has names of the same hash."""
+        depth = len(path) - 1
+        while depth >= 0 and path[depth].last:
+            depth -= 1
+        if depth < 0 or path[depth].following != hashed | 1:
+            return False
+        path[depth].position += 1
+        for level in range(depth + 1, len(path)):
+            data, where = await blocks.read_one(path[level - 1].block)
+            path[level] = _Step(self._node(inode, data, where, root=False), 0)
+        return True
+
+
+_UNKNOWN_HASH = -1
+_KNOWN_VERSIONS = frozenset(HashVersion)
+
+
+class _Step:
+    """A node on the way down and the child that was taken."""
+
+    def __init__(self, entries: list[TreeEntry], hashed: int) -> None:
+        self._entries = entries
+        # The last child that starts at or before the hash; the first has no lower bound.
+        self.position = max(0, bisect_right(entries, hashed, key=lambda entry: entry.hash) - 1)
+
+    @property
+    def block(self) -> int:
+        return self._entries[self.position].block
+
+    @property
+    def last(self) -> bool:
+        return self.position + 1 == len(self._entries)
+
+    @property
+    def following(self) -> int:
+        return self._entries[self.position + 1].hash
+
+
+class _DirectoryMap:
+    """The blocks of one directory."""
+
+    def __init__(self, volume: Volume, inode: Inode, runs: tuple[Run, ...]) -> None:
+        self._volume = volume
+        self._runs = runs
+        self._ino = inode.number
+        block_size = volume.block_size
+        size = inode.attrs.size
+        if size % block_size or not size:
+            raise Corrupt(
+                f"directory {inode.number}: size",
+                inode.where,
+                expected=f"a multiple of {block_size}",
+                actual=size,
+            )
+        if size > MAX_DIRECTORY:
+            raise Unsupported(f"a directory of more than {MAX_DIRECTORY} bytes")
+        end = 0
+        for start, length in sorted((run.start or 0, run.length) for run in runs):
+            if start == 0:
+                raise Corrupt(f"directory {inode.number} has a hole", inode.where)
+            if start < end:
+                raise Corrupt(f"directory {inode.number} has a block twice", start)
+            end = start + length
+        self.count = size // block_size
+        self.per_read = max(1, 16 * MAX_READ // block_size)
+        """Blocks to be read together, which bounds the memory for them."""
+        self._starts = [run.offset for run in runs]
+
+    async def read(self, first: int, count: int) -> list[tuple[int, bytes, int]]:
+        """Return (index, bytes, offset in the volume) of blocks `first` to `first` + `count` - 1, as far as
+        the directory goes."""
+        block_size = self._volume.block_size
+        spans = self._spans(first * block_size, min(count, self.count - first) * block_size)
+        pieces = await self._volume.read_ranges(spans)
+        blocks = []
+        index = first
+        offsets = (
+            span.offset + position
+            for span in spans
+            for position in range(0, span.length, block_size)
+        )
+        for piece in pieces:
+            for position in range(0, len(piece), block_size):
+                blocks.append((index, piece[position : position + block_size], next(offsets)))
+                index += 1
+        return blocks
+
+    async def read_one(self, index: int) -> tuple[bytes, int]:
+        """Return a block and its offset in the volume. Raises Corrupt if the directory ends before."""
+        if index >= self.count:
+            raise Corrupt(
+                f"directory {self._ino}: block number in the hash tree",
+                expected=f"below {self.count:#x}",
+                actual=index,
+            )
+        [(_, data, where)] = await self.read(index, 1)
+        return data, where
+
+    def _spans(self, offset: int, length: int) -> list[Span]:
+        spans = []
+        position, end = offset, offset + length
+        index = bisect_right(self._starts, offset) - 1
+        while position < end:
+            run = self._runs[index]
+            assert run.start is not None
+            part = min(end, run.offset + run.length) - position
+            spans.append(Span(run.start + position - run.offset, part))
+            position += part
+            index += 1
+        return spans
+
+
+def _refuse_encrypted(inode: Inode) -> None:
+    if inode.flags & InodeFlag.ENCRYPT:
+        raise Unsupported(f"encryption (encrypt), in directory {inode.number}")
+
+
+def _inline_entries(inode: Inode) -> list[Entry]:
+    return [
+        entry for piece in inline_directory(inode) for entry in decode_entries(piece, inode.where)
+    ]
+
+
+def _search(entries: list[Entry], name: bytes) -> int | None:
+    for entry in entries:
+        if entry.name == name:
+            return entry.ino
+    return None

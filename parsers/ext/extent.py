@@ -1,0 +1,125 @@
+"""Nodes of extent trees.
+
+Source: Linux kernel documentation, filesystems/ext4, "Extent Tree".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.ext.checksum import crc32c
+from parsers.layout import Field, Layout
+
+MAX_DEPTH = 5
+"""Five levels of the smallest blocks address all 2**32 blocks that a file can have."""
+MAGIC = 0xF30A
+
+HEADER = Layout(
+    "ext4 extent header",
+    Field("magic", "H"),
+    Field("entries", "H"),
+    Field("maximum", "H"),
+    Field("depth", "H"),
+    Field("generation", "I"),
+)
+EXTENT = Layout(
+    "ext4 extent",
+    Field("block", "I"),
+    Field("length", "H"),
+    Field("start_high", "H"),
+    Field("start_low", "I"),
+)
+INDEX = Layout(
+    "ext4 extent index",
+    Field("block", "I"),
+    Field("leaf_low", "I"),
+    Field("leaf_high", "H"),
+    Field("unused", "2x"),
+)
+_pick_header = HEADER.picker("magic", "entries", "maximum", "depth").unpack_from
+_iter_extents = EXTENT.picker("block", "length", "start_high", "start_low").iter_unpack
+_iter_index = struct.Struct("<IIHxx").iter_unpack
+_ENTRY_SIZE = EXTENT.size
+_MAX_INITIALISED = 32768
+
+
+class Extent(NamedTuple):
+    """Neighbouring blocks of a file that are neighbours in the volume."""
+
+    block: int
+    """In the file."""
+    length: int
+    """Blocks."""
+    start: int | None
+    """In the volume; None: allocated and never written, reads as zeros."""
+
+
+class IndexEntry(NamedTuple):
+    """A child of an inner node."""
+
+    block: int
+    """First block of the file that the child may map."""
+    child: int
+    """Block of the volume with the child node."""
+
+
+class Node(NamedTuple):
+    """A node; one of the two is empty."""
+
+    depth: int
+    extents: list[Extent]
+    children: list[IndexEntry]
+
+
+def decode_node(data: bytes, where: int, *, depth: int | None = None) -> Node:
+    """Decode a node that lies at `where` in the volume and has all of `data` to itself.
+
+    `depth` is its height over the leaves if that is known from its parent.
+    Raises Corrupt if the header contradicts itself or the parent.
+    """
+    magic, entries, maximum, actual_depth = _pick_header(data)
+    if magic != MAGIC:
+        raise Corrupt("extent node: magic", where, expected=MAGIC, actual=magic)
+    fitting = (len(data) - HEADER.size) // _ENTRY_SIZE
+    if not entries <= maximum <= fitting:
+        raise Corrupt(
+            "extent node: entries",
+            where,
+            expected=f"at most {min(fitting, maximum)}",
+            actual=max(maximum, entries),
+        )
+    if actual_depth > MAX_DEPTH if depth is None else actual_depth != depth:
+        raise Corrupt(
+            "extent node: depth",
+            where,
+            expected=f"at most {MAX_DEPTH}" if depth is None else depth,
+            actual=actual_depth,
+        )
+    body = data[HEADER.size : HEADER.size + entries * _ENTRY_SIZE]
+    if actual_depth:
+        children = [IndexEntry(block, low | high << 32) for block, low, high in _iter_index(body)]
+        return Node(actual_depth, [], children)
+    extents = [
+        Extent(block, length, high << 32 | low)
+        if length <= _MAX_INITIALISED
+        else Extent(block, length - _MAX_INITIALISED, None)
+        for block, length, high, low in _iter_extents(body)
+    ]
+    return Node(0, extents, [])
+
+
+def check_node_checksum(data: bytes, where: int, seed: int) -> None:
+    """Check the checksum that follows the last possible entry of a node in a block of its own.
+
+    `seed` is the owning inode's. Raises Corrupt.
+    """
+    _, _, maximum, _ = _pick_header(data)
+    end = HEADER.size + maximum * _ENTRY_SIZE
+    if end + 4 > len(data):
+        raise Corrupt("extent node has no space for its checksum", where)
+    (stored,) = struct.unpack_from("<I", data, end)
+    expected = crc32c(seed, data[:end])
+    if stored != expected:
+        raise Corrupt("extent node: checksum", where, expected=expected, actual=stored)

@@ -1,0 +1,238 @@
+"""ext2, ext3 and ext4 as a `Filesystem`.
+
+Strategy: what the volume says once (superblock, group descriptors) is kept; inodes are fetched in
+batches and cached by number (`inode_table`); maps are walked when a file is opened and then known
+whole (`mapping`). Nothing is cached that a caller could keep.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping, Sequence
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.ext.acl import system_acl
+from parsers.ext.checksum import crc32c
+from parsers.ext.directory import KINDS
+from parsers.ext.directory_reader import DirectoryReader
+from parsers.ext.features import Incompat, RoCompat
+from parsers.ext.inline_data import inline_file
+from parsers.ext.inode import ROOT_INODE, Inode, InodeFlag
+from parsers.ext.inode_table import InodeTable
+from parsers.ext.locate import read_superblock
+from parsers.ext.mapping import file_runs
+from parsers.ext.superblock import Superblock
+from parsers.ext.volume import Volume
+from parsers.ext.xattr import (
+    ACL_ACCESS,
+    ACL_DEFAULT,
+    PREFIXES,
+    SYSTEM,
+    StoredAttribute,
+    check_attribute_block,
+    decode_attribute_block,
+    decode_inode_attributes,
+)
+from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Runs, XAttr
+from parsers.reader import BlockSource, Span
+
+_FAST_LINK_LIMIT = 60
+_MAX_LINK = 4096
+"""The kernel's PATH_MAX."""
+
+
+async def open_ext(reader: BlockSource) -> ExtFilesystem:
+    """Open the ext2, ext3 or ext4 file system in `reader`.
+
+    Raises NotRecognised if it is none, Corrupt if it is damaged beyond use, Unsupported for a feature that
+    cannot be read.
+    """
+    superblock, warnings = await read_superblock(reader)
+    warnings += _warnings(superblock, reader.size)
+    filesystem = ExtFilesystem(Volume(reader, superblock), tuple(warnings))
+    await filesystem.attrs(ROOT_INODE)
+    return filesystem
+
+
+class ExtFilesystem:
+    """An open ext2, ext3 or ext4 file system."""
+
+    def __init__(self, volume: Volume, warnings: tuple[str, ...] = ()) -> None:
+        self._volume = volume
+        self._superblock = volume.superblock
+        self._inodes = InodeTable(volume)
+        self._directories = DirectoryReader(volume)
+        self._file_types = self._superblock.has_incompat(Incompat.FILETYPE)
+        superblock = self._superblock
+        self._info = FilesystemInfo(
+            fstype=superblock.fstype,
+            label=superblock.label.decode("utf-8", "replace"),
+            uuid=superblock.uuid_text,
+            size=superblock.size,
+            free=superblock.free_blocks * superblock.block_size,
+            block_size=superblock.block_size,
+            warnings=warnings,
+        )
+
+    @property
+    def info(self) -> FilesystemInfo:
+        """What the file system says of itself."""
+        return self._info
+
+    @property
+    def root(self) -> Ino:
+        """The root directory."""
+        return ROOT_INODE
+
+    async def attrs(self, ino: Ino) -> Attrs:
+        """Return a file's attributes."""
+        return (await self._inodes.get(ino)).attrs
+
+    async def lookup(self, parent: Ino, name: bytes) -> Attrs | None:
+        """Return the attributes of the file of this name in a directory, None if there is none.
+
+        Names are compared byte for byte, in case-insensitive directories (casefold) too.
+        """
+        ino = await self._directories.find(await self._directory(parent), name)
+        return None if ino is None else await self.attrs(ino)
+
+    async def listdir(self, ino: Ino) -> Sequence[DirEntry]:
+        """Return a directory's entries in the order of its blocks."""
+        entries = await self._directories.entries(await self._directory(ino))
+        inodes = await self._inodes.get_many([entry.ino for entry in entries])
+        file_types = KINDS if self._file_types else {}
+        listing = []
+        for name, child, file_type in entries:
+            inode = inodes[child]
+            if isinstance(inode, Corrupt):
+                listing.append(DirEntry(name, child, file_types.get(file_type, 0), None))
+            else:
+                attrs = inode.attrs
+                listing.append(DirEntry(name, child, attrs.mode & 0o170000, attrs))
+        return listing
+
+    async def readlink(self, ino: Ino) -> bytes:
+        """Return the target of a symbolic link."""
+        inode = await self._inodes.get(ino)
+        if not stat.S_ISLNK(inode.attrs.mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        _refuse_encrypted(inode)
+        size = inode.attrs.size
+        if inode.flags & InodeFlag.INLINE_DATA:
+            return inline_file(inode)
+        if not 0 < size <= min(self._superblock.block_size, _MAX_LINK):
+            raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
+        if self._is_fast_link(inode):
+            if size >= _FAST_LINK_LIMIT:
+                raise Corrupt(f"symbolic link {ino} has no block", inode.where)
+            return inode.block[:size]
+        return await self._read_file(inode)
+
+    def _is_fast_link(self, inode: Inode) -> bool:
+        """Tell whether a link's target is in the inode: the inode has no blocks but for attributes."""
+        attribute_blocks = self._superblock.cluster_size if inode.xattr_block else 0
+        return inode.attrs.allocated == attribute_blocks
+
+    async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
+        """Return a file's extended attributes by name, with the values that getxattr gives."""
+        inode = await self._inodes.get(ino)
+        stored = decode_inode_attributes(inode.extra, inode.where)
+        if inode.xattr_block:
+            where = self._volume.offset(inode.xattr_block)
+            data = await self._volume.read_block(inode.xattr_block)
+            if self._superblock.metadata_checksums:
+                seed = self._superblock.checksum_seed
+                check_attribute_block(data, inode.xattr_block, where, seed)
+            stored += decode_attribute_block(data, where)
+        attributes: dict[bytes, XAttr] = {}
+        for attribute in stored:
+            # "system.data" is inline data, and the system has no other attributes of its own.
+            if attribute.name_index in PREFIXES and attribute.name_index != SYSTEM:
+                value = await self._attribute_value(inode, attribute)
+                if attribute.name_index in (ACL_ACCESS, ACL_DEFAULT):
+                    value = system_acl(value)
+                name = PREFIXES[attribute.name_index] + attribute.name
+                attributes.setdefault(name, XAttr(value))
+        return attributes
+
+    async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
+        """Return where the bytes of a file are. There are no streams."""
+        if stream:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), stream)
+        inode = await self._inodes.get(ino)
+        if stat.S_ISDIR(inode.attrs.mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(inode.attrs.mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        _refuse_encrypted(inode)
+        size = inode.attrs.size
+        if inode.flags & InodeFlag.INLINE_DATA:
+            return FileData(size, size, Inline(inline_file(inode)))
+        return FileData(size, size, Runs(await file_runs(self._volume, inode)))
+
+    async def _directory(self, ino: Ino) -> Inode:
+        inode = await self._inodes.get(ino)
+        if not stat.S_ISDIR(inode.attrs.mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        return inode
+
+    async def _read_file(self, inode: Inode) -> bytes:
+        """Return the bytes of a small file."""
+        parts = []
+        for run in await file_runs(self._volume, inode):
+            if run.start is None:
+                parts.append(bytes(run.length))
+            else:
+                parts += await self._volume.read_ranges([Span(run.start, run.length)])
+        return b"".join(parts)
+
+    async def _attribute_value(self, inode: Inode, attribute: StoredAttribute) -> bytes:
+        if not attribute.value_inode:
+            return attribute.value
+        holder = await self._inodes.get(attribute.value_inode)
+        attrs = holder.attrs
+        if (
+            not holder.flags & InodeFlag.EA_INODE
+            or not stat.S_ISREG(attrs.mode)
+            or attrs.size != attribute.value_size
+        ):
+            raise Corrupt(f"inode {attrs.ino} is not the value of an attribute", holder.where)
+        value = await self._read_file(holder)
+        # The hash is kept as the time of access. Lustre's older form names the owner instead.
+        stored = attrs.atime // 1_000_000_000 & 0xFFFFFFFF
+        owner = attrs.mtime // 1_000_000_000 & 0xFFFFFFFF
+        computed = crc32c(self._superblock.checksum_seed, value)
+        if stored != computed and (owner, holder.generation) != (inode.number, inode.generation):
+            raise Corrupt(
+                f"inode {attrs.ino}: hash of the attribute's value",
+                holder.where,
+                expected=computed,
+                actual=stored,
+            )
+        return value
+
+
+def _refuse_encrypted(inode: Inode) -> None:
+    if inode.flags & InodeFlag.ENCRYPT:
+        raise Unsupported(f"encryption (encrypt), in file {inode.number}")
+
+
+def _warnings(superblock: Superblock, size: int) -> list[str]:
+    warnings = []
+    if superblock.has_incompat(Incompat.RECOVER):
+        warnings.append("the journal has not been replayed: the last changes may be missing")
+    elif not superblock.clean:
+        warnings.append("the volume was not unmounted cleanly: the last changes may be missing")
+    if superblock.errors:
+        warnings.append("the guest has found errors in the file system: it should be checked there")
+    if superblock.ro_compat & RoCompat.ORPHAN_PRESENT and not superblock.has_incompat(
+        Incompat.RECOVER
+    ):
+        warnings.append("files that were deleted while open have not been cleaned up")
+    if superblock.size > size:
+        warnings.append(
+            f"the file system has {superblock.size} bytes and its volume {size}: the rest is missing"
+        )
+    return warnings

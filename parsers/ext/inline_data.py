@@ -1,0 +1,41 @@
+"""Files kept in their inode: the 60 bytes of the block map, then the attribute "system.data".
+
+Source: Linux kernel documentation, filesystems/ext4, "Inline Data".
+"""
+
+from __future__ import annotations
+
+from parsers.errors import Corrupt
+from parsers.ext.inode import Inode
+from parsers.ext.xattr import SYSTEM, decode_inode_attributes
+
+_PARENT_SIZE = 4
+"""A directory starts with the inode number of its parent, in place of the entries "." and ".."."""
+
+
+def inline_file(inode: Inode) -> bytes:
+    """Return the bytes of a file or of a symbolic link. Raises Corrupt if some are missing."""
+    size = inode.attrs.size
+    data = inode.block
+    if size > len(data):
+        data += _continuation(inode)
+    if size > len(data):
+        raise Corrupt(
+            f"inode {inode.number}: inline data", inode.where, expected=size, actual=len(data)
+        )
+    return data[:size]
+
+
+def inline_directory(inode: Inode) -> list[bytes]:
+    """Return the pieces of a directory, each a chain of entries. Raises Corrupt."""
+    pieces = [inode.block[_PARENT_SIZE:]]
+    if inode.attrs.size > len(inode.block):
+        pieces.append(_continuation(inode))
+    return pieces
+
+
+def _continuation(inode: Inode) -> bytes:
+    for attribute in decode_inode_attributes(inode.extra, inode.where):
+        if attribute.name_index == SYSTEM and attribute.name == b"data":
+            return attribute.value
+    raise Corrupt(f"inode {inode.number}: inline data has no continuation", inode.where)

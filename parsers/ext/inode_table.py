@@ -1,0 +1,145 @@
+"""The inode table: from numbers to inodes.
+
+Strategy: a listing asks for all its inodes at once. Their places follow from their numbers, so they are
+sorted, neighbours are read together, and all reads are announced before the first. A bounded cache keeps what was
+decoded, because what is listed is opened next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from parsers.errors import Corrupt
+from parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
+from parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
+from parsers.ext.volume import Volume
+
+CACHED_INODES = 1 << 15
+"""About 40 MiB at most."""
+CACHED_GROUPS = 1 << 16
+"""The groups of 8 TiB, in blocks of 4 KiB."""
+
+
+class InodeTable:
+    """The inodes of a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._superblock = volume.superblock
+        self._decoder = InodeDecoder(volume.superblock)
+        self._inodes: dict[int, Inode | Corrupt] = {}
+        self._groups: dict[int, GroupDescriptor | Corrupt] = {}
+
+    async def get(self, ino: int) -> Inode:
+        """Return an inode. Raises Corrupt if it is damaged, not in use or cannot exist."""
+        found = self._inodes.get(ino)
+        if found is None:
+            found = (await self.get_many((ino,)))[ino]
+        if isinstance(found, Corrupt):
+            # Kept and raised again: without the traceback of the time before.
+            raise found.with_traceback(None)
+        return found
+
+    async def get_many(self, inos: Iterable[int]) -> dict[int, Inode | Corrupt]:
+        """Return inodes by number; in place of a damaged one what is wrong with it."""
+        cache = self._inodes
+        found = {ino: cache[ino] for ino in inos if ino in cache}
+        missing = sorted({ino for ino in inos if ino not in found})
+        if not missing:
+            return found
+        places = await self._places(missing, found)
+        pieces = await self._volume.read_pieces(
+            [offset for offset, _ in places], self._superblock.inode_size
+        )
+        decode = self._decoder.decode
+        for (offset, ino), raw in zip(places, pieces, strict=True):
+            try:
+                found[ino] = decode(ino, raw, offset)
+            except Corrupt as error:
+                found[ino] = error.with_traceback(None)
+        self._remember(found, missing)
+        return found
+
+    def _remember(self, found: dict[int, Inode | Corrupt], missing: list[int]) -> None:
+        kept = missing[-CACHED_INODES:]
+        excess = len(self._inodes) + len(kept) - CACHED_INODES
+        if excess > 0:
+            for oldest in list(self._inodes)[:excess]:
+                del self._inodes[oldest]
+        for ino in kept:
+            self._inodes[ino] = found[ino]
+
+    async def _places(
+        self, missing: list[int], found: dict[int, Inode | Corrupt]
+    ) -> list[tuple[int, int]]:
+        """Return (offset in the volume, number) in the order of the volume; add to `found` what has no place."""
+        superblock = self._superblock
+        per_group, inode_size = superblock.inodes_per_group, superblock.inode_size
+        first, last = superblock.first_inode, superblock.inodes_count
+        valid = []
+        for ino in missing:
+            if first <= ino <= last or ino == ROOT_INODE:
+                valid.append(ino)
+            else:
+                found[ino] = Corrupt(
+                    "inode number", expected=f"{ROOT_INODE} or {first} to {last}", actual=ino
+                )
+        groups = await self._descriptors({(ino - 1) // per_group for ino in valid})
+        places = []
+        for ino in valid:
+            group, index = divmod(ino - 1, per_group)
+            descriptor = groups[group]
+            if isinstance(descriptor, Corrupt):
+                found[ino] = descriptor
+                continue
+            offset = descriptor.inode_table * superblock.block_size + index * inode_size
+            if offset + inode_size > self._volume.reader.size:
+                found[ino] = Corrupt("inode beyond the end of the volume", offset)
+                continue
+            places.append((offset, ino))
+        places.sort()
+        return places
+
+    async def _descriptors(self, groups: set[int]) -> dict[int, GroupDescriptor | Corrupt]:
+        known = self._groups
+        found = {group: known[group] for group in groups if group in known}
+        missing = groups - found.keys()
+        if not missing:
+            return found
+        size = self._superblock.descriptor_size
+        per_block = self._superblock.block_size // size
+        by_block: dict[int, list[int]] = {}
+        for group in sorted(missing):
+            number = descriptor_blocks(self._superblock, group // per_block)[0]
+            by_block.setdefault(number, []).append(group)
+        blocks = await self._volume.read_blocks(list(by_block))
+        for (number, members), data in zip(by_block.items(), blocks, strict=True):
+            for group in members:
+                at = group % per_block * size
+                found[group] = await self._decode_descriptor(
+                    group, data[at : at + size], number, at
+                )
+        if len(known) + len(found) > CACHED_GROUPS:
+            known.clear()
+        known.update(found)
+        return found
+
+    async def _decode_descriptor(
+        self, group: int, data: bytes, block: int, at: int
+    ) -> GroupDescriptor | Corrupt:
+        """Decode a descriptor; if it is damaged, one of its copies; else return what is wrong."""
+        superblock = self._superblock
+        block_size = superblock.block_size
+        try:
+            return decode_group_descriptor(superblock, data, group, block * block_size + at)
+        except Corrupt as error:
+            damage = error.with_traceback(None)
+        index = group // (block_size // superblock.descriptor_size)
+        for copy in descriptor_blocks(superblock, index)[1:]:
+            try:
+                where = self._volume.offset(copy) + at
+                data = await self._volume.read(where, superblock.descriptor_size)
+                return decode_group_descriptor(superblock, data, group, where)
+            except Corrupt:
+                continue
+        return damage

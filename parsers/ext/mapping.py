@@ -1,0 +1,238 @@
+"""From an inode to the runs of its file.
+
+Strategy: depth first, so that runs come out in the order of the file and memory is bounded by their
+number; the children of a node are fetched together. A node that turns up twice is a loop or a
+deliberate bomb, and refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.ext.block_map import (
+    Branch,
+    branch_blocks,
+    decode_block_map,
+    decode_pointers,
+    mappable_blocks,
+)
+from parsers.ext.extent import Node, check_node_checksum, decode_node
+from parsers.ext.inode import INODE, Inode, InodeFlag
+from parsers.ext.volume import Volume
+from parsers.model import Run
+
+MAX_RUNS = 1 << 21
+"""Pieces of one file: with more, their list would take gigabytes of memory."""
+MAX_NODES = 1 << 18
+"""Blocks of pointers or extents of one file. As a block map: 1 TiB in blocks of 4 KiB."""
+NODES_AT_ONCE = 1024
+"""Nodes fetched together: 4 MiB with the common block size."""
+EXTENT_BLOCKS = 1 << 32
+"""Blocks of the largest file that extents can describe."""
+
+
+async def file_runs(volume: Volume, inode: Inode) -> tuple[Run, ...]:
+    """Return where the bytes of a file are, to its size.
+
+    Raises Corrupt for a damaged map, Unsupported for one that is too large to hold.
+    """
+    runs = _RunBuilder(volume, inode)
+    limit = EXTENT_BLOCKS if inode.flags & InodeFlag.EXTENTS else mappable_blocks(volume.block_size)
+    if inode.attrs.size > limit * volume.block_size:
+        raise Corrupt(
+            f"inode {inode.number}: size",
+            expected=f"at most {limit:#x} blocks",
+            actual=inode.attrs.size,
+        )
+    if inode.flags & InodeFlag.EXTENTS:
+        await _ExtentWalk(volume, inode, runs).walk_root()
+    else:
+        await _BlockMapWalk(volume, inode, runs).walk_root()
+    return runs.finish()
+
+
+class _RunBuilder:
+    """Collects what a map says, in the order of the file; merges neighbours; fills holes."""
+
+    def __init__(self, volume: Volume, inode: Inode) -> None:
+        self._volume = volume
+        self._ino = inode.number
+        self._block_size = volume.block_size
+        self._size = inode.attrs.size
+        self._runs: list[Run] = []
+        self._offset = 0
+        self._length = 0
+        self._start: int | None = None
+
+    @property
+    def end(self) -> int:
+        """Blocks of the file that matter."""
+        return -(-self._size // self._block_size)
+
+    def add(self, block: int, count: int, first: int | None) -> None:
+        """Add blocks of the file; `first` is where they are in the volume, None for a hole.
+
+        Raises Corrupt if they overlap what was added before or are not in the volume.
+        """
+        start = None if first is None else self._volume.offset(first, count)
+        offset, length = block * self._block_size, count * self._block_size
+        expected = self._offset + self._length
+        if offset > expected:
+            self._append(expected, offset - expected, None)
+        elif offset < expected:
+            raise Corrupt(
+                f"inode {self._ino}: blocks out of order",
+                expected=f"block {expected // self._block_size:#x} or later",
+                actual=block,
+            )
+        self._append(offset, length, start)
+
+    def _append(self, offset: int, length: int, start: int | None) -> None:
+        if (
+            self._start is None
+            if start is None
+            else self._start is not None and start == self._start + self._length
+        ):
+            self._length += length
+            return
+        self._flush()
+        self._offset, self._length, self._start = offset, length, start
+
+    def _flush(self) -> None:
+        length = min(self._length, self._size - self._offset)
+        if length > 0:
+            if len(self._runs) == MAX_RUNS:
+                raise Unsupported(f"a file of more than {MAX_RUNS} pieces")
+            self._runs.append(Run(self._offset, length, self._start))
+
+    def finish(self) -> tuple[Run, ...]:
+        """Return the runs from 0 to the size of the file."""
+        rest = self._size - self._offset - self._length
+        if rest > 0:
+            self._append(self._offset + self._length, rest, None)
+        self._flush()
+        return tuple(self._runs)
+
+
+class _Nodes:
+    """Fetches the nodes of one file's map, each at most once."""
+
+    def __init__(self, volume: Volume, inode: Inode) -> None:
+        self._volume = volume
+        self._ino = inode.number
+        self._seen: set[int] = set()
+
+    async def fetch(self, blocks: Sequence[int]) -> list[bytes]:
+        before = len(self._seen)
+        self._seen.update(blocks)
+        if len(self._seen) != before + len(blocks):
+            raise Corrupt(f"inode {self._ino}: a block of its map is used twice")
+        if len(self._seen) > MAX_NODES:
+            raise Unsupported(f"a file with a map of more than {MAX_NODES} blocks")
+        return await self._volume.read_blocks(blocks)
+
+
+class _ExtentWalk:
+    def __init__(self, volume: Volume, inode: Inode, runs: _RunBuilder) -> None:
+        self._inode = inode
+        self._runs = runs
+        self._nodes = _Nodes(volume, inode)
+        self._block_size = volume.block_size
+        superblock = volume.superblock
+        self._seed = inode.checksum_seed(superblock) if superblock.metadata_checksums else None
+
+    async def walk_root(self) -> None:
+        await self._walk(
+            decode_node(self._inode.block, self._inode.where + INODE.offset("block")),
+            0,
+            EXTENT_BLOCKS,
+        )
+
+    async def _walk(self, node: Node, first: int, end: int) -> None:
+        """Add the extents under a node, which may map blocks from `first` to before `end`."""
+        for block, length, start in node.extents:
+            if not (first <= block and length > 0 and block + length <= end):
+                raise Corrupt(
+                    f"inode {self._inode.number}: extent",
+                    expected=f"within blocks {first:#x} to {end:#x}",
+                    actual=f"{length:#x} blocks from {block:#x}",
+                )
+            if block >= self._runs.end:
+                return
+            self._runs.add(block, length, start)
+        children = node.children
+        limits = [child.block for child in children] + [end]
+        if limits != sorted(set(limits)) or limits[0] < first:
+            raise Corrupt(f"inode {self._inode.number}: extent index out of order")
+        for batch in range(0, len(children), NODES_AT_ONCE):
+            some = children[batch : batch + NODES_AT_ONCE]
+            if some[0].block >= self._runs.end:
+                return
+            blocks = await self._nodes.fetch([child.child for child in some])
+            for index, data in enumerate(blocks):
+                where = some[index].child * self._block_size
+                if self._seed is not None:
+                    check_node_checksum(data, where, self._seed)
+                await self._walk(
+                    decode_node(data, where, depth=node.depth - 1),
+                    limits[batch + index],
+                    limits[batch + index + 1],
+                )
+
+
+class _BlockMapWalk:
+    def __init__(self, volume: Volume, inode: Inode, runs: _RunBuilder) -> None:
+        self._inode = inode
+        self._runs = runs
+        self._nodes = _Nodes(volume, inode)
+        self._block_size = volume.block_size
+
+    async def walk_root(self) -> None:
+        for branch in decode_block_map(self._inode.block, self._block_size):
+            if branch.block >= self._runs.end:
+                return
+            if branch.height == 0:
+                self._add(branch.block, (branch.pointer,))
+            elif branch.pointer:
+                [data] = await self._nodes.fetch([branch.pointer])
+                await self._walk(branch, data)
+
+    async def _walk(self, branch: Branch, data: bytes) -> None:
+        pointers = decode_pointers(data)
+        if branch.height == 1:
+            self._add(branch.block, pointers)
+            return
+        step = branch_blocks(branch.height - 1, self._block_size)
+        children = [
+            Branch(branch.height - 1, branch.block + index * step, pointer)
+            for index, pointer in enumerate(pointers)
+            if pointer and branch.block + index * step < self._runs.end
+        ]
+        for batch in range(0, len(children), NODES_AT_ONCE):
+            some = children[batch : batch + NODES_AT_ONCE]
+            blocks = await self._nodes.fetch([child.pointer for child in some])
+            for child, child_data in zip(some, blocks, strict=True):
+                await self._walk(child, child_data)
+
+    def _add(self, block: int, pointers: tuple[int, ...]) -> None:
+        """Add neighbouring blocks of the file; a pointer of 0 is a hole."""
+        pointers = pointers[: self._runs.end - block]
+        count = len(pointers)
+        first = pointers[0]
+        if (
+            first
+            and pointers[-1] == first + count - 1
+            and pointers == tuple(range(first, first + count))
+        ):
+            self._runs.add(block, count, first)
+            return
+        position = 0
+        while position < count:
+            first = pointers[position]
+            following = position + 1
+            if first:
+                while following < count and pointers[following] == first + following - position:
+                    following += 1
+                self._runs.add(block + position, following - position, first)
+            position = following

@@ -1,0 +1,346 @@
+"""The superblock of ext2, ext3 and ext4.
+
+Source: Linux kernel documentation, filesystems/ext4, "Super Block".
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from parsers.errors import Corrupt, NotRecognised, Unsupported
+from parsers.ext.checksum import CRC32C_START, crc32c
+from parsers.ext.features import Compat, Incompat, RoCompat, filesystem_type, unreadable
+from parsers.layout import Field, Layout
+from parsers.reader import Buffer
+
+SUPERBLOCK_OFFSET = 1024
+MAGIC = 0xEF53
+MAX_LOG_BLOCK_SIZE = 6
+"""Blocks of 64 KiB are the largest that directory entries can span."""
+MAX_LOG_CLUSTER_SIZE = 20
+"""Clusters of 1 GiB."""
+GOOD_OLD_INODE_SIZE = 128
+GOOD_OLD_FIRST_INODE = 11
+GOOD_OLD_DESCRIPTOR_SIZE = 32
+CRC32C_TYPE = 1
+
+SUPERBLOCK = Layout(
+    "ext superblock",
+    Field("inodes_count", "I"),
+    Field("blocks_count_low", "I"),
+    Field("reserved_blocks_low", "I"),
+    Field("free_blocks_low", "I"),
+    Field("free_inodes", "I"),
+    Field("first_data_block", "I"),
+    Field("log_block_size", "I"),
+    Field("log_cluster_size", "I"),
+    Field("blocks_per_group", "I"),
+    Field("clusters_per_group", "I"),
+    Field("inodes_per_group", "I"),
+    Field("mount_time", "I"),
+    Field("write_time", "I"),
+    Field("mount_count", "H"),
+    Field("max_mount_count", "H"),
+    Field("magic", "H"),
+    Field("state", "H"),
+    Field("errors", "H"),
+    Field("minor_revision", "H"),
+    Field("last_check", "I"),
+    Field("check_interval", "I"),
+    Field("creator_os", "I"),
+    Field("revision", "I"),
+    Field("default_uid", "H"),
+    Field("default_gid", "H"),
+    Field("first_inode", "I"),
+    Field("inode_size", "H"),
+    Field("block_group", "H"),
+    Field("feature_compat", "I"),
+    Field("feature_incompat", "I"),
+    Field("feature_ro_compat", "I"),
+    Field("uuid", "16s"),
+    Field("label", "16s"),
+    Field("last_mounted", "64s"),
+    Field("algorithm_usage", "I"),
+    Field("preallocate_blocks", "B"),
+    Field("preallocate_directory_blocks", "B"),
+    Field("reserved_descriptor_blocks", "H"),
+    Field("journal_uuid", "16s"),
+    Field("journal_inode", "I"),
+    Field("journal_device", "I"),
+    Field("last_orphan", "I"),
+    Field("hash_seed", "16s"),
+    Field("default_hash_version", "B"),
+    Field("journal_backup_type", "B"),
+    Field("descriptor_size", "H"),
+    Field("default_mount_options", "I"),
+    Field("first_meta_group", "I"),
+    Field("creation_time", "I"),
+    Field("journal_blocks", "17I"),
+    Field("blocks_count_high", "I"),
+    Field("reserved_blocks_high", "I"),
+    Field("free_blocks_high", "I"),
+    Field("min_extra_isize", "H"),
+    Field("want_extra_isize", "H"),
+    Field("flags", "I"),
+    Field("raid_stride", "H"),
+    Field("mmp_interval", "H"),
+    Field("mmp_block", "Q"),
+    Field("raid_stripe_width", "I"),
+    Field("log_groups_per_flex", "B"),
+    Field("checksum_type", "B"),
+    Field("reserved_padding", "2x"),
+    Field("kilobytes_written", "Q"),
+    Field("snapshot_fields", "20s"),
+    Field("error_fields", "108s"),
+    Field("mount_options", "64s"),
+    Field("user_quota_inode", "I"),
+    Field("group_quota_inode", "I"),
+    Field("overhead_clusters", "I"),
+    Field("backup_groups", "2I"),
+    Field("encryption_algorithms", "4s"),
+    Field("encryption_salt", "16s"),
+    Field("lost_found_inode", "I"),
+    Field("project_quota_inode", "I"),
+    Field("checksum_seed", "I"),
+    Field("time_high_bytes", "8s"),
+    Field("encoding", "H"),
+    Field("encoding_flags", "H"),
+    Field("orphan_file_inode", "I"),
+    Field("reserved", "376x"),
+    Field("checksum", "I"),
+)
+
+_FLAG_UNSIGNED_HASH = 0x2
+_STATE_CLEAN = 0x1
+_STATE_ERRORS = 0x2
+
+
+@dataclass(frozen=True)
+class Superblock:
+    """What the superblock says of the volume, checked to be consistent in itself."""
+
+    block_size: int
+    """Bytes."""
+    cluster_size: int
+    """Bytes of the unit of allocation: with BIGALLOC several blocks, else one."""
+    blocks_count: int
+    free_blocks: int
+    first_data_block: int
+    """Block number where group 0 starts: 1 with blocks of 1 KiB, else 0."""
+    blocks_per_group: int
+    inodes_count: int
+    inodes_per_group: int
+    inode_size: int
+    """Bytes."""
+    first_inode: int
+    """Inodes below are reserved; only the root directory (2) has a name among them."""
+    descriptor_size: int
+    """Bytes of a group descriptor."""
+    first_meta_group: int
+    """With META_BG, the first block of descriptors that is kept in its own groups."""
+    reserved_descriptor_blocks: int
+    backup_groups: tuple[int, int]
+    """With SPARSE_SUPER2, the groups with backup superblocks; 0 for none."""
+    block_group: int
+    """Group where this copy of the superblock lies."""
+    compat: int
+    incompat: int
+    ro_compat: int
+    uuid: bytes
+    label: bytes
+    hash_seed: bytes
+    hash_unsigned: bool
+    """Hashes of names take their bytes as unsigned."""
+    journal_inode: int
+    checksum_seed: int
+    """Start of every metadata checksum but the superblock's own."""
+    clean: bool
+    """Unmounted cleanly and without errors found."""
+    errors: bool
+
+    @property
+    def fstype(self) -> str:
+        """The type as `mount -t` has it."""
+        return filesystem_type(self.compat, self.incompat, self.ro_compat)
+
+    @property
+    def uuid_text(self) -> str:
+        """The UUID as blkid prints it."""
+        return str(uuid.UUID(bytes=self.uuid))
+
+    @cached_property
+    def groups_count(self) -> int:
+        """Number of block groups."""
+        return -(-(self.blocks_count - self.first_data_block) // self.blocks_per_group)
+
+    @cached_property
+    def metadata_checksums(self) -> bool:
+        """Every metadata structure has a CRC-32C."""
+        return bool(self.ro_compat & RoCompat.METADATA_CSUM)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the volume."""
+        return self.blocks_count * self.block_size
+
+    def has_incompat(self, feature: Incompat) -> bool:
+        """Tell whether an incompatible feature is in use."""
+        return bool(self.incompat & feature)
+
+    def group_has_superblock(self, group: int) -> bool:
+        """Tell whether a group starts with a copy of the superblock and of the descriptors."""
+        if group == 0:
+            return True
+        if self.compat & Compat.SPARSE_SUPER2:
+            return group in self.backup_groups
+        if group == 1 or not self.ro_compat & RoCompat.SPARSE_SUPER:
+            return True
+        return any(_is_power(group, base) for base in (3, 5, 7))
+
+
+def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superblock:
+    """Decode and check the 1024 bytes of a superblock that lies at `where` in its volume.
+
+    Raises NotRecognised if the magic is not there, Corrupt if the checksum is wrong or the numbers
+    contradict each other, Unsupported for a feature that cannot be read.
+    """
+    raw = SUPERBLOCK.parse(data)
+    if raw.magic != MAGIC:
+        raise NotRecognised("no ext superblock")
+    dynamic = raw.revision > 0
+    compat = raw.feature_compat if dynamic else 0
+    incompat = raw.feature_incompat if dynamic else 0
+    ro_compat = raw.feature_ro_compat if dynamic else 0
+    _check_checksum(raw, bytes(data[: SUPERBLOCK.size]), ro_compat, where)
+    unknown = unreadable(incompat)
+    if unknown:
+        raise Unsupported("ext feature " + ", ".join(unknown))
+
+    wide = bool(incompat & Incompat.BITS_64)
+    block_size = _block_size(raw, where)
+    superblock = Superblock(
+        block_size=block_size,
+        cluster_size=_cluster_size(raw, where) if ro_compat & RoCompat.BIGALLOC else block_size,
+        blocks_count=raw.blocks_count_low | (raw.blocks_count_high << 32 if wide else 0),
+        free_blocks=raw.free_blocks_low | (raw.free_blocks_high << 32 if wide else 0),
+        first_data_block=raw.first_data_block,
+        blocks_per_group=raw.blocks_per_group,
+        inodes_count=raw.inodes_count,
+        inodes_per_group=raw.inodes_per_group,
+        inode_size=raw.inode_size if dynamic else GOOD_OLD_INODE_SIZE,
+        first_inode=raw.first_inode if dynamic else GOOD_OLD_FIRST_INODE,
+        descriptor_size=raw.descriptor_size if wide else GOOD_OLD_DESCRIPTOR_SIZE,
+        first_meta_group=raw.first_meta_group,
+        reserved_descriptor_blocks=raw.reserved_descriptor_blocks,
+        backup_groups=tuple(raw.backup_groups),
+        block_group=0 if where == SUPERBLOCK_OFFSET else raw.block_group,
+        compat=compat,
+        incompat=incompat,
+        ro_compat=ro_compat,
+        uuid=raw.uuid,
+        label=raw.label.split(b"\0")[0],
+        hash_seed=raw.hash_seed,
+        hash_unsigned=bool(raw.flags & _FLAG_UNSIGNED_HASH),
+        journal_inode=raw.journal_inode,
+        checksum_seed=(
+            raw.checksum_seed if incompat & Incompat.CSUM_SEED else crc32c(CRC32C_START, raw.uuid)
+        ),
+        clean=bool(raw.state & _STATE_CLEAN),
+        errors=bool(raw.state & _STATE_ERRORS),
+    )
+    _check_geometry(superblock, raw, where)
+    return superblock
+
+
+def _check_checksum(raw: Any, data: bytes, ro_compat: int, where: int) -> None:
+    if not ro_compat & RoCompat.METADATA_CSUM:
+        return
+    if raw.checksum_type != CRC32C_TYPE:
+        raise Unsupported(f"ext metadata checksum type {raw.checksum_type}")
+    computed = crc32c(CRC32C_START, data[: SUPERBLOCK.offset("checksum")])
+    if computed != raw.checksum:
+        raise Corrupt("superblock checksum", where, expected=computed, actual=raw.checksum)
+
+
+def _block_size(raw: Any, where: int) -> int:
+    if raw.log_block_size > MAX_LOG_BLOCK_SIZE:
+        raise Corrupt(
+            "superblock: block size",
+            where + SUPERBLOCK.offset("log_block_size"),
+            expected=f"a shift of at most {MAX_LOG_BLOCK_SIZE}",
+            actual=raw.log_block_size,
+        )
+    size: int = 1024 << raw.log_block_size
+    return size
+
+
+def _cluster_size(raw: Any, where: int) -> int:
+    if not raw.log_block_size <= raw.log_cluster_size <= MAX_LOG_CLUSTER_SIZE:
+        raise Corrupt(
+            "superblock: cluster size",
+            where + SUPERBLOCK.offset("log_cluster_size"),
+            expected=f"a shift from {raw.log_block_size} to {MAX_LOG_CLUSTER_SIZE}",
+            actual=raw.log_cluster_size,
+        )
+    size: int = 1024 << raw.log_cluster_size
+    return size
+
+
+def _check_geometry(superblock: Superblock, raw: Any, where: int) -> None:
+    """Check what all later sums rely on."""
+
+    def require(condition: bool, field: str, expected: str) -> None:
+        if not condition:
+            raise Corrupt(
+                f"superblock: {field}",
+                where + SUPERBLOCK.offset(field),
+                expected=expected,
+                actual=getattr(raw, field),
+            )
+
+    block_size = superblock.block_size
+    inode_size = superblock.inode_size
+    require(
+        GOOD_OLD_INODE_SIZE <= inode_size <= block_size and inode_size & (inode_size - 1) == 0,
+        "inode_size",
+        f"a power of two from {GOOD_OLD_INODE_SIZE} to {block_size}",
+    )
+    descriptor_size = superblock.descriptor_size
+    require(
+        GOOD_OLD_DESCRIPTOR_SIZE <= descriptor_size <= 1024
+        and descriptor_size & (descriptor_size - 1) == 0,
+        "descriptor_size",
+        "a power of two from 32 to 1024",
+    )
+    cluster_blocks = superblock.cluster_size // block_size
+    # One block of bitmap describes a group's clusters, another one its inodes.
+    require(
+        0 < superblock.blocks_per_group <= 8 * block_size * cluster_blocks,
+        "blocks_per_group",
+        f"1 to {8 * block_size * cluster_blocks}",
+    )
+    require(
+        0 < superblock.inodes_per_group <= 8 * block_size,
+        "inodes_per_group",
+        f"1 to {8 * block_size}",
+    )
+    require(superblock.first_data_block <= 1, "first_data_block", "0 or 1")
+    require(
+        superblock.first_data_block < superblock.blocks_count,
+        "blocks_count_low",
+        "more blocks than the first",
+    )
+    require(
+        superblock.inodes_count == superblock.groups_count * superblock.inodes_per_group,
+        "inodes_count",
+        f"{superblock.groups_count} groups of {superblock.inodes_per_group:#x}",
+    )
+
+
+def _is_power(number: int, base: int) -> bool:
+    while number > 1 and number % base == 0:
+        number //= base
+    return number == 1

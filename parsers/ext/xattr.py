@@ -1,0 +1,128 @@
+"""Extended attributes: in the inode, in a block, or with the value in an inode of its own.
+
+Source: Linux kernel documentation, filesystems/ext4, "Extended Attributes".
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.ext.checksum import crc32c
+from parsers.layout import Field, Layout
+
+MAGIC = 0xEA020000
+MAX_VALUE = 64 << 10
+"""The kernel's XATTR_SIZE_MAX."""
+
+BLOCK_HEADER = Layout(
+    "ext4 attribute block header",
+    Field("magic", "I"),
+    Field("reference_count", "I"),
+    Field("blocks", "I"),
+    Field("hash", "I"),
+    Field("checksum", "I"),
+    Field("reserved", "12x"),
+)
+ENTRY = Layout(
+    "ext4 attribute entry",
+    Field("name_length", "B"),
+    Field("name_index", "B"),
+    Field("value_offset", "H"),
+    Field("value_inode", "I"),
+    Field("value_size", "I"),
+    Field("hash", "I"),
+)
+"""The name follows, padded to four bytes."""
+
+_pick_entry = ENTRY.picker(
+    "name_length", "name_index", "value_offset", "value_inode", "value_size"
+).unpack_from
+_CHECKSUM_AT = BLOCK_HEADER.offset("checksum")
+
+SYSTEM = 7
+ACL_ACCESS, ACL_DEFAULT = 2, 3
+PREFIXES = {
+    1: b"user.",
+    ACL_ACCESS: b"system.posix_acl_access",
+    ACL_DEFAULT: b"system.posix_acl_default",
+    4: b"trusted.",
+    6: b"security.",
+    SYSTEM: b"system.",
+    10: b"gnu.",
+}
+"""What a name index stands for. Others have no name to the kernel either."""
+
+
+class StoredAttribute(NamedTuple):
+    """An attribute as stored."""
+
+    name_index: int
+    """A key of PREFIXES, or one that no system call shows."""
+    name: bytes
+    """Without its prefix."""
+    value: bytes
+    value_inode: int
+    """Inode with the value, 0 if it is here."""
+    value_size: int
+
+
+def decode_inode_attributes(space: bytes, where: int) -> list[StoredAttribute]:
+    """Decode the attributes in the space that an inode leaves for them. Raises Corrupt."""
+    if len(space) < 8 or struct.unpack_from("<I", space)[0] != MAGIC:
+        return []
+    return _decode(space, 4, 4, where)
+
+
+def decode_attribute_block(data: bytes, where: int) -> list[StoredAttribute]:
+    """Decode the attributes in a block. Raises Corrupt."""
+    magic, _, blocks = struct.unpack_from("<III", data)
+    if magic != MAGIC or blocks != 1:
+        raise Corrupt("attribute block: header", where, expected=MAGIC, actual=magic)
+    return _decode(data, BLOCK_HEADER.size, 0, where)
+
+
+def check_attribute_block(data: bytes, block: int, where: int, seed: int) -> None:
+    """Check the checksum in the header; `block` is its number, `seed` the volume's. Raises Corrupt."""
+    (stored,) = struct.unpack_from("<I", data, _CHECKSUM_AT)
+    covered = struct.pack("<Q", block) + data[:_CHECKSUM_AT] + bytes(4) + data[_CHECKSUM_AT + 4 :]
+    expected = crc32c(seed, covered)
+    if stored != expected:
+        raise Corrupt("attribute block: checksum", where, expected=expected, actual=stored)
+
+
+def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttribute]:
+    """Decode entries from `start` on; offsets of values count from `base`."""
+    attributes: list[StoredAttribute] = []
+    position, end = start, len(data)
+    while True:
+        if position + 4 > end:
+            raise Corrupt("attributes without an end", where + position)
+        if data[position : position + 4] == bytes(4):
+            return attributes
+        if position + ENTRY.size > end:
+            raise Corrupt("attribute cut off", where + position)
+        name_length, index, value_offset, value_inode, size = _pick_entry(data, position)
+        name_at = position + ENTRY.size
+        following = name_at + (name_length + 3 & ~3)
+        if following > end:
+            raise Corrupt("attribute cut off", where + position)
+        value = b""
+        if size > MAX_VALUE:
+            raise Corrupt(
+                "attribute: size", where + position, expected=f"at most {MAX_VALUE}", actual=size
+            )
+        if not value_inode and size:
+            value_at = base + value_offset
+            if value_at < following or value_at + size > end:
+                raise Corrupt(
+                    "attribute: value outside its place",
+                    where + position,
+                    expected=f"within {following} to {end}",
+                    actual=f"{size} bytes at {value_at}",
+                )
+            value = data[value_at : value_at + size]
+        name = data[name_at : name_at + name_length]
+        attributes.append(StoredAttribute(index, name, value, value_inode, size))
+        position = following
