@@ -1,0 +1,186 @@
+"""Attribute records: what an MFT record is made of."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+
+STANDARD_INFORMATION = 0x10
+ATTRIBUTE_LIST = 0x20
+FILE_NAME = 0x30
+VOLUME_NAME = 0x60
+VOLUME_INFORMATION = 0x70
+DATA = 0x80
+INDEX_ROOT = 0x90
+INDEX_ALLOCATION = 0xA0
+BITMAP = 0xB0
+REPARSE_POINT = 0xC0
+EA = 0xE0
+END = 0xFFFFFFFF
+
+I30 = "$I30".encode("utf-16-le")
+"""The name of the attributes that make up a directory."""
+
+COMPRESSED_MASK = 0x00FF
+LZNT1 = 0x0001
+ENCRYPTED = 0x4000
+SPARSE = 0x8000
+
+ATTRIBUTE = Layout(
+    "attribute record",
+    Field("type", "I"),
+    Field("length", "I"),
+    Field("nonresident", "B"),
+    Field("name_length", "B"),
+    Field("name_offset", "H"),
+    Field("flags", "H"),
+    Field("instance", "H"),
+)
+
+RESIDENT = Layout(
+    "resident attribute record",
+    *ATTRIBUTE.fields,
+    Field("value_length", "I"),
+    Field("value_offset", "H"),
+    Field("indexed", "B"),
+    Field("pad", "1x"),
+)
+
+NONRESIDENT = Layout(
+    "non-resident attribute record",
+    *ATTRIBUTE.fields,
+    Field("lowest_vcn", "q"),
+    Field("highest_vcn", "q"),
+    Field("mapping_offset", "H"),
+    Field("compression_unit", "B"),
+    Field("pad", "5x"),
+    Field("allocated_size", "q"),
+    Field("data_size", "q"),
+    Field("initialized_size", "q"),
+)
+
+COMPRESSED_SIZE = Layout(
+    "non-resident attribute record of compressed or sparse data",
+    *NONRESIDENT.fields,
+    Field("compressed_size", "q"),
+)
+
+_common = ATTRIBUTE.picker(
+    "type", "length", "nonresident", "name_length", "name_offset", "flags", "instance"
+).unpack_from
+_resident = RESIDENT.picker("value_length", "value_offset").unpack_from
+_vcns = NONRESIDENT.picker("lowest_vcn", "highest_vcn", "mapping_offset").unpack_from
+_lowest = NONRESIDENT.picker("lowest_vcn").unpack_from
+_unit = NONRESIDENT.picker("compression_unit").unpack_from
+_sizes = NONRESIDENT.picker(
+    "mapping_offset", "allocated_size", "data_size", "initialized_size"
+).unpack_from
+_compressed = COMPRESSED_SIZE.picker("compressed_size").unpack_from
+_new = tuple.__new__
+
+
+class Sizes(NamedTuple):
+    """The sizes of an attribute in bytes."""
+
+    size: int
+    valid: int
+    """From here to `size` it reads as zeros."""
+    allocated: int
+    """On the disk."""
+
+
+class Attribute(NamedTuple):
+    """An attribute record, or one extent of an attribute that has several."""
+
+    record: bytes
+    """The MFT record that it is in."""
+    start: int
+    """In `record`."""
+    length: int
+    type: int
+    name: bytes
+    """UTF-16LE."""
+    nonresident: int
+    flags: int
+    instance: int
+
+    @property
+    def value(self) -> bytes:
+        """The bytes of a resident attribute. Raises Corrupt."""
+        if self.nonresident:
+            raise Corrupt("attribute is not resident", expected="resident", actual=self.type)
+        length, offset = _resident(self.record, self.start)
+        if offset < RESIDENT.size or offset + length > self.length:
+            raise Corrupt("resident value outside its attribute", actual=offset + length)
+        at: int = self.start + offset
+        return self.record[at : at + length]
+
+    @property
+    def lowest_vcn(self) -> int:
+        """The first cluster of the attribute that this extent maps."""
+        if not self.nonresident:
+            return 0
+        vcn: int = _lowest(self.record, self.start)[0]
+        return vcn
+
+    @property
+    def mapping(self) -> tuple[int, int, bytes]:
+        """The clusters [first, next) of this extent, and its run list. Raises Corrupt."""
+        lowest, highest, offset = _vcns(self.record, self.start)
+        if not NONRESIDENT.size <= offset <= self.length:
+            raise Corrupt("run list outside its attribute", actual=offset)
+        if lowest < 0 or highest < lowest - 1:
+            raise Corrupt("clusters of an attribute", expected=f"from {lowest:#x}", actual=highest)
+        return lowest, highest + 1, self.record[self.start + offset : self.start + self.length]
+
+    @property
+    def compression_unit(self) -> int:
+        """The binary logarithm of the clusters in a compression unit."""
+        unit: int = _unit(self.record, self.start)[0]
+        return unit
+
+    @property
+    def sizes(self) -> Sizes:
+        """Sizes of the whole attribute, which its first extent has. Raises Corrupt."""
+        record, start = self.record, self.start
+        if not self.nonresident:
+            length = _resident(record, start)[0]
+            return Sizes(length, length, length + 7 & ~7)
+        mapping, allocated, size, valid = _sizes(record, start)
+        if self.flags & (COMPRESSED_MASK | SPARSE) and mapping >= COMPRESSED_SIZE.size:
+            allocated = _compressed(record, start)[0]
+        if size < 0 or allocated < 0 or not 0 <= valid <= size:
+            raise Corrupt("sizes of an attribute", actual=f"{valid:#x} of {size:#x}")
+        return Sizes(size, valid, allocated)
+
+
+def decode_attributes(record: bytes, position: int, where: int) -> list[Attribute]:
+    """Decode the heads of all attributes in an MFT record, up to the mark that ends them.
+
+    `record` ends where the bytes in use do; `where` is its offset, for the error. Raises Corrupt.
+    """
+    attributes: list[Attribute] = []
+    end = len(record)
+    while position + 16 <= end:
+        kind, length, nonresident, name_length, name_offset, flags, instance = _common(
+            record, position
+        )
+        if kind == END:
+            return attributes
+        if length < 24 or length & 7 or position + length > end or (nonresident and length < 64):
+            raise Corrupt("attribute length", where + position, actual=length)
+        name = b""
+        if name_length:
+            if name_offset + 2 * name_length > length:
+                raise Corrupt("attribute name outside its attribute", where + position)
+            at = position + name_offset
+            name = record[at : at + 2 * name_length]
+        attributes.append(
+            _new(Attribute, (record, position, length, kind, name, nonresident, flags, instance))
+        )
+        position += length
+    if record[position : position + 4] != b"\xff\xff\xff\xff":
+        raise Corrupt("attributes of a record do not end", where + position)
+    return attributes

@@ -1,0 +1,147 @@
+"""Reading a directory: all of its names at once, or the way down its tree to one.
+
+Strategy: a listing reads every index block that the directory's bitmap says is in use, in one sweep in
+the order of the disk; blocks read together have their fix-ups checked together. A lookup reads one block
+a level. Names that differ in case only are equal to the order of the tree, so a lookup visits all of
+those, which lie side by side.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+from parsers.errors import Corrupt
+from parsers.ntfs.attribute import BITMAP, I30, INDEX_ALLOCATION, INDEX_ROOT
+from parsers.ntfs.fixup import restore, restore_all
+from parsers.ntfs.index import MAGIC, IndexEntry, IndexNode, decode_index_block, decode_index_root
+from parsers.ntfs.mft import MAX_GAP, MAX_READ
+from parsers.ntfs.names import collation_key
+from parsers.ntfs.stream import Stream, select
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+    from parsers.ntfs.attribute import Attribute
+    from parsers.ntfs.boot import Boot
+    from parsers.reader import Reader
+
+VCN_UNIT = 512
+"""Bytes that a VCN of an index counts where clusters are larger than index blocks."""
+
+MAX_BITMAP = 16 << 20
+"""Bytes: the bitmap of an index of 512 GiB, some thousand times the largest that was seen."""
+
+
+class Directory:
+    """The index of names of one directory."""
+
+    def __init__(self, reader: Reader, boot: Boot, attributes: Sequence[Attribute]) -> None:
+        self._reader = reader
+        roots = select(attributes, INDEX_ROOT, I30)
+        if not roots:
+            raise Corrupt("directory has no $INDEX_ROOT")
+        self._block_size, self._root = decode_index_root(roots[0].value)
+        blocks = select(attributes, INDEX_ALLOCATION, I30)
+        self._blocks = Stream(blocks, boot) if blocks else None
+        bitmap = select(attributes, BITMAP, I30)
+        self._bitmap = Stream(bitmap, boot) if bitmap else None
+        self._vcn_size = (
+            boot.cluster_size if boot.cluster_size <= self._block_size else VCN_UNIT
+        )
+        if self._blocks and self._blocks.size > boot.size:
+            raise Corrupt("index is larger than its volume", actual=self._blocks.size)
+
+    async def entries(self) -> list[IndexEntry]:
+        """Return all entries, in the order of the disk. Raises Corrupt."""
+        entries = list(self._root.entries)
+        async for node in self._used_blocks():
+            entries += node.entries
+        return entries
+
+    async def candidates(self, name: bytes, upcase: Sequence[int]) -> list[IndexEntry]:
+        """Return the entries whose names are `name` (UTF-16LE) but for case. Raises Corrupt."""
+        key = collation_key(name, upcase)
+        found: list[IndexEntry] = []
+        todo: list[IndexNode | int] = [self._root]
+        seen: set[int] = set()
+        while todo:
+            node = todo.pop()
+            if isinstance(node, int):
+                if node in seen:
+                    raise Corrupt("index block is its own ancestor or twice in its tree", actual=node)
+                seen.add(node)
+                node = await self._block(node)
+            entries = node.entries
+            index = bisect_left(entries, key, key=lambda e: collation_key(e.name, upcase))
+            while index < len(entries):
+                entry = entries[index]
+                if entry.child is not None:
+                    todo.append(entry.child)
+                if collation_key(entry.name, upcase) != key:
+                    break
+                found.append(entry)
+                index += 1
+            else:
+                if node.last_child is not None:
+                    todo.append(node.last_child)
+        return found
+
+    async def _block(self, vcn: int) -> IndexNode:
+        """Read the index block at a VCN."""
+        size = self._block_size
+        where = vcn * self._vcn_size
+        if self._blocks is None or where + size > self._blocks.valid:
+            raise Corrupt("index block outside the index", where)
+        block = bytearray(await self._blocks.read(self._reader, where, size))
+        restore(block, MAGIC, where)
+        return decode_index_block(bytes(block), 0, size, vcn, where)
+
+    async def _used_blocks(self) -> AsyncIterator[IndexNode]:
+        if self._blocks is None:
+            return
+        if self._bitmap is None:
+            raise Corrupt("directory has index blocks and no $BITMAP")
+        blocks, size = self._blocks, self._block_size
+        bits = await self._bitmap.read_all(self._reader, MAX_BITMAP)
+        ranges = list(_coalesce(_set_bits(bits), size))
+        if ranges and (ranges[-1][-1] + 1) * size > blocks.valid:
+            raise Corrupt("index block outside the index", ranges[-1][-1] * size)
+        extents = [(used[0] * size, (used[-1] - used[0] + 1) * size) for used in ranges]
+        self._reader.prefetch([span for at, n in extents for span in blocks.map.spans(at, n)])
+        for used, (offset, length) in zip(ranges, extents, strict=True):
+            data = bytearray(await blocks.read(self._reader, offset, length))
+            if not restore_all(data, size, MAGIC):
+                for index in used:
+                    at = index * size - offset
+                    block = data[at : at + size]
+                    restore(block, MAGIC, index * size)
+                    data[at : at + size] = block
+            restored = bytes(data)
+            for index in used:
+                where = index * size
+                vcn = where // self._vcn_size
+                yield decode_index_block(restored, where - offset, size, vcn, where)
+
+
+def _set_bits(bits: bytes) -> Iterator[int]:
+    """Yield the numbers of the bits that are set, from the lowest."""
+    for at, byte in enumerate(bits):
+        if byte:
+            for bit in range(8):
+                if byte >> bit & 1:
+                    yield at * 8 + bit
+
+
+def _coalesce(blocks: Iterator[int], size: int) -> Iterator[list[int]]:
+    """Group block numbers into reads."""
+    group: list[int] = []
+    for block in blocks:
+        if group and (
+            (block - group[-1] - 1) * size > MAX_GAP or (block + 1 - group[0]) * size > MAX_READ
+        ):
+            yield group
+            group = []
+        group.append(block)
+    if group:
+        yield group

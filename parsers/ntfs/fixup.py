@@ -1,0 +1,75 @@
+"""Fix-ups: how NTFS notices that a record of several sectors was written in part only.
+
+The last two bytes of every 512 bytes of a record hold its update sequence number; the bytes that belong
+there are in the update sequence array. Records that lie side by side are checked and restored together
+with strided slices: a dozen of operations for a thousand records.
+"""
+
+from __future__ import annotations
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+
+STRIDE = 512
+"""Bytes between fix-ups, whatever the sector size of the disk."""
+
+MULTI_SECTOR_HEADER = Layout(
+    "multi-sector header",
+    Field("magic", "4s"),
+    Field("array_offset", "H"),
+    Field("array_count", "H"),
+)
+
+_header = MULTI_SECTOR_HEADER.picker("magic", "array_offset", "array_count").unpack_from
+
+
+def restore(record: bytearray, magic: bytes, where: int) -> None:
+    """Check one record's fix-ups and put the bytes back that they replaced.
+
+    `where` is the record's offset in the volume, for the error. Raises Corrupt.
+    """
+    found, offset, count = _header(record)
+    if found != magic:
+        raise Corrupt("record signature", where, expected=magic, actual=bytes(found))
+    size = len(record)
+    if count != size // STRIDE + 1:
+        raise Corrupt("fix-up count", where, expected=size // STRIDE + 1, actual=count)
+    if offset & 1 or offset < MULTI_SECTOR_HEADER.size or offset + 2 * count > STRIDE - 2:
+        raise Corrupt("fix-up array offset", where, actual=offset)
+    number = record[offset : offset + 2]
+    for index in range(1, count):
+        end = index * STRIDE
+        if record[end - 2 : end] != number:
+            raise Corrupt("torn record: fix-up", where + end - 2, expected=number.hex())
+        start = offset + 2 * index
+        record[end - 2 : end] = record[start : start + 2]
+
+
+def restore_all(records: bytearray, size: int, magic: bytes) -> bool:
+    """Check and restore records of `size` bytes that lie side by side, all or none.
+
+    Returns False, having changed nothing, where one of them differs in form from the first or is damaged:
+    then each is a matter for `restore`.
+    """
+    total = len(records) // size
+    _, offset, count = _header(records)
+    if (
+        count != size // STRIDE + 1
+        or offset & 1
+        or offset < MULTI_SECTOR_HEADER.size
+        or offset + 2 * count > STRIDE - 2
+    ):
+        return False
+    head = magic + records[4:8]
+    if any(records[at::size] != head[at : at + 1] * total for at in range(8)):
+        return False
+    for byte in (0, 1):
+        number = records[offset + byte :: size]
+        for end in range(STRIDE, size + 1, STRIDE):
+            if records[end - 2 + byte :: size] != number:
+                return False
+    for byte in (0, 1):
+        for index in range(1, count):
+            source = offset + 2 * index + byte
+            records[index * STRIDE - 2 + byte :: size] = records[source::size]
+    return True

@@ -1,0 +1,157 @@
+"""Indexes: the B+ trees of names that directories are.
+
+The root node is in $INDEX_ROOT, all others are index blocks in $INDEX_ALLOCATION. A node's entries are in
+order of their names; each may have a child with the names before its own, and the last one has no name.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+from parsers.ntfs.file_name import FILE_NAME_KEY
+
+MAGIC = b"INDX"
+
+COLLATION_FILE_NAME = 1
+
+INDEX_HEADER = Layout(
+    "index node header",
+    Field("first_entry", "I"),
+    Field("bytes_in_use", "I"),
+    Field("bytes_allocated", "I"),
+    Field("flags", "B"),
+    Field("pad", "3x"),
+)
+
+INDEX_ROOT_HEAD = Layout(
+    "$INDEX_ROOT",
+    Field("attribute_type", "I"),
+    Field("collation", "I"),
+    Field("block_size", "I"),
+    Field("clusters_per_block", "B"),
+    Field("pad", "3x"),
+)
+
+INDEX_BLOCK = Layout(
+    "index block",
+    Field("magic", "4s"),
+    Field("array_offset", "H"),
+    Field("array_count", "H"),
+    Field("lsn", "Q"),
+    Field("vcn", "Q"),
+)
+
+INDEX_ENTRY = Layout(
+    "index entry",
+    Field("reference", "Q"),
+    Field("length", "H"),
+    Field("key_length", "H"),
+    Field("flags", "H"),
+    Field("pad", "2x"),
+)
+
+HAS_CHILD = 1
+LAST = 2
+
+MIN_BLOCK = 512
+MAX_BLOCK = 64 << 10
+"""Windows writes blocks of 4 KiB."""
+
+_header = INDEX_HEADER.picker("first_entry", "bytes_in_use").unpack_from
+_block = INDEX_BLOCK.picker("vcn").unpack_from
+_entry = INDEX_ENTRY.picker("reference", "length", "key_length", "flags").unpack_from
+_key = FILE_NAME_KEY.picker("parent", "file_attributes", "name_length", "namespace").unpack_from
+_KEY = INDEX_ENTRY.size
+_NAME = _KEY + FILE_NAME_KEY.size
+_new = tuple.__new__
+
+
+class IndexEntry(NamedTuple):
+    """A name in a directory."""
+
+    reference: int
+    """To the file."""
+    parent: int
+    """Reference to the directory."""
+    name: bytes
+    """UTF-16LE."""
+    namespace: int
+    file_attributes: int
+    child: int | None
+    """The VCN of the node with the names before this one."""
+
+
+class IndexNode(NamedTuple):
+    """A node: entries in order, and the child with the names after all of them."""
+
+    entries: list[IndexEntry]
+    last_child: int | None
+
+
+def decode_index_root(value: bytes) -> tuple[int, IndexNode]:
+    """Decode the value of a directory's $INDEX_ROOT: the size of its index blocks, and the root node.
+
+    Raises Corrupt.
+    """
+    root = INDEX_ROOT_HEAD.parse(value)
+    size = root.block_size
+    if root.collation != COLLATION_FILE_NAME:
+        raise Corrupt(
+            "collation of a directory", expected=COLLATION_FILE_NAME, actual=root.collation
+        )
+    if not MIN_BLOCK <= size <= MAX_BLOCK or size & (size - 1):
+        raise Corrupt("index block size", expected="a power of two to 64 KiB", actual=size)
+    return size, decode_node(value, INDEX_ROOT_HEAD.size, len(value), 0)
+
+
+def decode_index_block(data: bytes, start: int, size: int, vcn: int, where: int) -> IndexNode:
+    """Decode the index block at `start` of `data`, its fix-ups restored.
+
+    `vcn` is what it must say that it is; `where` is its offset in the directory's index. Raises Corrupt.
+    """
+    (found,) = _block(data, start)
+    if found != vcn:
+        raise Corrupt("VCN of an index block", where, expected=vcn, actual=found)
+    return decode_node(data, start + INDEX_BLOCK.size, start + size, where)
+
+
+def decode_node(data: bytes, header: int, limit: int, where: int) -> IndexNode:
+    """Decode the node whose header is at `header` of `data` and that ends before `limit`.
+
+    Raises Corrupt.
+    """
+    if header + INDEX_HEADER.size > limit:
+        raise Corrupt("index node has no header", where)
+    first, in_use = _header(data, header)
+    end = header + in_use
+    if end > limit or first < INDEX_HEADER.size:
+        raise Corrupt("bytes in use of an index node", where, actual=in_use)
+    position = header + first
+    entries: list[IndexEntry] = []
+    child: int | None = None
+    while position + _KEY <= end:
+        reference, length, key_length, flags = _entry(data, position)
+        if length < _KEY or length & 7 or position + length > end:
+            raise Corrupt("length of an index entry", where, actual=length)
+        if flags & HAS_CHILD:
+            if length < _KEY + 8:
+                raise Corrupt("index entry has no room for its child", where, actual=length)
+            child = int.from_bytes(data[position + length - 8 : position + length], "little")
+        else:
+            child = None
+        if flags & LAST:
+            return IndexNode(entries, child)
+        if key_length < FILE_NAME_KEY.size or _KEY + key_length > length:
+            raise Corrupt("length of a name in an index", where, actual=key_length)
+        parent, attributes, name_length, namespace = _key(data, position + _KEY)
+        at = position + _NAME
+        after = at + 2 * name_length
+        if name_length == 0 or after > position + _KEY + key_length:
+            raise Corrupt("name in an index", where, actual=name_length)
+        entries.append(
+            _new(IndexEntry, (reference, parent, data[at:after], namespace, attributes, child))
+        )
+        position += length
+    raise Corrupt("index node does not end", where)

@@ -1,0 +1,225 @@
+"""The master file table: finding and reading MFT records.
+
+Strategy: whoever needs many records asks for all of them at once. Their places are computed, neighbours
+are joined into large reads that the reader hears of before the first is awaited, and the records of one
+read have their fix-ups checked together. Decoded records are kept, so that opening a file after its
+directory was listed reads nothing.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from parsers.errors import Corrupt, ParseError
+from parsers.ntfs import attribute_list
+from parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
+from parsers.ntfs.fixup import restore, restore_all
+from parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
+from parsers.ntfs.runlist import RunMap, decode_runs
+from parsers.ntfs.stream import Stream, select
+from parsers.reader import Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from parsers.model import Run
+    from parsers.ntfs.attribute import Attribute
+    from parsers.ntfs.boot import Boot
+    from parsers.ntfs.record import Record
+    from parsers.reader import Reader
+
+MAX_READ = 1 << 20
+"""Bytes asked for at once."""
+
+MAX_GAP = 32 << 10
+"""Bytes read for nothing between two wanted records rather than asking twice: over a network they take
+less time than another request."""
+
+KEPT_RECORDS = 16384
+"""About 1.5 KiB of memory each."""
+
+
+class _Batch(NamedTuple):
+    """Records read together, from one run."""
+
+    offset: int
+    """In the volume."""
+    first: int
+    inos: list[int]
+
+
+class Mft:
+    """The records of a volume."""
+
+    def __init__(self, reader: Reader, boot: Boot, runs: Sequence[Run], size: int) -> None:
+        self._reader = reader
+        self._boot = boot
+        self._size = boot.record_size
+        self._map = RunMap(runs)
+        self.count = size // boot.record_size
+        self._kept: dict[int, Record] = {}
+
+    async def record(self, ino: int) -> Record:
+        """Return a record. Raises Corrupt."""
+        found = self._kept.get(ino) or (await self.records((ino,)))[ino]
+        if isinstance(found, ParseError):
+            raise found
+        return found
+
+    async def records(self, inos: Iterable[int]) -> dict[int, Record | ParseError]:
+        """Return records by number, or for those that cannot be decoded the reason."""
+        kept = self._kept
+        found: dict[int, Record | ParseError] = {}
+        missing: list[int] = []
+        for ino in inos:
+            record = kept.get(ino)
+            if record is None:
+                missing.append(ino)
+            else:
+                found[ino] = record
+        if missing:
+            await self._load(missing, found)
+        return found
+
+    async def attributes(self, record: Record) -> list[Attribute]:
+        """Return all attributes of a file, given its first record. Raises Corrupt."""
+        lists = select(record.attributes, ATTRIBUTE_LIST)
+        if not lists:
+            return record.attributes
+        content = await Stream(lists, self._boot).read_all(self._reader, attribute_list.MAX_SIZE)
+        listed = attribute_list.decode_attribute_list(content)
+        others = {entry.reference & INO_MASK for entry in listed} - {record.ino}
+        found = await self.records(others)
+        found[record.ino] = record
+        return [
+            _listed(found[entry.reference & INO_MASK], record, entry)
+            for entry in listed
+            if entry.type != ATTRIBUTE_LIST
+        ]
+
+    async def _load(self, missing: list[int], found: dict[int, Record | ParseError]) -> None:
+        batches = self._batches(sorted(set(missing)), found)
+        size = self._size
+        self._reader.prefetch(
+            [Span(batch.offset, (batch.inos[-1] - batch.first + 1) * size) for batch in batches]
+        )
+        for batch in batches:
+            await self._load_batch(batch, found)
+        self._keep(found)
+
+    def _batches(self, inos: Sequence[int], found: dict[int, Record | ParseError]) -> list[_Batch]:
+        """Group record numbers in rising order into reads."""
+        size = self._size
+        batches: list[_Batch] = []
+        run_end = first = last = limit = 0
+        for ino in inos:
+            offset = ino * size
+            if offset + size <= run_end and offset - last <= MAX_GAP and offset < limit:
+                batches[-1].inos.append(ino)
+                last = offset + size
+                continue
+            if ino >= self.count:
+                found[ino] = Corrupt(
+                    "MFT record number", expected=f"below {self.count}", actual=ino
+                )
+                continue
+            try:
+                run = self._map.runs[self._map.index(offset)]
+            except ParseError as error:
+                found[ino] = error
+                continue
+            if run.start is None:
+                found[ino] = Corrupt("MFT record in a hole", actual=ino)
+                continue
+            run_end = run.offset + run.length
+            first, last, limit = ino, offset + size, offset + MAX_READ
+            batches.append(_Batch(run.start + offset - run.offset, first, [ino]))
+        return batches
+
+    async def _load_batch(self, batch: _Batch, found: dict[int, Record | ParseError]) -> None:
+        offset, first, inos = batch
+        size = self._size
+        length = (inos[-1] - first + 1) * size
+        try:
+            # The map, not the batch's offset: where clusters are smaller than a record, it may be in pieces.
+            records = bytearray(await self._map.read(self._reader, first * size, length))
+        except ParseError as error:
+            if len(inos) == 1:
+                found[first] = error
+                return
+            for ino in inos:
+                await self._load_batch(_Batch(offset + (ino - first) * size, ino, [ino]), found)
+            return
+        whole = restore_all(records, size, MAGIC)
+        data = bytes(records)
+        for ino in inos:
+            at = (ino - first) * size
+            try:
+                if whole:
+                    found[ino] = decode_record(data, at, size, ino, offset + at)
+                else:
+                    record = records[at : at + size]
+                    restore(record, MAGIC, offset + at)
+                    found[ino] = decode_record(bytes(record), 0, size, ino, offset + at)
+            except ParseError as error:
+                found[ino] = error
+
+    def _keep(self, found: dict[int, Record | ParseError]) -> None:
+        kept = self._kept
+        for ino, record in found.items():
+            if not isinstance(record, ParseError):
+                kept[ino] = record
+        excess = len(kept) - KEPT_RECORDS
+        if excess > 0:
+            for ino in list(islice(kept, excess + KEPT_RECORDS // 4)):
+                del kept[ino]
+
+
+async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
+    """Open the table whose first record is at `offset`: that record says where the others are.
+
+    Raises Corrupt.
+    """
+    first = bytearray(await reader.read(offset, boot.record_size))
+    restore(first, MAGIC, offset)
+    record = decode_record(bytes(first), 0, boot.record_size, 0, offset)
+    data = select(record.attributes, DATA)
+    if not record.in_use or not data or not data[0].nonresident or data[0].lowest_vcn:
+        raise Corrupt("$MFT has no data", offset)
+    size = data[0].sizes.valid
+    _, after, mapping = data[0].mapping
+    runs = decode_runs(mapping, 0, after, boot.cluster_size, boot.clusters)
+    mft = Mft(reader, boot, runs, size)
+    lists = select(record.attributes, ATTRIBUTE_LIST)
+    if lists:
+        content = await Stream(lists, boot).read_all(reader, attribute_list.MAX_SIZE)
+        listed = attribute_list.decode_attribute_list(content)
+        # Each part of the table says where the next is: in rising order, what is needed is there.
+        for entry in sorted(listed, key=lambda entry: entry.lowest_vcn):
+            if entry.type != DATA or entry.lowest_vcn == 0:
+                continue
+            extent = _listed(await mft.record(entry.reference & INO_MASK), record, entry)
+            vcn, after_extent, mapping = extent.mapping
+            if vcn != after:
+                raise Corrupt("extents of $MFT", offset, expected=after, actual=vcn)
+            runs += decode_runs(mapping, vcn, after_extent, boot.cluster_size, boot.clusters)
+            after = after_extent
+            mft = Mft(reader, boot, runs, size)
+    if after * boot.cluster_size < size:
+        raise Corrupt("$MFT has fewer clusters than its size", offset, expected=size)
+    return mft
+
+
+def _listed(found: Record | ParseError, base: Record, entry: attribute_list.ListEntry) -> Attribute:
+    """Return the attribute that an entry of a list means, from the record that has it."""
+    if isinstance(found, ParseError):
+        raise found
+    if not matches(found, entry.reference):
+        raise Corrupt("attribute list names a record of another file", actual=found.ino)
+    if found is not base and not matches(base, found.base):
+        raise Corrupt("MFT record belongs to another file", actual=found.ino)
+    for attribute in found.attributes:
+        if attribute.instance == entry.instance and attribute.type == entry.type:
+            return attribute
+    raise Corrupt("attribute is not where its list says", actual=entry.type)

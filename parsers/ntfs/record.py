@@ -1,0 +1,91 @@
+"""MFT records: one or more for each file."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+from parsers.ntfs.attribute import Attribute, decode_attributes
+
+MAGIC = b"FILE"
+
+IN_USE = 1
+DIRECTORY = 2
+
+RECORD = Layout(
+    "MFT record",
+    Field("magic", "4s"),
+    Field("array_offset", "H"),
+    Field("array_count", "H"),
+    Field("lsn", "Q"),
+    Field("sequence", "H"),
+    Field("links", "H"),
+    Field("attributes_offset", "H"),
+    Field("flags", "H"),
+    Field("bytes_in_use", "I"),
+    Field("bytes_allocated", "I"),
+    Field("base", "Q"),
+    Field("next_instance", "H"),
+)
+
+_head = RECORD.picker(
+    "sequence", "links", "attributes_offset", "flags", "bytes_in_use", "base"
+).unpack_from
+_new = tuple.__new__
+
+_MIN_HEAD = RECORD.offset("next_instance")
+"""Where the attributes of the oldest volumes' records can begin."""
+
+INO_MASK = (1 << 48) - 1
+"""A reference is a record's number in 48 bits with its sequence number above them."""
+
+
+class Record(NamedTuple):
+    """A decoded MFT record."""
+
+    ino: int
+    sequence: int
+    """How often the record was given to another file."""
+    links: int
+    flags: int
+    base: int
+    """Reference to the file's first record if this is a further one, else 0."""
+    attributes: list[Attribute]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it holds a file at all."""
+        return bool(self.flags & IN_USE)
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether the file has an index of names."""
+        return bool(self.flags & DIRECTORY)
+
+
+def decode_record(data: bytes, start: int, size: int, ino: int, where: int) -> Record:
+    """Decode the MFT record of `size` bytes at `start` of `data`, its fix-ups restored.
+
+    `where` is its offset in the volume, for the error. Raises Corrupt.
+    """
+    sequence, links, attributes_offset, flags, in_use, base = _head(data, start)
+    if in_use > size or not _MIN_HEAD <= attributes_offset <= in_use:
+        raise Corrupt("bytes in use of an MFT record", where, actual=in_use)
+    attributes = []
+    if flags & IN_USE:
+        attributes = decode_attributes(data[start : start + in_use], attributes_offset, where)
+    return _new(Record, (ino, sequence, links, flags, base, attributes))
+
+
+def matches(record: Record, reference: int) -> bool:
+    """Tell whether a reference means what the record holds now.
+
+    A sequence number of 0 in a reference fits any.
+    """
+    sequence = reference >> 48
+    return (
+        record.ino == reference & INO_MASK
+        and bool(record.flags & IN_USE)
+        and (sequence in (0, record.sequence))
+    )

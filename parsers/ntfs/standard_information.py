@@ -1,0 +1,37 @@
+"""$STANDARD_INFORMATION: a file's times and attribute bits."""
+
+from __future__ import annotations
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+
+STANDARD = Layout(
+    "$STANDARD_INFORMATION",
+    Field("created", "q"),
+    Field("modified", "q"),
+    Field("changed", "q"),
+    Field("accessed", "q"),
+    Field("file_attributes", "I"),
+)
+
+HIDDEN = 0x2
+SYSTEM = 0x4
+REPARSE = 0x400
+
+FILETIME_EPOCH = 116_444_736_000_000_000
+"""1970-01-01 in FILETIME: units of 100 ns since 1601-01-01."""
+
+_fields = STANDARD.picker(
+    "created", "modified", "changed", "accessed", "file_attributes"
+).unpack_from
+
+
+def decode_standard(value: bytes) -> tuple[int, int, int, int, int]:
+    """Return times of creation, last write, last change of the MFT record and last access, then the bits.
+
+    Times are FILETIMEs, signed. Raises Corrupt.
+    """
+    if len(value) < STANDARD.size:
+        raise Corrupt("$STANDARD_INFORMATION is too short", actual=len(value))
+    fields: tuple[int, int, int, int, int] = _fields(value)
+    return fields

@@ -1,0 +1,74 @@
+"""An attribute put together from its extents, and how the walkers read one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parsers.errors import Corrupt
+from parsers.ntfs.runlist import RunMap, decode_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from parsers.model import Run
+    from parsers.ntfs.attribute import Attribute
+    from parsers.ntfs.boot import Boot
+    from parsers.reader import Reader
+
+
+def select(attributes: Iterable[Attribute], kind: int, name: bytes = b"") -> list[Attribute]:
+    """Return the extents of one attribute in order; none if the file does not have it."""
+    found = [a for a in attributes if a.type == kind and a.name == name]
+    if len(found) > 1:
+        found.sort(key=_lowest_vcn)
+    return found
+
+
+def decode_extents(extents: Sequence[Attribute], boot: Boot) -> list[Run]:
+    """Return the runs of a non-resident attribute. Raises Corrupt unless its extents are complete."""
+    runs: list[Run] = []
+    expected = 0
+    for extent in extents:
+        if not extent.nonresident:
+            raise Corrupt("resident extent of a non-resident attribute", actual=extent.type)
+        first, after, mapping = extent.mapping
+        if first != expected:
+            raise Corrupt("extents of an attribute", expected=f"VCN {expected:#x}", actual=first)
+        runs += decode_runs(mapping, first, after, boot.cluster_size, boot.clusters)
+        expected = after
+    valid = extents[0].sizes.valid
+    if expected * boot.cluster_size < valid:
+        raise Corrupt("attribute has fewer clusters than valid bytes", expected=valid)
+    return runs
+
+
+class Stream:
+    """The bytes of an attribute that a walker reads itself: it is neither compressed nor encrypted."""
+
+    def __init__(self, extents: Sequence[Attribute], boot: Boot) -> None:
+        first = extents[0]
+        self.size, self.valid, _ = first.sizes
+        self._value = None if first.nonresident else first.value
+        self.map = RunMap(decode_extents(extents, boot) if first.nonresident else [])
+
+    async def read(self, reader: Reader, offset: int, length: int) -> bytes:
+        """Read a range. Raises Corrupt where it is not all there."""
+        if offset + length > self.size:
+            raise Corrupt("read past the end of an attribute", expected=self.size, actual=offset)
+        if self._value is not None:
+            return self._value[offset : offset + length]
+        stored = max(0, min(length, self.valid - offset))
+        data = bytes(await self.map.read(reader, offset, stored))
+        return data + bytes(length - stored)
+
+    async def read_all(self, reader: Reader, limit: int) -> bytes:
+        """Read it all. Raises Corrupt if it is larger than `limit` bytes."""
+        if self.size > limit:
+            raise Corrupt(
+                "attribute is too large", expected=f"at most {limit:#x}", actual=self.size
+            )
+        return await self.read(reader, 0, self.size)
+
+
+def _lowest_vcn(attribute: Attribute) -> int:
+    return attribute.lowest_vcn
