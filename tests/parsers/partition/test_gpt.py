@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.partitions import MIB, blank, disk_id, fdisk, fdisk_ranges, listing, run, sgdisk
+from fixtures.partitions import MIB, blank, disk_id, fdisk, fdisk_ranges, listing, sgdisk
+from fixtures.programs import run
 from parsers.errors import Corrupt, NotRecognised, ParseError
 from parsers.partition import gpt
 from parsers.partition.model import Partition, checked
