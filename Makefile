@@ -3,7 +3,7 @@
 
 PYTHON := .venv/bin/python
 SOURCES := vmount parsers tests fixtures bench
-# One worker a core would starve the servers that the tests start.
+# Tests of one file share images, so they stay in one process.
 PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile
 
 help: ## Say what can be made
