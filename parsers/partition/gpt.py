@@ -163,14 +163,17 @@ async def read_primary(reader: Reader) -> PartitionTable:
 
     Raises NotRecognised if there is no header, Corrupt if it or its array is damaged.
     """
+    damage: Corrupt | None = None
     for sector_size in SECTOR_SIZES:
         try:
             header = await _header(reader, 1, sector_size)
+            warnings = _size_warnings(header, sector_size, reader.size)
+            return await _table(reader, header, sector_size, warnings)
         except NotRecognised:
             continue
-        warnings = _size_warnings(header, sector_size, reader.size)
-        return await _table(reader, header, sector_size, warnings)
-    raise NotRecognised("no GPT header")
+        except Corrupt as found:
+            damage = damage or found
+    raise damage or NotRecognised("no GPT header")
 
 
 async def _read_backup(

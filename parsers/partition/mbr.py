@@ -1,8 +1,7 @@
 """The master boot record and its chain of extended boot records.
 
-Source: the numbering and the tolerance of block/partitions/msdos.c in the Linux kernel's
-behaviour, which is what /dev/sda5 means to a guest's fstab; the layout is common knowledge since
-MS-DOS 2 (primary) and 3.3 (extended).
+The layout is that of MS-DOS 3.3. Which number a partition gets, and which entries count, follows
+what Linux does, because that is what /dev/sda5 means in a guest's fstab.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ BOOT_RECORD = Layout(
     Field("magic", "H"),
 )
 MAGIC = 0xAA55
+_PICK_ENTRY = ENTRY.picker("boot", "type", "first_lba", "sectors")
 
 
 class Entry(NamedTuple):
@@ -111,8 +111,7 @@ def decode_boot_record(sector: Buffer) -> BootRecord | None:
     record = BOOT_RECORD.parse(sector)
     if record.magic != MAGIC:
         return None
-    pick = ENTRY.picker("boot", "type", "first_lba", "sectors")
-    entries = tuple(Entry(*fields) for fields in pick.iter_unpack(record.entries))
+    entries = tuple(Entry(*fields) for fields in _PICK_ENTRY.iter_unpack(record.entries))
     return BootRecord(record.disk_signature, entries)
 
 

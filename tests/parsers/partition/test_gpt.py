@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixtures.partitions import MIB, blank, disk_id, fdisk, fdisk_ranges, listing, run, sgdisk
+from fixtures.partitions import MIB, blank, disk_id, fdisk, fdisk_ranges, listing, sgdisk
+from fixtures.programs import run
 from parsers.errors import Corrupt, NotRecognised, ParseError
 from parsers.partition import gpt
 from parsers.partition.model import Partition, checked
@@ -173,6 +174,17 @@ def test_r1_sectors_of_4096_bytes_as_fdisk_lists_them(tmp_path: Path) -> None:
     assert table.sector_size == 4096
     overwrite(disk, 4096, bytes(4096))
     assert read(disk).partitions == table.partitions
+
+
+def test_what_a_smaller_sector_left_behind_is_not_taken_for_the_table(
+    pristine: Path, tmp_path: Path
+) -> None:
+    """A disk first used with sectors of 512 bytes, then with 4096: the old header is whole still."""
+    commands = "g\nn\n1\n\n+1M\nn\n9\n\n+2M\nw\n"
+    disk = fdisk(blank(tmp_path / "disk", SIZE), commands, sector_size=4096)
+    expected = read(disk)
+    overwrite(disk, 512, pristine.read_bytes()[512:4096])
+    assert read(disk) == expected
 
 
 @pytest.fixture

@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint format types coverage bench clean setup setup-test
+
+PYTHON := .venv/bin/python
+SOURCES := vmount parsers tests fixtures bench
+# Tests of one file share images, so they stay in one process.
+PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## Make a small virtual machine, mount it, copy files out and compare them
+	@scripts/setup packages.txt packages-demo.txt
+	@scripts/demo
+
+test: setup-test ## Run the tests
+	$(PYTEST)
+
+check: lint format types ## Run the linter, the format check and the type checker
+
+lint: setup ## Run the linter
+	$(PYTHON) -m ruff check $(SOURCES)
+
+format: setup ## See that the code is formatted
+	$(PYTHON) -m ruff format --check $(SOURCES)
+
+types: setup ## Run the type checker
+	$(PYTHON) -m mypy
+
+coverage: setup-test ## Run the tests and say which lines they miss
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+bench: setup-test ## Compare the speed with that of other programs
+	$(PYTHON) -m bench
+
+clean: ## Remove all that was made, and the virtual environment
+	rm -rf build dist .venv .coverage .hypothesis *.egg-info fixtures/cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find $(SOURCES) -name __pycache__ -prune -exec rm -rf {} +
+
+setup:
+	@scripts/setup packages.txt
+
+setup-test:
+	@scripts/setup packages.txt packages-demo.txt packages-test.txt

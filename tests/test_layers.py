@@ -1,0 +1,104 @@
+"""Imports point downwards, and modules stay short."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("__main__",),
+    ("cli",),
+    ("app",),
+    ("api",),
+    ("fuse_ops",),
+    ("tree",),
+    ("manager",),
+    ("guest", "drives", "volumes"),
+    ("filemap",),
+    ("prefetch",),
+    ("cache",),
+    ("transports",),
+    ("vsphere",),
+    ("blocks",),
+    ("config",),
+    ("errors", "log"),
+)
+"""The modules and packages of vmount, highest first. A module may import what stands in a lower line,
+and its neighbours in its own. vmount/__init__.py is below all of them."""
+
+FOREIGN_TO_PARSERS = {"trio", "pyfuse3", "vmount", "pyVmomi", "pyVim", "tests", "fixtures", "bench"}
+FOREIGN_TO_VMOUNT = {"tests", "fixtures", "bench"}
+LONGEST = 500
+
+_LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+
+
+def modules(*packages: str) -> list[Path]:
+    found = [path for package in packages for path in sorted((ROOT / package).rglob("*.py"))]
+    assert found
+    return found
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Return the dotted names that a module imports, wherever in it; names in a package as well."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative imports are not used here"
+            assert node.module is not None
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def roots(names: set[str]) -> set[str]:
+    return {name.partition(".")[0] for name in names}
+
+
+def level(name: str) -> int:
+    """Return the line of LAYERS in which a module of vmount stands."""
+    part = name.split(".")[1]
+    assert part in _LEVEL, f"vmount.{part} has no layer: add it to LAYERS in tests/test_layers.py"
+    return _LEVEL[part]
+
+
+@pytest.mark.parametrize("path", modules("parsers"), ids=dotted)
+def test_parsers_know_neither_the_event_loop_nor_the_program(path: Path) -> None:
+    assert not roots(imports(path)) & FOREIGN_TO_PARSERS
+
+
+@pytest.mark.parametrize("path", modules("vmount"), ids=dotted)
+def test_imports_point_downwards(path: Path) -> None:
+    names = imports(path)
+    assert not roots(names) & FOREIGN_TO_VMOUNT
+    known = {dotted(module) for module in modules("vmount")} - {"vmount"}
+    own = dotted(path)
+    own_level = len(LAYERS) if own == "vmount" else level(own)
+    upwards = {name for name in names & known if level(name) < own_level}
+    assert not upwards, f"{own} imports from above: {sorted(upwards)}"
+
+
+def test_no_module_depends_on_itself() -> None:
+    paths = modules("vmount", "parsers")
+    known = {dotted(path) for path in paths}
+    graph = {dotted(path): imports(path) & known - {dotted(path)} for path in paths}
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize(
+    "path", modules("vmount", "parsers", "fixtures", "bench", "tests"), ids=dotted
+)
+def test_modules_are_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST
