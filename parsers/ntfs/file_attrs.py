@@ -104,7 +104,7 @@ def quick_attrs(record: Record) -> Attrs | None:
                         return None
                 else:
                     size = _resident(data, position)[0]
-                    allocated = size + 7 & ~7
+                    allocated = size + 511 & ~511
                 break
             position += length
     except struct.error:

@@ -187,11 +187,11 @@ class NtfsFilesystem:
             if not extents:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             return file_data(extents, self._boot)
+        await self._special.check_plain(record, attributes)
         if record.is_directory:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not extents:
             return FileData(0, 0, Inline(b""))
-        await self._special.check_plain(record, attributes)
         return file_data(extents, self._boot)
 
     async def free_bytes(self) -> int:

@@ -37,6 +37,8 @@ class InterixFile(NamedTuple):
 
     type: int
     """As in st_mode."""
+    size: int
+    """Of what is stored."""
     target: bytes | None = None
     """Of a symbolic link."""
     rdev: int = 0
@@ -45,16 +47,18 @@ class InterixFile(NamedTuple):
 def decode_interix(content: bytes, *, hidden: bool) -> InterixFile | None:
     """Tell what a system file with this content is; None if just a file. Raises Corrupt."""
     if not hidden and len(content) < 2:
-        return InterixFile(stat.S_IFSOCK if content else stat.S_IFIFO)
+        return InterixFile(stat.S_IFSOCK if content else stat.S_IFIFO, len(content))
     magic = content[: len(LINK)]
     if magic == LINK and len(content) > len(LINK):
         units = content[len(LINK) :]
         if len(units) & 1:
             raise Corrupt("target of an Interix link", actual=len(units))
-        return InterixFile(stat.S_IFLNK, to_wtf8(units))
+        return InterixFile(stat.S_IFLNK, len(content), to_wtf8(units))
     if magic in _DEVICES and len(content) == INTERIX_DEVICE.size:
         device = INTERIX_DEVICE.parse(content)
         if device.major > _MAX_MAJOR or device.minor > _MAX_MINOR:
             raise Corrupt("device number", expected="12 and 20 bits", actual=device.major)
-        return InterixFile(_DEVICES[magic], rdev=os.makedev(device.major, device.minor))
+        return InterixFile(
+            _DEVICES[magic], len(content), rdev=os.makedev(device.major, device.minor)
+        )
     return None

@@ -45,7 +45,7 @@ class SpecialFiles:
         if file := await self._interix(record, attributes):
             if file.target is not None:
                 return Special(LINK_MODE, len(file.target))
-            return Special(file.type | _PERMISSIONS, 0, file.rdev)
+            return Special(file.type | _PERMISSIONS, file.size, file.rdev)
         return None
 
     async def target(self, record: Record, attributes: Sequence[Attribute]) -> bytes | None:
@@ -74,7 +74,8 @@ class SpecialFiles:
         if await self.look(record, attributes):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         point = await self.reparse(attributes)
-        if point and select(attributes, DATA)[0].sizes.size:
+        data = select(attributes, DATA)
+        if point and data and data[0].sizes.size:
             raise Unsupported(f"file content behind a reparse point: {point.name}")
 
     async def _interix(self, record: Record, attributes: Sequence[Attribute]) -> InterixFile | None:
