@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 VCN_UNIT = 512
 """Bytes that a VCN of an index counts where clusters are larger than index blocks."""
 
-MAX_BITMAP = 16 << 20
-"""Bytes: the bitmap of an index of 512 GiB, some thousand times the largest that was seen."""
+MAX_BITMAP = 128 << 10
+"""Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""
 
 
 class Directory:

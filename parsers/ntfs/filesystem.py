@@ -162,16 +162,22 @@ class NtfsFilesystem:
     async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
         """Return names and sizes in bytes of a file's named streams."""
         attributes = await self._mft.attributes(await self._record(ino))
-        return [(to_wtf8(a.name), a.sizes.size) for a in _named_streams(attributes)]
+        return [
+            (to_wtf8(name), extents[0].sizes.size)
+            for name, extents in _named_streams(attributes).items()
+        ]
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
-        """Return a file's named streams as `user.` attributes, as ntfs-3g does by default."""
+        """Return a file's named streams as `user.` attributes, as ntfs-3g does by default.
+
+        Raises Unsupported if one of them is encrypted.
+        """
         attributes = await self._mft.attributes(await self._record(ino))
         found: dict[bytes, XAttr] = {}
-        for first in _named_streams(attributes):
-            data = file_data(select(attributes, DATA, first.name), self._boot)
-            inline = isinstance(data.layout, Inline)
-            found[b"user." + to_wtf8(first.name)] = XAttr(first.value if inline else data)
+        for name, extents in _named_streams(attributes).items():
+            data = file_data(extents, self._boot)
+            value = data.layout.data if isinstance(data.layout, Inline) else data
+            found[b"user." + to_wtf8(name)] = XAttr(value)
         return found
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
@@ -248,6 +254,10 @@ def _means(entry: IndexEntry, record: Record, home: Record) -> bool:
     return matches(record, entry.reference) and not record.base and matches(home, entry.parent)
 
 
-def _named_streams(attributes: Sequence[Attribute]) -> list[Attribute]:
-    """Return the first extent of each named stream."""
-    return [a for a in attributes if a.type == DATA and a.name and a.lowest_vcn == 0]
+def _named_streams(attributes: Sequence[Attribute]) -> dict[bytes, list[Attribute]]:
+    """Return the extents of each named stream, in order."""
+    streams: dict[bytes, list[Attribute]] = {}
+    for attribute in attributes:
+        if attribute.type == DATA and attribute.name:
+            streams.setdefault(attribute.name, []).append(attribute)
+    return {name: select(extents, DATA, name) for name, extents in streams.items()}

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fixtures.ntfs import LONE_SURROGATES, NOON_1923
-from parsers.errors import Unsupported
+from fixtures.ntfs import LONE_SURROGATES, NOON_1923, build_fragmented_mft
+from parsers.errors import ParseError, Unsupported
 from parsers.model import FileData, Packed, Runs
 from parsers.ntfs import open_ntfs
 from parsers.ntfs.boot import decode_boot
+from parsers.ntfs.file_attrs import file_attrs, quick_attrs
+from parsers.ntfs.mft import open_mft
 from parsers.reader import BytesReader, run_sync
 from tests.parsers.ntfs.reading import FileReader, entry_of, read_range, sha256, tree
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fixtures.ntfs import NtfsVolume
     from fixtures.walk import WalkEntry
     from parsers.model import Attrs
@@ -26,6 +31,11 @@ TIMES = {b"times/1923": NOON_1923, b"times/1969": -100}
 """What was set. ntfs-3g rounds times before 1970 to the next second."""
 
 DOS_NAMED = b"names/A long name with a short one.txt"
+
+
+def ntfsinfo(volume: NtfsVolume, *arguments: str) -> str:
+    command = ["ntfsinfo", "-f", *arguments, str(volume.image)]
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
 
 
 def path_attrs(filesystem: NtfsFilesystem, path: bytes) -> Attrs:
@@ -239,11 +249,34 @@ def test_r37_ends_of_a_huge_file(small_reader: FileReader) -> None:
     assert run_sync(read_range(small_reader, data, (1 << 40) - 6, 100)) == b"\0\0tail"
 
 
-def test_many_runs(small_reader: FileReader) -> None:
+def test_many_runs(small: NtfsVolume, small_reader: FileReader) -> None:
+    report = ntfsinfo(small, "-F", "sparse/6000 pieces")
+    (listed,) = re.findall(r"ATTRIBUTE_LIST.*\n\s+Resident:\s+(\w+)", report)
+    assert listed == "No"
     filesystem = run_sync(open_ntfs(small_reader))
-    data = run_sync(filesystem.data(path_attrs(filesystem, b"sparse/1500 pieces").ino))
+    data = run_sync(filesystem.data(path_attrs(filesystem, b"sparse/6000 pieces").ino))
     assert isinstance(data.layout, Runs)
-    assert len(data.layout.runs) > 1000
+    assert len(data.layout.runs) > 6000
+
+
+def test_the_fragmented_mft_has_an_attribute_list(folder: Path) -> None:
+    assert "ATTRIBUTE_LIST" in ntfsinfo(build_fragmented_mft(folder), "-i", "0")
+
+
+def test_a_quick_look_sees_what_a_close_one_does(volume: NtfsVolume, reader: FileReader) -> None:
+    async def compare() -> int:
+        boot = decode_boot(reader.try_read(0, 512))
+        mft = await open_mft(reader, boot, boot.mft_offset)
+        seen = 0
+        for record in (await mft.records(range(mft.count))).values():
+            if isinstance(record, ParseError) or not record.in_use or record.base:
+                continue
+            if (quick := quick_attrs(record)) is not None:
+                assert quick == file_attrs(record, await mft.attributes(record))
+                seen += 1
+        return seen
+
+    assert run_sync(compare()) > 500
 
 
 def test_info(small: NtfsVolume, small_reader: FileReader) -> None:
@@ -257,9 +290,7 @@ def test_info(small: NtfsVolume, small_reader: FileReader) -> None:
     assert [info.fstype, info.label, info.uuid] == list(theirs.values())
     assert filesystem.version == (3, 1)
     assert info.warnings == ()
-    report = subprocess.run(
-        ["ntfsinfo", "-m", "-f", str(small.image)], capture_output=True, check=True, text=True
-    ).stdout
+    report = ntfsinfo(small, "-m")
     fields: dict[str, str] = {}
     for line in report.splitlines():
         name, _, value = line.partition(":")
