@@ -88,7 +88,7 @@ class Sizes(NamedTuple):
     valid: int
     """From here to `size` it reads as zeros."""
     allocated: int
-    """On the disk."""
+    """On the disk; of a resident attribute as ntfs-3g's st_blocks has it, in whole blocks of 512."""
 
 
 class Attribute(NamedTuple):
@@ -147,7 +147,7 @@ class Attribute(NamedTuple):
         record, start = self.record, self.start
         if not self.nonresident:
             length = _resident(record, start)[0]
-            return Sizes(length, length, length + 7 & ~7)
+            return Sizes(length, length, length + 511 & ~511)
         mapping, allocated, size, valid = _sizes(record, start)
         if self.flags & (COMPRESSED_MASK | SPARSE) and mapping >= COMPRESSED_SIZE.size:
             allocated = _compressed(record, start)[0]

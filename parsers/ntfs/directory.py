@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 VCN_UNIT = 512
 """Bytes that a VCN of an index counts where clusters are larger than index blocks."""
 
-MAX_BITMAP = 16 << 20
-"""Bytes: the bitmap of an index of 512 GiB, some thousand times the largest that was seen."""
+MAX_BITMAP = 128 << 10
+"""Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""
 
 
 class Directory:
@@ -46,9 +46,7 @@ class Directory:
         self._blocks = Stream(blocks, boot) if blocks else None
         bitmap = select(attributes, BITMAP, I30)
         self._bitmap = Stream(bitmap, boot) if bitmap else None
-        self._vcn_size = (
-            boot.cluster_size if boot.cluster_size <= self._block_size else VCN_UNIT
-        )
+        self._vcn_size = boot.cluster_size if boot.cluster_size <= self._block_size else VCN_UNIT
         if self._blocks and self._blocks.size > boot.size:
             raise Corrupt("index is larger than its volume", actual=self._blocks.size)
 
@@ -69,7 +67,9 @@ class Directory:
             node = todo.pop()
             if isinstance(node, int):
                 if node in seen:
-                    raise Corrupt("index block is its own ancestor or twice in its tree", actual=node)
+                    raise Corrupt(
+                        "index block is its own ancestor or twice in its tree", actual=node
+                    )
                 seen.add(node)
                 node = await self._block(node)
             entries = node.entries

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import stat
+import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt
 from parsers.model import Attrs
 from parsers.ntfs.attribute import (
+    ATTRIBUTE,
+    ATTRIBUTE_LIST,
+    COMPRESSED_MASK,
     DATA,
     FILE_NAME,
     I30,
     INDEX_ALLOCATION,
+    NONRESIDENT,
+    RESIDENT,
+    SPARSE,
     STANDARD_INFORMATION,
 )
 from parsers.ntfs.file_name import DOS, FILE_NAME_KEY
+from parsers.ntfs.record import DIRECTORY
 from parsers.ntfs.standard_information import (
     FILETIME_EPOCH,
     REPARSE,
+    STANDARD,
     SYSTEM,
-    decode_standard,
+    decode_standard_of,
 )
+from parsers.ntfs.stream import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +41,13 @@ DIRECTORY_MODE = stat.S_IFDIR | 0o755
 FILE_MODE = stat.S_IFREG | 0o644
 LINK_MODE = stat.S_IFLNK | 0o777
 
+_DOS = bytes((DOS,))
+_head = ATTRIBUTE.picker("type", "length", "nonresident", "name_length", "flags").unpack_from
+_resident = RESIDENT.picker("value_length", "value_offset").unpack_from
+_sizes = NONRESIDENT.picker("allocated_size", "data_size", "initialized_size").unpack_from
+_standard = STANDARD.picker(
+    "created", "modified", "changed", "accessed", "file_attributes"
+).unpack_from
 _NAMESPACE = FILE_NAME_KEY.offset("namespace")
 _new = tuple.__new__
 
@@ -44,21 +60,76 @@ class Special(NamedTuple):
     rdev: int = 0
 
 
-def may_be_special(record: Record) -> bool:
-    """Tell whether more than the record must be looked at to know what kind of file it is."""
-    bits = file_attributes(record)
-    return bool(bits & REPARSE) or bool(bits & SYSTEM and not record.is_directory)
+def quick_attrs(record: Record) -> Attrs | None:
+    """Return what `file_attrs` would for a file whose first record says it all, and plainly.
 
-
-def file_attributes(record: Record) -> int:
-    """Return the attribute bits of $STANDARD_INFORMATION, which every first record has.
-
-    Raises Corrupt.
+    None: somebody has to look closer, be it because the file is special or because it is damaged. This is
+    what a listing does for each of its files: it goes over the attributes once and keeps nothing.
     """
-    for attribute in record.attributes:
-        if attribute.type == STANDARD_INFORMATION:
-            return decode_standard(attribute.value)[4]
-    raise Corrupt("file has no $STANDARD_INFORMATION", actual=record.ino)
+    ino, _, links, flags, _, data, position, _ = record
+    directory = flags & DIRECTORY
+    times: tuple[int, ...] = ()
+    size = allocated = 0
+    end = len(data)
+    try:
+        while True:
+            kind, length, nonresident, name_length, bits = _head(data, position)
+            if kind > INDEX_ALLOCATION:
+                break
+            if length < RESIDENT.size or position + length > end:
+                return None
+            if kind == STANDARD_INFORMATION:
+                value_length, offset = _resident(data, position)
+                if nonresident or value_length < STANDARD.size or offset + value_length > length:
+                    return None
+                times = _standard(data, position + offset)
+                if times[4] & (REPARSE | SYSTEM):
+                    return None
+            elif kind == ATTRIBUTE_LIST:
+                return None
+            elif kind == FILE_NAME:
+                if links > 1:
+                    value_length, offset = _resident(data, position)
+                    if nonresident or offset + FILE_NAME_KEY.size > length:
+                        return None
+                    links -= data[position + offset + _NAMESPACE] == DOS
+            elif (kind == DATA and not name_length and not directory) or (
+                kind == INDEX_ALLOCATION and directory
+            ):
+                if bits & (COMPRESSED_MASK | SPARSE):
+                    return None
+                if nonresident:
+                    allocated, size, valid = _sizes(data, position)
+                    if allocated < 0 or not 0 <= valid <= size:
+                        return None
+                else:
+                    size = _resident(data, position)[0]
+                    allocated = size + 511 & ~511
+                break
+            position += length
+    except struct.error:
+        return None
+    if not times:
+        return None
+    created, modified, changed, accessed, _ = times
+    attrs: Attrs = _new(
+        Attrs,
+        (
+            ino,
+            DIRECTORY_MODE if directory else FILE_MODE,
+            1 if directory or links < 1 else links,
+            0,
+            0,
+            size,
+            allocated,
+            0,
+            (accessed - FILETIME_EPOCH) * 100,
+            (modified - FILETIME_EPOCH) * 100,
+            (changed - FILETIME_EPOCH) * 100,
+            (created - FILETIME_EPOCH) * 100,
+        ),
+    )
+    return attrs
 
 
 def file_attrs(
@@ -69,52 +140,27 @@ def file_attrs(
     Links are counted as ntfs-3g does: a directory has one, names in the DOS namespace are none.
     The size of a directory is that of its index. Raises Corrupt.
     """
-    standard = sizes = None
     directory = record.is_directory
-    names = dos_names = 0
-    for attribute in attributes:
-        kind = attribute.type
-        if kind == STANDARD_INFORMATION:
-            standard = attribute.value
-        elif kind == FILE_NAME:
-            names += 1
-            if names > 1 or record.links > 1:
-                dos_names += attribute.value[_NAMESPACE : _NAMESPACE + 1] == _DOS
-        elif kind == DATA:
-            if not attribute.name and not directory and not attribute.lowest_vcn:
-                sizes = attribute.sizes
-        elif kind == INDEX_ALLOCATION and directory and attribute.name == I30:
-            if not attribute.lowest_vcn:
-                sizes = attribute.sizes
-        elif kind > INDEX_ALLOCATION:
-            break
-    if standard is None:
-        raise Corrupt("file has no $STANDARD_INFORMATION", actual=record.ino)
-    created, modified, changed, accessed, _ = decode_standard(standard)
-    size, _, allocated = sizes or (0, 0, 0)
-    rdev = 0
+    created, modified, changed, accessed, _ = decode_standard_of(attributes)
+    content = select(attributes, INDEX_ALLOCATION, I30) if directory else select(attributes, DATA)
+    size, _, allocated = content[0].sizes if content else (0, 0, 0)
+    mode, rdev = DIRECTORY_MODE if directory else FILE_MODE, 0
     if special is not None:
         mode, size, rdev = special
-    else:
-        mode = DIRECTORY_MODE if directory else FILE_MODE
-    attrs: Attrs = _new(
-        Attrs,
-        (
-            record.ino,
-            mode,
-            1 if directory else max(1, record.links - dos_names),
-            0,
-            0,
-            size,
-            allocated,
-            rdev,
-            (accessed - FILETIME_EPOCH) * 100,
-            (modified - FILETIME_EPOCH) * 100,
-            (changed - FILETIME_EPOCH) * 100,
-            (created - FILETIME_EPOCH) * 100,
-        ),
+    links = record.links
+    if links > 1:
+        links -= sum(a.value[_NAMESPACE:][:1] == _DOS for a in select(attributes, FILE_NAME))
+    return Attrs(
+        record.ino,
+        mode,
+        1 if directory or links < 1 else links,
+        0,
+        0,
+        size,
+        allocated,
+        rdev,
+        (accessed - FILETIME_EPOCH) * 100,
+        (modified - FILETIME_EPOCH) * 100,
+        (changed - FILETIME_EPOCH) * 100,
+        (created - FILETIME_EPOCH) * 100,
     )
-    return attrs
-
-
-_DOS = bytes((DOS,))

@@ -10,54 +10,40 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import struct
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.model import (
-    DirEntry,
-    FileData,
-    FilesystemInfo,
-    Inline,
-    Run,
-    Runs,
-)
-from parsers.ntfs.attribute import (
-    DATA,
-    I30,
-    INDEX_ROOT,
-    VOLUME_INFORMATION,
-    VOLUME_NAME,
-)
-from parsers.ntfs.boot import BOOT_SECTOR, decode_boot
+from parsers.errors import Corrupt, ParseError
+from parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAttr
+from parsers.ntfs.attribute import DATA
 from parsers.ntfs.directory import Directory
-from parsers.ntfs.file_attrs import file_attrs, may_be_special
+from parsers.ntfs.file_attrs import file_attrs, quick_attrs
+from parsers.ntfs.file_data import file_data
 from parsers.ntfs.file_name import DIRECTORY_BIT, DOS
-from parsers.ntfs.mft import open_mft
-from parsers.ntfs.names import UPCASE_SIZE, from_wtf8, to_wtf8
+from parsers.ntfs.mft import MAX_READ
+from parsers.ntfs.names import from_wtf8, to_wtf8
 from parsers.ntfs.record import INO_MASK, matches
-from parsers.ntfs.stream import Stream, decode_extents, select
-from parsers.ntfs.volume import DIRTY, decode_volume_information
+from parsers.ntfs.special import SpecialFiles
+from parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.model import Attrs, Ino, XAttr
+    from parsers.model import Attrs, Ino
     from parsers.ntfs.attribute import Attribute
     from parsers.ntfs.boot import Boot
     from parsers.ntfs.index import IndexEntry
     from parsers.ntfs.mft import Mft
     from parsers.ntfs.record import Record
+    from parsers.ntfs.reparse import ReparseLink
     from parsers.reader import BlockSource
 
-VOLUME = 3
 ROOT = 5
 BITMAP_FILE = 6
-UPCASE = 10
 FIRST_USER = 16
 """Files below this number are the volume's own. Windows has used 24 since 2000, NT 4 did not."""
 
-MAX_UPCASE = 2 * UPCASE_SIZE
+_TYPE = stat.S_IFMT(0xFFFF)
+_new = tuple.__new__
 
 
 class NtfsFilesystem:
@@ -75,14 +61,13 @@ class NtfsFilesystem:
         version: tuple[int, int],
         *,
         show_system: bool,
-        ignore_case: bool,
     ) -> None:
         self._reader = reader
         self._boot = boot
         self._mft = mft
         self._upcase = upcase
         self._show_system = show_system
-        self._ignore_case = ignore_case
+        self._special = SpecialFiles(reader, boot)
         self.info = info
         self.version = version
         """Of the format: (3, 1) since Windows XP."""
@@ -96,7 +81,7 @@ class NtfsFilesystem:
 
         A DOS name is found although `listdir` does not give it.
         """
-        directory = await self._directory(parent)
+        home, directory = await self._directory(parent)
         units = from_wtf8(name)
         if units is None:
             return None
@@ -104,18 +89,16 @@ class NtfsFilesystem:
             entries = await directory.entries()
         else:
             entries = await directory.candidates(units, self._upcase)
+        entries = [entry for entry in entries if self._is_shown(entry)]
         found = [entry for entry in entries if entry.name == units]
-        if not found and self._ignore_case:
-            found = entries if self._upcase is not None else []
-        for entry in found:
-            if self._is_shown(entry):
-                if not _is_in(entry, parent):
-                    raise Corrupt("name of another directory", actual=entry.parent)
-                record = await self._record(entry.reference & INO_MASK)
-                if not matches(record, entry.reference):
-                    raise Corrupt("name of a file that is gone", actual=entry.reference)
-                return await self._attrs(record)
-        return None
+        if not found and self._upcase is not None and not self.info.case_sensitive:
+            found = entries
+        if not found:
+            return None
+        record = await self._record(found[0].reference & INO_MASK)
+        if not _means(found[0], record, home):
+            raise Corrupt("name of a file that is gone", actual=found[0].reference)
+        return await self._attrs(record)
 
     async def listdir(self, ino: Ino) -> Sequence[DirEntry]:
         """Return a directory's entries with attributes, in the order of its index on the disk.
@@ -123,34 +106,116 @@ class NtfsFilesystem:
         Names in the DOS namespace are not given. An entry whose MFT record is damaged or holds another
         file by now has no attributes.
         """
-        directory = await self._directory(ino)
+        home, directory = await self._directory(ino)
         shown = [
             entry
             for entry in await directory.entries()
             if entry.namespace != DOS and self._is_shown(entry)
         ]
         records = await self._mft.records([entry.reference & INO_MASK for entry in shown])
-        return [await self._entry(entry, records, ino) for entry in shown]
+        attrs: dict[Ino, Attrs | None] = {}
+        unclear: list[Record] = []
+        for number, record in records.items():
+            if isinstance(record, ParseError):
+                continue
+            found = attrs[number] = quick_attrs(record)
+            if found is None and record.in_use:
+                unclear.append(record)
+        if unclear:
+            await self._mft.prepare(unclear)
+            for record in unclear:
+                attrs[record.ino] = await self._attrs_or_none(record)
+        listing: list[DirEntry] = []
+        for entry in shown:
+            number = entry.reference & INO_MASK
+            record = records[number]
+            if isinstance(record, ParseError) or not _means(entry, record, home):
+                found = None
+            else:
+                found = attrs[number]
+            if found is not None:
+                kind = found.mode & _TYPE
+            else:
+                kind = stat.S_IFDIR if entry.file_attributes & DIRECTORY_BIT else 0
+            listing.append(_new(DirEntry, (to_wtf8(entry.name), number, kind, found)))
+        return listing
 
     async def readlink(self, ino: Ino) -> bytes:
-        """Return the target of a symbolic link."""
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        """Return the target of a symbolic link or junction.
+
+        Relative ones of Windows have "/" between names. Absolute ones are text for people and for
+        whoever retargets them (`reparse_link` has them taken apart): "C:/Users/x",
+        "Volume{guid}/x", "//server/share/x", and "/x" from the root of the link's own volume.
+        """
+        record = await self._record(ino)
+        target = await self._special.target(record, await self._mft.attributes(record))
+        if target is None:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return target
+
+    async def reparse_link(self, ino: Ino) -> ReparseLink | None:
+        """Return the target of a symbolic link or junction of Windows; None if the file is no such thing."""
+        record = await self._record(ino)
+        point = await self._special.reparse(await self._mft.attributes(record))
+        return point.link if point else None
+
+    async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
+        """Return names and sizes in bytes of a file's named streams."""
+        attributes = await self._mft.attributes(await self._record(ino))
+        return [
+            (to_wtf8(name), extents[0].sizes.size)
+            for name, extents in _named_streams(attributes).items()
+        ]
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
-        """Return a file's named streams as `user.` attributes."""
-        return {}
+        """Return a file's named streams as `user.` attributes, as ntfs-3g does by default.
+
+        Raises Unsupported if one of them is encrypted.
+        """
+        attributes = await self._mft.attributes(await self._record(ino))
+        found: dict[bytes, XAttr] = {}
+        for name, extents in _named_streams(attributes).items():
+            data = file_data(extents, self._boot)
+            value = data.layout.data if isinstance(data.layout, Inline) else data
+            found[b"user." + to_wtf8(name)] = XAttr(value)
+        return found
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
-        """Return where the bytes of a file, or of a named stream of it, are."""
+        """Return where the bytes of a file, or of a named stream of it, are.
+
+        Raises Unsupported for what is encrypted, or kept somewhere else by a filter driver of Windows.
+        """
         record = await self._record(ino)
-        name = from_wtf8(stream)
         attributes = await self._mft.attributes(record)
-        extents = select(attributes, DATA, name) if name is not None else []
-        if not extents:
-            if stream or record.is_directory:
+        units = from_wtf8(stream)
+        extents = [] if units is None else select(attributes, DATA, units)
+        if stream:
+            if not extents:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+            return file_data(extents, self._boot)
+        await self._special.check_plain(record, attributes)
+        if record.is_directory:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not extents:
             return FileData(0, 0, Inline(b""))
         return file_data(extents, self._boot)
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes the volume's bitmap says are free."""
+        record = await self._record(BITMAP_FILE)
+        extents = select(await self._mft.attributes(record), DATA)
+        if not extents:
+            raise Corrupt("$Bitmap has no data", record.where)
+        bitmap = Stream(extents, self._boot)
+        clusters = self._boot.clusters
+        if bitmap.size * 8 < clusters:
+            raise Corrupt("$Bitmap is too small", record.where, expected=clusters)
+        used = 0
+        for offset in range(0, (clusters + 7) // 8, MAX_READ):
+            length = min(MAX_READ, (clusters + 7) // 8 - offset)
+            bits = int.from_bytes(await bitmap.read(self._reader, offset, length), "little")
+            used += (bits & (1 << min(clusters - offset * 8, length * 8)) - 1).bit_count()
+        return (clusters - used) * self._boot.cluster_size
 
     async def _record(self, ino: Ino) -> Record:
         """Return the first record of a file."""
@@ -159,52 +224,40 @@ class NtfsFilesystem:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return record
 
-    async def _directory(self, ino: Ino) -> Directory:
+    async def _directory(self, ino: Ino) -> tuple[Record, Directory]:
         record = await self._record(ino)
         if not record.is_directory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return Directory(self._reader, self._boot, await self._mft.attributes(record))
+        attributes = await self._mft.attributes(record)
+        return record, Directory(self._reader, self._boot, attributes)
 
     async def _attrs(self, record: Record) -> Attrs:
-        return file_attrs(record, await self._mft.attributes(record))
+        attrs = quick_attrs(record)
+        if attrs is not None:
+            return attrs
+        attributes = await self._mft.attributes(record)
+        return file_attrs(record, attributes, await self._special.look(record, attributes))
 
-    async def _entry(
-        self, entry: IndexEntry, records: Mapping[int, Record | ParseError], parent: Ino
-    ) -> DirEntry:
-        ino = entry.reference & INO_MASK
-        record = records[ino]
-        name = to_wtf8(entry.name)
-        if isinstance(record, ParseError) or not matches(record, entry.reference):
-            attrs = None
-        else:
-            attrs = await self._attrs(record)
-        kind = stat.S_IFMT(attrs.mode) if attrs else 0
-        return DirEntry(name, ino, kind, attrs)
+    async def _attrs_or_none(self, record: Record) -> Attrs | None:
+        try:
+            return await self._attrs(record)
+        except ParseError:
+            return None
 
     def _is_shown(self, entry: IndexEntry) -> bool:
         ino = entry.reference & INO_MASK
         return ino != ROOT and (ino >= FIRST_USER or self._show_system)
 
 
-def _is_in(entry: IndexEntry, parent: Ino) -> bool:
-    return entry.parent & INO_MASK == parent
+def _means(entry: IndexEntry, record: Record, home: Record) -> bool:
+    """Tell whether a name in the directory `home` is one of the file that its record holds now."""
+    return matches(record, entry.reference) and not record.base and matches(home, entry.parent)
 
 
-def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
-    first = extents[0]
-    size, valid, _ = first.sizes
-    if not first.nonresident:
-        return FileData(size, size, Inline(first.value))
-    return FileData(size, valid, Runs(tuple(decode_extents(extents, boot))))
-
-
-async def open_ntfs(
-    reader: BlockSource, *, show_system: bool = False, ignore_case: bool = False
-) -> NtfsFilesystem:
-    boot = decode_boot(await reader.read(0, BOOT_SECTOR.size))
-    mft = await open_mft(reader, boot, boot.mft_offset)
-    info = FilesystemInfo("ntfs", "", f"{boot.serial:016X}", boot.size, 0, boot.cluster_size)
-    record = await mft.record(UPCASE)
-    data = await Stream(select(record.attributes, DATA), boot).read_all(reader, MAX_UPCASE)
-    return NtfsFilesystem(reader, boot, mft, struct.unpack(f"<{UPCASE_SIZE}H", data), info, (3, 1),
-        show_system=show_system, ignore_case=ignore_case)
+def _named_streams(attributes: Sequence[Attribute]) -> dict[bytes, list[Attribute]]:
+    """Return the extents of each named stream, in order."""
+    streams: dict[bytes, list[Attribute]] = {}
+    for attribute in attributes:
+        if attribute.type == DATA and attribute.name:
+            streams.setdefault(attribute.name, []).append(attribute)
+    return {name: select(extents, DATA, name) for name, extents in streams.items()}

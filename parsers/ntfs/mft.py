@@ -49,6 +49,28 @@ class _Batch(NamedTuple):
     inos: list[int]
 
 
+class _Part:
+    """One of the records of a file that needs several."""
+
+    def __init__(self, found: Record | ParseError, base: Record) -> None:
+        if isinstance(found, ParseError):
+            raise found
+        if found is not base and not matches(base, found.base):
+            raise Corrupt("MFT record belongs to another file", found.where, actual=found.ino)
+        self._record = found
+        self._attributes = {(a.instance, a.type): a for a in found.attributes}
+
+    def listed(self, entry: attribute_list.ListEntry) -> Attribute:
+        """Return the attribute that an entry of the list means. Raises Corrupt."""
+        where = self._record.where
+        if not matches(self._record, entry.reference):
+            raise Corrupt("attribute list names a record of another file", where)
+        attribute = self._attributes.get((entry.instance, entry.type))
+        if attribute is None or attribute.lowest_vcn != entry.lowest_vcn:
+            raise Corrupt("attribute is not where its list says", where, actual=entry.type)
+        return attribute
+
+
 class Mft:
     """The records of a volume."""
 
@@ -84,19 +106,34 @@ class Mft:
 
     async def attributes(self, record: Record) -> list[Attribute]:
         """Return all attributes of a file, given its first record. Raises Corrupt."""
-        lists = select(record.attributes, ATTRIBUTE_LIST)
+        attributes = record.attributes
+        lists = select(attributes, ATTRIBUTE_LIST)
         if not lists:
-            return record.attributes
+            return attributes
         content = await Stream(lists, self._boot).read_all(self._reader, attribute_list.MAX_SIZE)
         listed = attribute_list.decode_attribute_list(content)
         others = {entry.reference & INO_MASK for entry in listed} - {record.ino}
         found = await self.records(others)
         found[record.ino] = record
+        parts = {ino: _Part(other, record) for ino, other in found.items()}
         return [
-            _listed(found[entry.reference & INO_MASK], record, entry)
+            parts[entry.reference & INO_MASK].listed(entry)
             for entry in listed
             if entry.type != ATTRIBUTE_LIST
         ]
+
+    async def prepare(self, records: Iterable[Record]) -> None:
+        """Read the further records of files that need several, as far as their first ones name them."""
+        others: set[int] = set()
+        for record in records:
+            try:
+                lists = select(record.attributes, ATTRIBUTE_LIST)
+                if lists and not lists[0].nonresident:
+                    listed = attribute_list.decode_attribute_list(lists[0].value)
+                    others.update(entry.reference & INO_MASK for entry in listed)
+            except ParseError:
+                continue
+        await self.records(others)
 
     async def _load(self, missing: list[int], found: dict[int, Record | ParseError]) -> None:
         batches = self._batches(sorted(set(missing)), found)
@@ -199,7 +236,8 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
         for entry in sorted(listed, key=lambda entry: entry.lowest_vcn):
             if entry.type != DATA or entry.lowest_vcn == 0:
                 continue
-            extent = _listed(await mft.record(entry.reference & INO_MASK), record, entry)
+            other = await mft.record(entry.reference & INO_MASK)
+            extent = _Part(other, record).listed(entry)
             vcn, after_extent, mapping = extent.mapping
             if vcn != after:
                 raise Corrupt("extents of $MFT", offset, expected=after, actual=vcn)
@@ -209,17 +247,3 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
     if after * boot.cluster_size < size:
         raise Corrupt("$MFT has fewer clusters than its size", offset, expected=size)
     return mft
-
-
-def _listed(found: Record | ParseError, base: Record, entry: attribute_list.ListEntry) -> Attribute:
-    """Return the attribute that an entry of a list means, from the record that has it."""
-    if isinstance(found, ParseError):
-        raise found
-    if not matches(found, entry.reference):
-        raise Corrupt("attribute list names a record of another file", actual=found.ino)
-    if found is not base and not matches(base, found.base):
-        raise Corrupt("MFT record belongs to another file", actual=found.ino)
-    for attribute in found.attributes:
-        if attribute.instance == entry.instance and attribute.type == entry.type:
-            return attribute
-    raise Corrupt("attribute is not where its list says", actual=entry.type)

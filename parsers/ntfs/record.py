@@ -42,7 +42,7 @@ INO_MASK = (1 << 48) - 1
 
 
 class Record(NamedTuple):
-    """A decoded MFT record."""
+    """An MFT record with its head decoded."""
 
     ino: int
     sequence: int
@@ -51,7 +51,17 @@ class Record(NamedTuple):
     flags: int
     base: int
     """Reference to the file's first record if this is a further one, else 0."""
-    attributes: list[Attribute]
+    data: bytes
+    """Its bytes in use, fix-ups restored."""
+    attributes_offset: int
+    """Of the first attribute in `data`."""
+    where: int
+    """Of the record in the volume, for errors."""
+
+    @property
+    def attributes(self) -> list[Attribute]:
+        """Its attributes, decoded at every call. Raises Corrupt."""
+        return decode_attributes(self.data, self.attributes_offset, self.where)
 
     @property
     def in_use(self) -> bool:
@@ -65,17 +75,26 @@ class Record(NamedTuple):
 
 
 def decode_record(data: bytes, start: int, size: int, ino: int, where: int) -> Record:
-    """Decode the MFT record of `size` bytes at `start` of `data`, its fix-ups restored.
+    """Decode the head of the MFT record of `size` bytes at `start` of `data`, its fix-ups restored.
 
     `where` is its offset in the volume, for the error. Raises Corrupt.
     """
     sequence, links, attributes_offset, flags, in_use, base = _head(data, start)
     if in_use > size or not _MIN_HEAD <= attributes_offset <= in_use:
         raise Corrupt("bytes in use of an MFT record", where, actual=in_use)
-    attributes = []
-    if flags & IN_USE:
-        attributes = decode_attributes(data[start : start + in_use], attributes_offset, where)
-    return _new(Record, (ino, sequence, links, flags, base, attributes))
+    return _new(
+        Record,
+        (
+            ino,
+            sequence,
+            links,
+            flags,
+            base,
+            data[start : start + in_use],
+            attributes_offset,
+            where,
+        ),
+    )
 
 
 def matches(record: Record, reference: int) -> bool:

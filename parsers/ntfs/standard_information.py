@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from parsers.errors import Corrupt
 from parsers.layout import Field, Layout
+from parsers.ntfs.attribute import STANDARD_INFORMATION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.ntfs.attribute import Attribute
 
 STANDARD = Layout(
     "$STANDARD_INFORMATION",
@@ -35,3 +43,11 @@ def decode_standard(value: bytes) -> tuple[int, int, int, int, int]:
         raise Corrupt("$STANDARD_INFORMATION is too short", actual=len(value))
     fields: tuple[int, int, int, int, int] = _fields(value)
     return fields
+
+
+def decode_standard_of(attributes: Sequence[Attribute]) -> tuple[int, int, int, int, int]:
+    """Return the same of a file, which has it in its first record. Raises Corrupt."""
+    for attribute in attributes:
+        if attribute.type == STANDARD_INFORMATION:
+            return decode_standard(attribute.value)
+    raise Corrupt("file has no $STANDARD_INFORMATION")

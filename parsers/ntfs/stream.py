@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
+from parsers.errors import Corrupt, Unsupported
+from parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED
 from parsers.ntfs.runlist import RunMap, decode_runs
 
 if TYPE_CHECKING:
@@ -43,10 +44,15 @@ def decode_extents(extents: Sequence[Attribute], boot: Boot) -> list[Run]:
 
 
 class Stream:
-    """The bytes of an attribute that a walker reads itself: it is neither compressed nor encrypted."""
+    """The bytes of an attribute that a walker reads itself.
+
+    Raises Unsupported if it is compressed or encrypted, which such attributes are not, Corrupt.
+    """
 
     def __init__(self, extents: Sequence[Attribute], boot: Boot) -> None:
         first = extents[0]
+        if first.nonresident and first.flags & (COMPRESSED_MASK | ENCRYPTED):
+            raise Unsupported(f"compressed or encrypted attribute of type {first.type:#x}")
         self.size, self.valid, _ = first.sizes
         self._value = None if first.nonresident else first.value
         self.map = RunMap(decode_extents(extents, boot) if first.nonresident else [])

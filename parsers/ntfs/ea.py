@@ -1,0 +1,53 @@
+"""$EA: extended attributes of OS/2 kind. WSL keeps the numbers of device files there."""
+
+from __future__ import annotations
+
+import os
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+
+EA_ENTRY = Layout(
+    "extended attribute",
+    Field("next_offset", "I"),
+    Field("flags", "B"),
+    Field("name_length", "B"),
+    Field("value_length", "H"),
+)
+
+LXDEV = b"$LXDEV"
+
+MAX_SIZE = 64 << 10
+"""Bytes that all of a file's may have."""
+
+_entry = EA_ENTRY.picker("next_offset", "name_length", "value_length").unpack_from
+
+
+def decode_eas(value: bytes) -> dict[bytes, bytes]:
+    """Return the values by name. Raises Corrupt."""
+    found: dict[bytes, bytes] = {}
+    position, end = 0, len(value)
+    while position + EA_ENTRY.size <= end:
+        following, name_length, value_length = _entry(value, position)
+        name = position + EA_ENTRY.size
+        at = name + name_length + 1
+        if at + value_length > end:
+            raise Corrupt("extended attribute outside $EA", position, actual=value_length)
+        found[value[name : name + name_length]] = value[at : at + value_length]
+        if following == 0:
+            break
+        if following < at + value_length - position:
+            raise Corrupt("extended attributes overlap", position, actual=following)
+        position += following
+    return found
+
+
+def device_number(eas: dict[bytes, bytes]) -> int:
+    """Return the number of a device file of WSL. Raises Corrupt if it is not there."""
+    value = eas.get(LXDEV, b"")
+    if len(value) != 8:
+        raise Corrupt("$LXDEV of a device file", expected="8 bytes", actual=len(value))
+    major, minor = (int.from_bytes(value[at : at + 4], "little") for at in (0, 4))
+    if major >= 1 << 12 or minor >= 1 << 20:
+        raise Corrupt("device number", expected="12 and 20 bits", actual=major)
+    return os.makedev(major, minor)

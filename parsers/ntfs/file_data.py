@@ -1,0 +1,52 @@
+"""Where the bytes of a stream are, from the extents of its $DATA attribute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.model import FileData, Inline, Packed, Run, Runs
+from parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED, LZNT1, SPARSE
+from parsers.ntfs.compression import CompressionUnits
+from parsers.ntfs.stream import decode_extents
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.ntfs.attribute import Attribute
+    from parsers.ntfs.boot import Boot
+
+
+def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
+    """Return where the bytes of an attribute are, given all its extents in order.
+
+    Raises Unsupported for what is stored in a way that is not known here, Corrupt.
+    """
+    first = extents[0]
+    if first.flags & ENCRYPTED:
+        raise Unsupported(
+            "EFS encryption", remedy="the key is with the user who encrypted the file"
+        )
+    if unknown := first.flags & ~(LZNT1 | SPARSE):
+        name = "compression method" if unknown & COMPRESSED_MASK else "attribute flags"
+        raise Unsupported(f"{name} {first.flags:#06x}")
+    size, valid, _ = first.sizes
+    if not first.nonresident:
+        if len(extents) > 1:
+            raise Corrupt("resident attribute has several extents", actual=len(extents))
+        return FileData(size, size, Inline(first.value))
+    runs = decode_extents(extents, boot)
+    if first.flags & LZNT1:
+        units = CompressionUnits(runs, size, valid, boot.cluster_size, first.compression_unit)
+        return FileData(size, valid, Packed(units))
+    return FileData(size, valid, Runs(tuple(_up_to(runs, size))))
+
+
+def _up_to(runs: list[Run], size: int) -> list[Run]:
+    """Return runs without what lies behind the end of a file (what its last cluster has to spare)."""
+    while runs and runs[-1].offset >= size:
+        runs.pop()
+    if runs:
+        offset, length, start = runs[-1]
+        runs[-1] = Run(offset, min(length, size - offset), start)
+    return runs

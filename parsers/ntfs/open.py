@@ -1,0 +1,145 @@
+"""Opening a volume: its boot sector, its MFT, what it says of itself."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from parsers.model import FilesystemInfo
+from parsers.ntfs.attribute import DATA, VOLUME_INFORMATION, VOLUME_NAME
+from parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
+from parsers.ntfs.filesystem import NtfsFilesystem
+from parsers.ntfs.mft import open_mft
+from parsers.ntfs.names import UPCASE_SIZE
+from parsers.ntfs.stream import Stream, select
+from parsers.ntfs.volume import DIRTY, decode_volume_information
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.ntfs.boot import Boot
+    from parsers.ntfs.mft import Mft
+    from parsers.reader import BlockSource
+
+VOLUME = 3
+UPCASE = 10
+SYSTEM_RECORDS = 16
+
+
+async def open_ntfs(
+    reader: BlockSource, *, show_system: bool = False, ignore_case: bool = False
+) -> NtfsFilesystem:
+    """Open the NTFS volume that `reader` holds.
+
+    `show_system` shows the volume's own files ($MFT ...) in the root directory. `ignore_case` makes
+    `lookup` take a name that differs in case where the exact one is not there.
+
+    A boot sector that is damaged is replaced by its backup in the last sector, and the first MFT record by
+    its mirror, with a sentence in `info.warnings`. An overwritten volume can still have that backup:
+    probe for other formats first.
+
+    Raises NotRecognised if this is not NTFS, Corrupt if it is and cannot be opened, Unsupported for a
+    version that is not known here.
+    """
+    warnings: list[str] = []
+    boot, mft = await _boot_and_mft(reader, warnings)
+    # One read for all of the volume's own files.
+    await mft.records(range(min(SYSTEM_RECORDS, mft.count)))
+    label, version = await _volume(mft, warnings)
+    upcase = await _upcase(reader, boot, mft, warnings)
+    if reader.size < boot.size:
+        warnings.append(
+            f"the volume has {boot.size} bytes and only {reader.size} of them are there"
+        )
+    info = FilesystemInfo(
+        "ntfs",
+        label,
+        f"{boot.serial:016X}",
+        boot.size,
+        0,
+        boot.cluster_size,
+        case_sensitive=not ignore_case,
+        warnings=tuple(warnings),
+    )
+    return NtfsFilesystem(reader, boot, mft, upcase, info, version, show_system=show_system)
+
+
+async def _boot_and_mft(reader: BlockSource, warnings: list[str]) -> tuple[Boot, Mft]:
+    if reader.size < BOOT_SECTOR.size:
+        raise NotRecognised("too small for NTFS")
+    try:
+        boot = decode_boot(await reader.read(0, BOOT_SECTOR.size))
+    except ParseError as error:
+        backup = await _backup(reader)
+        if backup is None:
+            raise
+        warnings.append(f"the boot sector is damaged ({error}): its backup is used")
+        return backup
+    try:
+        return boot, await open_mft(reader, boot, boot.mft_offset)
+    except ParseError as error:
+        try:
+            mft = await open_mft(reader, boot, boot.mirror_offset)
+        except ParseError:
+            raise error from None
+        warnings.append(f"the first MFT record is damaged ({error}): its mirror is used")
+        return boot, mft
+
+
+async def _backup(reader: BlockSource) -> tuple[Boot, Mft] | None:
+    """Return what the boot sector in the last sector leads to.
+
+    It counts only if it is where it says and both copies of the first MFT record are good: a partition that
+    was formatted anew may have kept its last sector.
+    """
+    for sector in SECTOR_SIZES:
+        where = reader.size - sector
+        if where <= 0:
+            continue
+        try:
+            boot = decode_boot(await reader.read(where, BOOT_SECTOR.size))
+            if boot.sector_size != sector or not 0 <= where - boot.size < boot.cluster_size:
+                continue
+            await open_mft(reader, boot, boot.mirror_offset)
+            return boot, await open_mft(reader, boot, boot.mft_offset)
+        except ParseError:
+            continue
+    return None
+
+
+async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int]]:
+    """Return the label and the version of the format."""
+    try:
+        attributes = await mft.attributes(await mft.record(VOLUME))
+        names = select(attributes, VOLUME_NAME)
+        label = names[0].value.decode("utf-16-le", "replace") if names else ""
+        infos = select(attributes, VOLUME_INFORMATION)
+        if not infos:
+            raise Corrupt("$Volume has no version")
+        version, flags = decode_volume_information(infos[0].value)
+    except Unsupported:
+        raise
+    except ParseError as error:
+        warnings.append(f"label and version of the volume are not known: {error}")
+        return "", (0, 0)
+    if flags & DIRTY:
+        warnings.append("the volume is dirty: the last changes may be missing")
+    return label, version
+
+
+async def _upcase(
+    reader: BlockSource, boot: Boot, mft: Mft, warnings: list[str]
+) -> Sequence[int] | None:
+    """Return the table that orders names; without it a lookup has to read the whole directory."""
+    try:
+        data = select(await mft.attributes(await mft.record(UPCASE)), DATA)
+        if not data:
+            raise Corrupt("$UpCase has no data")
+        table = await Stream(data, boot).read_all(reader, 2 * UPCASE_SIZE)
+        if len(table) != 2 * UPCASE_SIZE:
+            raise Corrupt("size of $UpCase", expected=2 * UPCASE_SIZE, actual=len(table))
+    except ParseError as error:
+        warnings.append(f"names can only be found in their exact case, and slowly: {error}")
+        return None
+    return struct.unpack(f"<{UPCASE_SIZE}H", table)
