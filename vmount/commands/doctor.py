@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
-LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "rich")
+LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
 
 
 class Finding(NamedTuple):
