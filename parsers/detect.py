@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
 from parsers.ext.filesystem import open_ext
-from parsers.ntfs.filesystem import open_ntfs
+from parsers.ntfs import open_ntfs
 from parsers.signatures import identify
 
 if TYPE_CHECKING:

@@ -1,0 +1,84 @@
+"""Running the command as a user does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+TIMEOUT = 120
+
+
+class Vmount:
+    """The command, with a state folder of its own, in the poorest of locales (R17)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.state = folder / "state"
+        self._count = 0
+
+    def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        """Run the command."""
+        environment = {"PATH": os.environ["PATH"], "LANG": "C", "HOME": "/nonexistent"}
+        done = subprocess.run(
+            self.command(*arguments),
+            capture_output=True,
+            check=False,
+            env=environment,
+            cwd=Path(__file__).parent.parent.parent,
+            timeout=TIMEOUT,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"exit code {done.returncode}: {done.stderr.decode()}")
+        return done
+
+    def command(self, *arguments: str | Path) -> list[str]:
+        """Return the command line."""
+        words = [str(argument) for argument in arguments]
+        return [sys.executable, "-m", "vmount", *words, "--state-dir", str(self.state)]
+
+    def error(self, *arguments: str | Path, code: int) -> str:
+        """Run the command, which must fail with `code` and say why in one line; return the line."""
+        done = self.run(*arguments, check=False)
+        text = done.stderr.decode("utf-8", "surrogateescape")
+        assert done.returncode == code, text
+        lines = text.splitlines()
+        assert lines[-1].startswith("vmount"), text
+        assert "Traceback" not in text
+        return lines[-1]
+
+    def new_mountpoint(self) -> Path:
+        """Return a new empty directory."""
+        self._count += 1
+        path = self.folder / f"mnt{self._count}"
+        path.mkdir()
+        return path
+
+    @contextmanager
+    def mounted(self, *arguments: str | Path) -> Iterator[Path]:
+        """Mount, in the background as usual, and unmount."""
+        mountpoint = self.new_mountpoint()
+        self.run(*arguments, mountpoint)
+        try:
+            yield mountpoint
+        finally:
+            self.run("umount", "--force", mountpoint)
+            mountpoint.rmdir()
+
+
+Mounted = Callable[..., AbstractContextManager[Path]]
+
+
+@pytest.fixture
+def vmount(tmp_path: Path) -> Vmount:
+    return Vmount(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("images")
