@@ -95,7 +95,7 @@ class NtfsFilesystem:
             found = entries
         if not found:
             return None
-        record = await self._record(found[0].reference & INO_MASK)
+        record = await self._mft.record(found[0].reference & INO_MASK)
         if not _means(found[0], record, home):
             raise Corrupt("name of a file that is gone", actual=found[0].reference)
         return await self._attrs(record)

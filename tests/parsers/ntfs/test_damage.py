@@ -13,6 +13,7 @@ from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from parsers.model import DirEntry
 from parsers.ntfs import NtfsFilesystem, open_ntfs
 from parsers.ntfs.boot import decode_boot
+from parsers.ntfs.mft import open_mft
 from parsers.ntfs.record import RECORD
 from parsers.reader import BytesReader, check_bounds, run_sync
 
@@ -47,7 +48,7 @@ class Image:
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         for offset, length in spans:
-            check_bounds(offset, length, self.size)
+            check_bounds(offset, length, len(self.data))
 
     def record_at(self, ino: int) -> int:
         """Return the offset of an MFT record; the table of these volumes is in one piece."""
@@ -142,6 +143,18 @@ def test_a_volume_cut_short(pristine: bytes) -> None:
     assert any("only" in warning for warning in filesystem.info.warnings)
 
 
+def test_records_beyond_the_end_of_a_volume_cut_short(image: Image) -> None:
+    first_lost = image.record_at(100)
+    image.size = first_lost
+    mft = run_sync(open_mft(image, image.boot, image.boot.mft_offset))
+    found = run_sync(mft.records(range(70, 110)))
+    assert [ino for ino, record in found.items() if isinstance(record, Corrupt)] == [
+        *range(100, 110)
+    ]
+    with pytest.raises(Corrupt, match="record number"):
+        run_sync(mft.record(mft.count))
+
+
 def test_a_torn_record_costs_its_file_only(image: Image) -> None:
     filesystem = image.open()
     many = find(filesystem, b"many")
@@ -179,6 +192,8 @@ def test_a_deleted_record_is_no_file(image: Image) -> None:
     image.set(at, b"\0\0")
     filesystem = image.open()
     assert entry(filesystem, ROOT, b"size 100").attrs is None
+    with pytest.raises(Corrupt, match="gone"):
+        run_sync(filesystem.lookup(ROOT, b"size 100"))
     with pytest.raises(FileNotFoundError):
         run_sync(filesystem.attrs(ino))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import random
 import struct
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from parsers.ntfs.attribute import COMPRESSED_SIZE, NONRESIDENT, RESIDENT
 from parsers.ntfs.attribute_list import LIST_ENTRY
 from parsers.ntfs.boot import BOOT_SECTOR, decode_boot
 from parsers.ntfs.compression import CompressionUnits
-from parsers.ntfs.ea import EA_ENTRY, decode_eas
+from parsers.ntfs.ea import EA_ENTRY, decode_eas, device_number
 from parsers.ntfs.file_name import FILE_NAME_KEY
 from parsers.ntfs.fixup import MULTI_SECTOR_HEADER, restore, restore_all
 from parsers.ntfs.index import INDEX_BLOCK, INDEX_ENTRY, INDEX_HEADER
@@ -269,6 +270,7 @@ def test_lznt1_blocks() -> None:
     assert decode_lznt1(SHORT, 3) == b"abc"
     # MS-XCA: a block that is not the last stands for 4096 bytes.
     assert decode_lznt1(SHORT + RUN_OF_A, 8192) == b"abc".ljust(4096, b"\0") + b"a" * 4096
+    assert decode_lznt1(SHORT + RUN_OF_A, 100) == b"abc".ljust(100, b"\0")
 
 
 @pytest.mark.parametrize(
@@ -338,6 +340,10 @@ def test_compression_unit_is_zeros_from_its_valid_size_on() -> None:
     assert chunk.decode(RUN_OF_A, 8192) == b"a" * 4000 + bytes(4192)
 
 
+def test_compression_unit_behind_the_valid_size_is_zeros() -> None:
+    assert run_sync(units([(16384, 0)], 16384, 8192).chunk(1)).runs == (Run(0, 8192, None),)
+
+
 def test_compression_unit_with_a_hole_first() -> None:
     with pytest.raises(Corrupt, match="after a hole"):
         run_sync(units([(512, None), (7680, 0)], 8192).chunk(0))
@@ -361,6 +367,25 @@ def test_values_of_garbage(decode: Callable[[bytes], object], data: bytes, tag: 
     head = struct.pack("<IHH", tag, min(len(data), 190), 0)
     with contextlib.suppress(Corrupt):
         decode(head + data)
+
+
+def ea(name: bytes, value: bytes, following: int = 0) -> bytes:
+    return struct.pack("<IBBH", following, 0, len(name), len(value)) + name + b"\0" + value
+
+
+def test_extended_attributes() -> None:
+    first = ea(b"$LXMOD", b"1234", 20)
+    assert len(first) == 19
+    value = first + b"\0" + ea(b"$LXDEV", struct.pack("<II", 8, 17))
+    found = decode_eas(value)
+    assert found[b"$LXMOD"] == b"1234"
+    assert device_number(found) == os.makedev(8, 17)
+    for bad in (ea(b"$LXDEV", b"12"), ea(b"$LXDEV", struct.pack("<II", 1 << 12, 0)), b""):
+        with pytest.raises(Corrupt):
+            device_number(decode_eas(bad))
+    for bad in (ea(b"x", b"1234")[:-1], ea(b"x", b"1234", 4)):
+        with pytest.raises(Corrupt):
+            decode_eas(bad)
 
 
 def mount_point(target: str) -> bytes:

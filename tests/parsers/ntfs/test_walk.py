@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fixtures.ntfs import NtfsVolume
     from fixtures.walk import WalkEntry
-    from parsers.model import Attrs
+    from parsers.model import Attrs, Filesystem
     from parsers.ntfs import NtfsFilesystem
 
 TIMES = {b"times/1923": NOON_1923, b"times/1969": -100}
@@ -281,6 +281,8 @@ def test_a_quick_look_sees_what_a_close_one_does(volume: NtfsVolume, reader: Fil
 
 def test_info(small: NtfsVolume, small_reader: FileReader) -> None:
     filesystem = run_sync(open_ntfs(small_reader))
+    interface: Filesystem = filesystem
+    assert interface.root == 5
     theirs = {}
     for tag in ("TYPE", "LABEL", "UUID"):
         command = ["blkid", "-p", "-o", "value", "-s", tag, str(small.image)]
