@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from parsers.reader import BlockSource
 
 PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
-    ("ntfs", open_ntfs),
     ("ext", open_ext),
+    ("ntfs", open_ntfs),
 )
-"""A probe returns the open file system or raises NotRecognised to let the next one try."""
+"""In this order: a volume that was formatted anew may still hold the backup boot sector of an NTFS.
+A probe returns the open file system or raises NotRecognised to let the next one try."""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,10 @@ class FileMap(Protocol):
         """Return the parts that may hold something else than zeros, in order."""
         ...
 
+    def where(self, offset: int, length: int, /) -> Sequence[Span]:
+        """Return where a range lies on the volume, as far as that is known without reading."""
+        ...
+
 
 def open_file(source: BlockSource, data: FileData) -> FileMap:
     """Return a FileMap of the file that `data` describes on the volume `source`.
@@ -79,6 +83,10 @@ class BytesFile:
         """Return the whole file."""
         return [Span(0, self.size)] if self.size else []
 
+    def where(self, _offset: int, _length: int, /) -> Sequence[Span]:
+        """Return nothing: it is in memory."""
+        return []
+
 
 class SourceFile:
     """A whole BlockSource as a file."""
@@ -98,6 +106,10 @@ class SourceFile:
     def spans(self) -> Sequence[Span]:
         """Return the whole file."""
         return [Span(0, self.size)] if self.size else []
+
+    def where(self, offset: int, length: int, /) -> Sequence[Span]:
+        """Return the range itself."""
+        return [Span(offset, max(0, min(length, self.size - offset)))]
 
 
 class RunsFile:
@@ -156,6 +168,11 @@ class RunsFile:
                 spans.append(Span(offset, count))
         return spans
 
+    def where(self, offset: int, length: int, /) -> Sequence[Span]:
+        """Return what of a range lies on the volume."""
+        pieces = self._pieces(offset, min(offset + length, self._valid))
+        return [Span(piece.start or 0, piece.length) for piece in pieces]
+
     def _pieces(self, offset: int, end: int) -> Sequence[Run]:
         """Return what lies on the volume of [offset, end); Run.offset counts from `offset`."""
         pieces = []
@@ -203,6 +220,10 @@ class PackedFile:
     def spans(self) -> Sequence[Span]:
         """Return what is stored."""
         return [Span(0, self._valid)] if self._valid else []
+
+    def where(self, _offset: int, _length: int, /) -> Sequence[Span]:
+        """Return nothing: where a chunk is stored is looked up when it is read."""
+        return []
 
     def _wanted(self, offset: int, length: int) -> range:
         end = min(offset + length, self._valid)
