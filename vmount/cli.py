@@ -77,6 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_overview(), end="")
         return Exit.OK
     name = words.pop(0) if words[0] in WORDS else MOUNT
+    if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
+        return fail(
+            f"{words[0]}: no command, or a SOURCE without a MOUNTPOINT (see vmount --help)",
+            Exit.USAGE,
+        )
     command = load(name)
     parsed = parser_of(name, command).parse_args(words)
     try:

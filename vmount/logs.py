@@ -6,11 +6,20 @@ import logging
 import logging.handlers
 from pathlib import Path
 
-FORMAT = "vmount: %(levelname)s: %(message)s"
-FILE_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-SYSLOG_FORMAT = "vmount[%(process)d]: %(levelname)s: %(message)s"
+FORMAT = "vmount: %(lowerlevel)s: %(message)s"
+FILE_FORMAT = "%(asctime)s %(lowerlevel)s %(name)s: %(message)s"
+SYSLOG_FORMAT = "vmount[%(process)d]: %(lowerlevel)s: %(message)s"
 SYSLOG_SOCKET = Path("/dev/log")
 LEVELS = ("error", "warning", "info", "debug")
+
+
+class Formatter(logging.Formatter):
+    """Offers the level in lower case, as other programs write it: %(lowerlevel)s."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        record.lowerlevel = record.levelname.lower()
+        return super().format(record)
 
 
 def configure(level: str, log_file: Path | None) -> None:
@@ -21,11 +30,11 @@ def configure(level: str, log_file: Path | None) -> None:
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(FORMAT))
+    handler.setFormatter(Formatter(FORMAT))
     root.addHandler(handler)
     if log_file is not None:
         handler = logging.FileHandler(log_file, encoding="utf-8", errors="surrogateescape")
-        handler.setFormatter(logging.Formatter(FILE_FORMAT))
+        handler.setFormatter(Formatter(FILE_FORMAT))
         root.addHandler(handler)
 
 
@@ -37,7 +46,7 @@ def leave_terminal() -> None:
             root.removeHandler(handler)
     if not root.handlers and SYSLOG_SOCKET.exists():
         handler = logging.handlers.SysLogHandler(str(SYSLOG_SOCKET))
-        handler.setFormatter(logging.Formatter(SYSLOG_FORMAT))
+        handler.setFormatter(Formatter(SYSLOG_FORMAT))
         root.addHandler(handler)
     if not root.handlers:
         root.addHandler(logging.NullHandler())

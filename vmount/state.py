@@ -44,7 +44,7 @@ class StateDir:
         """Write a record. Raises VmountError if the folder cannot be used."""
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self._path.stat()
+            status = self._path.lstat()
             if status.st_uid != os.getuid() or status.st_mode & 0o022:
                 raise VmountError(
                     f"{self._path}: belongs to somebody else, or others may write to it",

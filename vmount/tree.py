@@ -198,11 +198,15 @@ class Tree:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         return node
 
+    def _is_directory(self, number: int) -> bool:
+        return bool(number >> VOLUME_SHIFT) or isinstance(self._nodes[number], Directory)
+
     def _own_attrs(self, number: int) -> Attrs:
         mode, nlink, size = stat.S_IFREG | 0o444, 1, 0
         match self._node(number):
             case Directory(children):
-                mode, nlink = stat.S_IFDIR | 0o755, 2 + len(children)
+                folders = (child for child in children.values() if self._is_directory(child))
+                mode, nlink = stat.S_IFDIR | 0o755, 2 + sum(1 for _ in folders)
             case BlockFile(source):
                 size = source.size
             case TextFile(render):

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Mount."""
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
     config = MountConfig(
-        sources=tuple(arguments.sources),
+        sources=tuple(map(_absolute, arguments.sources)),
         mountpoint=mountpoint,
         options=OpenOptions(force=arguments.force),
         owner=arguments.owner,
@@ -66,6 +66,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         _say(True, mountpoint, answer["pid"])
     return Exit.OK
+
+
+def _absolute(source: str) -> str:
+    """Name a file by its whole path: whoever asks for the status may be somewhere else."""
+    return os.path.abspath(source) if Path(source).exists() else source  # noqa: PTH100 (links stay)
 
 
 def _say(as_json: bool, mountpoint: Path, pid: int) -> None:
