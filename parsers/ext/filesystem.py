@@ -50,7 +50,14 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
     cannot be read.
     """
     superblock, warnings = await read_superblock(reader)
-    warnings += _warnings(superblock, reader.size)
+    if warnings:
+        warnings.append("a copy does not tell whether the journal would have to be replayed")
+    else:
+        warnings += _state_warnings(superblock)
+    if superblock.size > reader.size:
+        warnings.append(
+            f"the file system has {superblock.size} bytes, its volume {reader.size}: the rest is missing"
+        )
     filesystem = ExtFilesystem(Volume(reader, superblock), tuple(warnings))
     await filesystem.attrs(ROOT_INODE)
     return filesystem
@@ -219,7 +226,7 @@ def _refuse_encrypted(inode: Inode) -> None:
         raise Unsupported(f"encryption (encrypt), in file {inode.number}")
 
 
-def _warnings(superblock: Superblock, size: int) -> list[str]:
+def _state_warnings(superblock: Superblock) -> list[str]:
     warnings = []
     if superblock.has_incompat(Incompat.RECOVER):
         warnings.append("the journal has not been replayed: the last changes may be missing")
@@ -231,8 +238,4 @@ def _warnings(superblock: Superblock, size: int) -> list[str]:
         Incompat.RECOVER
     ):
         warnings.append("files that were deleted while open have not been cleaned up")
-    if superblock.size > size:
-        warnings.append(
-            f"the file system has {superblock.size} bytes and its volume {size}: the rest is missing"
-        )
     return warnings
