@@ -23,7 +23,9 @@ CACHED_GROUPS = 1 << 16
 class InodeTable:
     """The inodes of a volume."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, *, reserved: int = ROOT_INODE) -> None:
+        """Give access to all inodes that can have names, and to one of the reserved."""
+        self._reserved = reserved
         self._volume = volume
         self._superblock = volume.superblock
         self._decoder = InodeDecoder(volume.superblock)
@@ -78,11 +80,11 @@ class InodeTable:
         first, last = superblock.first_inode, superblock.inodes_count
         valid = []
         for ino in missing:
-            if first <= ino <= last or ino == ROOT_INODE:
+            if first <= ino <= last or ino == self._reserved:
                 valid.append(ino)
             else:
                 found[ino] = Corrupt(
-                    "inode number", expected=f"{ROOT_INODE} or {first} to {last}", actual=ino
+                    "inode number", expected=f"{self._reserved} or {first} to {last}", actual=ino
                 )
         groups = await self._descriptors({(ino - 1) // per_group for ino in valid})
         places = []
