@@ -7,7 +7,7 @@ decoded, because what is listed is opened next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from parsers.errors import Corrupt
 from parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
@@ -42,7 +42,7 @@ class InodeTable:
             raise found.with_traceback(None)
         return found
 
-    async def get_many(self, inos: Iterable[int]) -> dict[int, Inode | Corrupt]:
+    async def get_many(self, inos: Collection[int]) -> dict[int, Inode | Corrupt]:
         """Return inodes by number; in place of a damaged one what is wrong with it."""
         cache = self._inodes
         found = {ino: cache[ino] for ino in inos if ino in cache}

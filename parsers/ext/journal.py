@@ -8,7 +8,7 @@ Source: Linux kernel documentation, filesystems/ext4, "Journal (jbd2)".
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,6 +29,9 @@ from parsers.ext.journal_blocks import (
 from parsers.model import Run
 from parsers.reader import Reader
 
+MAX_BLOCKS = 1 << 21
+"""Blocks of a journal: mke2fs makes 262,144 for the largest volumes unless told otherwise.
+Where each has its newest version is kept in memory."""
 _WINDOW = 1 << 20
 """Bytes of the journal read at once."""
 _SEQUENCES = 1 << 32
@@ -123,6 +126,8 @@ async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> 
     log = _Log(reader, block_size, runs)
     data, where = await log.block(0)
     superblock = decode_journal_superblock(data, where, log.blocks)
+    if superblock.end > MAX_BLOCKS:
+        raise Unsupported(f"a journal of more than {MAX_BLOCKS} blocks")
     versions = await _Replay(superblock, log).run() if superblock.start else {}
     return JournalOverlay(superblock, block_size, versions)
 
@@ -189,27 +194,25 @@ class _Log:
     def __init__(self, reader: Reader, block_size: int, runs: Sequence[Run]) -> None:
         self._reader = reader
         self._block_size = block_size
-        self._places: list[int] = []
-        for run in runs:
-            if run.start is None:
-                raise Corrupt("the journal has a hole")
-            self._places += range(run.start, run.start + run.length, block_size)
+        self._runs = runs
+        self._starts = [run.offset for run in runs]
+        self.blocks = sum(run.length for run in runs) // block_size
+        """Number of blocks."""
         self._window = b""
         self._window_at = 0
 
-    @property
-    def blocks(self) -> int:
-        return len(self._places)
-
     def place(self, index: int) -> int:
-        """Return the offset in the volume of a block."""
-        return self._places[index]
+        """Return the offset in the volume of a block. Raises Corrupt if there is none."""
+        offset = index * self._block_size
+        if index < self.blocks:
+            run = self._runs[bisect_right(self._starts, offset) - 1]
+            if run.start is not None:
+                return run.start + offset - run.offset
+        raise Corrupt("the journal lacks a block", actual=index)
 
     async def block(self, index: int) -> tuple[bytes, int]:
         """Return a block and its offset in the volume."""
-        if index >= len(self._places):
-            raise Corrupt("the journal is shorter than it says", actual=index)
-        where = self._places[index]
+        where = self.place(index)
         at = where - self._window_at
         if not 0 <= at <= len(self._window) - self._block_size:
             length = min(_WINDOW, self._reader.size - where)

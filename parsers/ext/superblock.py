@@ -141,7 +141,6 @@ class Superblock:
     """Bytes of a group descriptor."""
     first_meta_group: int
     """With META_BG, the first block of descriptors that is kept in its own groups."""
-    reserved_descriptor_blocks: int
     backup_groups: tuple[int, int]
     """With SPARSE_SUPER2, the groups with backup superblocks; 0 for none."""
     block_group: int
@@ -234,7 +233,6 @@ def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superbloc
         first_inode=raw.first_inode if dynamic else GOOD_OLD_FIRST_INODE,
         descriptor_size=raw.descriptor_size if wide else GOOD_OLD_DESCRIPTOR_SIZE,
         first_meta_group=raw.first_meta_group,
-        reserved_descriptor_blocks=raw.reserved_descriptor_blocks,
         backup_groups=tuple(raw.backup_groups),
         block_group=0 if where == SUPERBLOCK_OFFSET else raw.block_group,
         compat=compat,
