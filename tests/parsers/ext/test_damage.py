@@ -199,6 +199,18 @@ def test_hash_tree_falls_back_to_looking_at_everything(ext_volume: Volume) -> No
     assert run(volume.lookup(folder, b"not there")) is None
 
 
+@pytest.mark.parametrize("flags", [0, 2])
+def test_hash_of_unknown_signedness(ext_volume: Volume, flags: int) -> None:
+    """Without the flag, names in ASCII are hashed; with the wrong one they still hash the same."""
+    patient = Patient(ext_volume("ext3"))
+    assert patient.data[1024 + 0x160] == 1
+    patient.put(1024 + 0x160, bytes([flags]))
+    volume = patient.open()
+    folder = resolve(volume, b"large").ino
+    for child in run(volume.listdir(folder)):
+        assert run(volume.lookup(folder, child.name)) == child.attrs
+
+
 def test_superblock_is_replaced_by_its_copy(ext_volume: Volume) -> None:
     for name, field in (("ext4-default", 0x68), ("ext4-32bit", 0x18), ("ext3", 0x28)):
         fixture = ext_volume(name)
