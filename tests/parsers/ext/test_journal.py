@@ -16,7 +16,7 @@ from parsers.ext.filesystem import open_ext
 from tests.parsers.ext.support import FileSource, MemorySource, resolve, run, walk_volume
 
 OPTIONS = {
-    "data": "-t ext4 -b 1024",
+    "data": "-t ext4 -b 1024 -J size=6",
     "checksums": "-t ext4 -b 1024",
     "4k": "-t ext4 -b 4096",
     "32bit": "-t ext4 -b 2048 -O ^64bit,^metadata_csum",
@@ -62,6 +62,11 @@ def test_without_the_replay_it_would_be_wrong(unclean: Path) -> None:
     assert "moved" in debugfs(unclean / "replayed.img", "ls /new")
 
 
+@pytest.mark.parametrize("unclean", ["checksums", "32bit", "ext3"], indirect=True)
+def test_the_journals_compared_have_revocations(unclean: Path) -> None:
+    assert "(revoke table)" in debugfs(unclean / "unclean.img", "logdump")
+
+
 def test_damaged_journal_is_a_warning(unclean: Path) -> None:
     data = bytearray((unclean / "unclean.img").read_bytes())
     block_size = 1024 << struct.unpack_from("<I", data, 1024 + 24)[0]
@@ -82,7 +87,7 @@ def test_damaged_blocks_in_the_journal_are_not_shown(unclean: Path, spare_superb
     blocks = debugfs(image, "blocks <8>").splitlines()[-1].split()
     data = bytearray(image.read_bytes())
     block_size = 1024 << struct.unpack_from("<I", data, 1024 + 24)[0]
-    for block in blocks[1:200]:
+    for block in blocks[1:2000]:
         at = int(block) * block_size
         magic = at + 0x38 + (1024 if block_size > 1024 else 0)
         if data[at : at + 4] == JOURNAL_MAGIC:

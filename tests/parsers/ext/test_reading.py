@@ -221,3 +221,19 @@ def test_r33_two_copies_are_open_together(ext_volume: Volume, tmp_path: Path) ->
     assert volumes[0].info == volumes[1].info
     first, second = (list(walk_volume(v, s)) for v, s in zip(volumes, sources, strict=True))
     assert first == second
+
+
+def test_r17_case_insensitive_directory_is_read_byte_for_byte(
+    ext_volume: Volume, tmp_path: Path
+) -> None:
+    """Its hash tree, which is of folded names, is not used."""
+    image = tmp_path / "image"
+    image.write_bytes(ext_volume("ext4-default").image.read_bytes())
+    debugfs(image, "set_inode_field large flags 0x40081000", write=True)
+    volume = open_image(image)
+    folder = resolve(volume, b"large").ino
+    children = run(volume.listdir(folder))
+    assert len(children) > 250
+    for child in children:
+        assert run(volume.lookup(folder, child.name)) == child.attrs
+        assert run(volume.lookup(folder, child.name.upper())) is None
