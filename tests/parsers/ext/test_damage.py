@@ -271,7 +271,7 @@ def test_r22_mutated_volumes_give_values_or_parse_errors(ext_volume: Volume, nam
     original = fixture.image.read_bytes()
     places = _metadata(Patient(fixture), fixture)
     rng = random.Random(name)
-    started = time.monotonic()
+    started = time.process_time()
     tracemalloc.start()
     opened = refused = 0
     for _ in range(40):
@@ -293,7 +293,7 @@ def test_r22_mutated_volumes_give_values_or_parse_errors(ext_volume: Volume, nam
     assert opened
     assert refused
     assert peak < 400 << 20
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 60
 
 
 def _use_all(data: bytes) -> int:
