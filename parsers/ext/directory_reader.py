@@ -7,6 +7,7 @@ or three blocks; where the tree is damaged or its hash is unknown it looks throu
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 
 from parsers.errors import Corrupt, Unsupported
@@ -34,7 +35,9 @@ MAX_ENTRIES = 1 << 22
 MAX_COLLISIONS = 64
 """Blocks with names of one hash, one after the other, that a lookup follows."""
 CACHED_MAPS = 256
-"""Directories whose place is remembered."""
+"""Directories whose place is remembered,"""
+CACHED_PIECES = 1 << 10
+"""unless they are in more pieces than this, which would take much memory."""
 
 
 class DirectoryReader:
@@ -69,13 +72,8 @@ class DirectoryReader:
             return _search(_inline_entries(inode), name)
         blocks = await self._map(inode)
         if self._indexed(inode) and blocks.count > 1:
-            try:
-                found = await self._find_hashed(inode, blocks, name)
-            except Corrupt:
-                pass
-            else:
-                if found is not _UNKNOWN_HASH:
-                    return found
+            with contextlib.suppress(Corrupt, Unsupported):
+                return await self._find_hashed(inode, blocks, name)
         for first in range(0, blocks.count, blocks.per_read):
             for index, data, where in await blocks.read(first, blocks.per_read):
                 ino = _search(self._decode(inode, index, data, where), name)
@@ -92,7 +90,8 @@ class DirectoryReader:
             known = _DirectoryMap(self._volume, inode, await file_runs(self._volume, inode))
             if len(self._maps) >= CACHED_MAPS:
                 del self._maps[next(iter(self._maps))]
-            self._maps[inode.number] = known
+            if known.pieces <= CACHED_PIECES:
+                self._maps[inode.number] = known
         return known
 
     def _decode(self, inode: Inode, index: int, data: bytes, where: int) -> list[Entry]:
@@ -106,17 +105,12 @@ class DirectoryReader:
         return decode_entries(data, where)
 
     async def _find_hashed(self, inode: Inode, blocks: _DirectoryMap, name: bytes) -> int | None:
-        """Go down the hash tree; return _UNKNOWN_HASH if it is of a kind that cannot be searched."""
+        """Go down the hash tree. Raises Corrupt, and Unsupported if this name's hash cannot be known."""
         data, where = await blocks.read_one(0)
         root = decode_root(data, where)
-        version = root.hash_version
-        if self._superblock.hash_unsigned and version <= HashVersion.TEA:
-            version += 3
-        if inode.flags & InodeFlag.CASEFOLD or version not in _KNOWN_VERSIONS:
-            return _UNKNOWN_HASH
-        hashed = name_hash(HashVersion(version), name, self._superblock.hash_seed)
+        hashed = None if inode.flags & InodeFlag.CASEFOLD else self._hash(root.hash_version, name)
         if hashed is None:
-            return _UNKNOWN_HASH
+            raise Unsupported(f"hash of names of kind {root.hash_version}")
         path = [_Step(self._node(inode, data, where, root=True), hashed)]
         for _ in range(root.levels):
             data, where = await blocks.read_one(path[-1].block)
@@ -130,6 +124,16 @@ class DirectoryReader:
             if not await self._advance(inode, blocks, path, hashed):
                 return None
         raise Corrupt(f"inode {inode.number}: too many names of one hash")
+
+    def _hash(self, version: int, name: bytes) -> int | None:
+        unsigned = self._superblock.hash_unsigned
+        if unsigned is None and not name.isascii():
+            return None
+        if unsigned and version <= HashVersion.TEA:
+            version += HashVersion.LEGACY_UNSIGNED
+        if version not in _KNOWN_VERSIONS:
+            return None
+        return name_hash(HashVersion(version), name, self._superblock.hash_seed)
 
     def _node(self, inode: Inode, data: bytes, where: int, *, root: bool) -> list[TreeEntry]:
         if self._superblock.metadata_checksums:
@@ -153,7 +157,6 @@ class DirectoryReader:
         return True
 
 
-_UNKNOWN_HASH = -1
 _KNOWN_VERSIONS = frozenset(HashVersion)
 
 
@@ -207,6 +210,7 @@ class _DirectoryMap:
         self.per_read = max(1, 16 * MAX_READ // block_size)
         """Blocks to be read together, which bounds the memory for them."""
         self._starts = [run.offset for run in runs]
+        self.pieces = len(runs)
 
     async def read(self, first: int, count: int) -> list[tuple[int, bytes, int]]:
         """Return (index, bytes, offset in the volume) of blocks `first` to `first` + `count` - 1, as far as

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-from parsers.errors import Corrupt, Unsupported
+from parsers.errors import Corrupt, NotRecognised, Unsupported
 from parsers.ext.acl import system_acl
 from parsers.ext.checksum import crc32c
 from parsers.ext.directory import KINDS
@@ -21,9 +21,10 @@ from parsers.ext.features import Incompat, RoCompat
 from parsers.ext.inline_data import inline_file
 from parsers.ext.inode import ROOT_INODE, Inode, InodeFlag
 from parsers.ext.inode_table import InodeTable
+from parsers.ext.journal import read_journal
 from parsers.ext.locate import read_superblock
 from parsers.ext.mapping import file_runs
-from parsers.ext.superblock import Superblock
+from parsers.ext.superblock import SUPERBLOCK, SUPERBLOCK_OFFSET, Superblock, decode_superblock
 from parsers.ext.volume import Volume
 from parsers.ext.xattr import (
     ACL_ACCESS,
@@ -50,10 +51,42 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
     cannot be read.
     """
     superblock, warnings = await read_superblock(reader)
-    warnings += _warnings(superblock, reader.size)
-    filesystem = ExtFilesystem(Volume(reader, superblock), tuple(warnings))
+    volume = Volume(reader, superblock)
+    if warnings:
+        warnings.append("a copy does not tell whether the journal would have to be replayed")
+    elif superblock.has_incompat(Incompat.RECOVER):
+        volume, warnings = await _replayed(volume)
+    else:
+        warnings = _state_warnings(superblock)
+    if superblock.size > reader.size:
+        warnings.append(
+            f"the file system has {superblock.size} bytes, its volume {reader.size}: the rest is missing"
+        )
+    filesystem = ExtFilesystem(volume, tuple(warnings))
     await filesystem.attrs(ROOT_INODE)
     return filesystem
+
+
+async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
+    """Return the volume as it is after its journal, and warnings if that could not be had."""
+    superblock = volume.superblock
+    try:
+        if not superblock.journal_inode:
+            raise Unsupported("a journal on another device")
+        inode = await InodeTable(volume, reserved=superblock.journal_inode).get(
+            superblock.journal_inode
+        )
+        runs = await file_runs(volume, inode)
+        overlay = await read_journal(volume.reader, volume.block_size, runs)
+        volume = Volume(volume.reader, superblock, overlay)
+        newer = decode_superblock(await volume.read(SUPERBLOCK_OFFSET, SUPERBLOCK.size))
+    except (Corrupt, Unsupported, NotRecognised) as error:
+        reason = f"{error}: the journal has not been replayed: the last changes may be missing"
+        return Volume(volume.reader, superblock), [reason]
+    warnings = _state_warnings(newer)
+    if overlay.fast_commits:
+        warnings.append("the journal's fast commits have not been replayed: changes may be missing")
+    return Volume(volume.reader, newer, overlay), warnings
 
 
 class ExtFilesystem:
@@ -170,7 +203,8 @@ class ExtFilesystem:
         size = inode.attrs.size
         if inode.flags & InodeFlag.INLINE_DATA:
             return FileData(size, size, Inline(inline_file(inode)))
-        return FileData(size, size, Runs(await file_runs(self._volume, inode)))
+        runs = await file_runs(self._volume, inode)
+        return FileData(size, size, Runs(await self._volume.relocate(runs)))
 
     async def _directory(self, ino: Ino) -> Inode:
         inode = await self._inodes.get(ino)
@@ -219,11 +253,9 @@ def _refuse_encrypted(inode: Inode) -> None:
         raise Unsupported(f"encryption (encrypt), in file {inode.number}")
 
 
-def _warnings(superblock: Superblock, size: int) -> list[str]:
+def _state_warnings(superblock: Superblock) -> list[str]:
     warnings = []
-    if superblock.has_incompat(Incompat.RECOVER):
-        warnings.append("the journal has not been replayed: the last changes may be missing")
-    elif not superblock.clean:
+    if not superblock.clean:
         warnings.append("the volume was not unmounted cleanly: the last changes may be missing")
     if superblock.errors:
         warnings.append("the guest has found errors in the file system: it should be checked there")
@@ -231,8 +263,4 @@ def _warnings(superblock: Superblock, size: int) -> list[str]:
         Incompat.RECOVER
     ):
         warnings.append("files that were deleted while open have not been cleaned up")
-    if superblock.size > size:
-        warnings.append(
-            f"the file system has {superblock.size} bytes and its volume {size}: the rest is missing"
-        )
     return warnings

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from enum import IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 from parsers.errors import Corrupt
@@ -90,7 +90,7 @@ EXTRA_FIELDS = (
 )
 
 
-class InodeFlag(IntFlag):
+class InodeFlag(IntEnum):
     """Flags that change how a file is read."""
 
     ENCRYPT = 0x800

@@ -7,12 +7,13 @@ decoded, because what is listed is opened next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from parsers.errors import Corrupt
 from parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
 from parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
 from parsers.ext.volume import Volume
+from parsers.reader import Span
 
 CACHED_INODES = 1 << 15
 """About 40 MiB at most."""
@@ -23,7 +24,9 @@ CACHED_GROUPS = 1 << 16
 class InodeTable:
     """The inodes of a volume."""
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Volume, *, reserved: int = ROOT_INODE) -> None:
+        """Give access to all inodes that can have names, and to one of the reserved."""
+        self._reserved = reserved
         self._volume = volume
         self._superblock = volume.superblock
         self._decoder = InodeDecoder(volume.superblock)
@@ -40,7 +43,7 @@ class InodeTable:
             raise found.with_traceback(None)
         return found
 
-    async def get_many(self, inos: Iterable[int]) -> dict[int, Inode | Corrupt]:
+    async def get_many(self, inos: Collection[int]) -> dict[int, Inode | Corrupt]:
         """Return inodes by number; in place of a damaged one what is wrong with it."""
         cache = self._inodes
         found = {ino: cache[ino] for ino in inos if ino in cache}
@@ -78,11 +81,11 @@ class InodeTable:
         first, last = superblock.first_inode, superblock.inodes_count
         valid = []
         for ino in missing:
-            if first <= ino <= last or ino == ROOT_INODE:
+            if first <= ino <= last or ino == self._reserved:
                 valid.append(ino)
             else:
                 found[ino] = Corrupt(
-                    "inode number", expected=f"{ROOT_INODE} or {first} to {last}", actual=ino
+                    "inode number", expected=f"{self._reserved} or {first} to {last}", actual=ino
                 )
         groups = await self._descriptors({(ino - 1) // per_group for ino in valid})
         places = []
@@ -106,40 +109,51 @@ class InodeTable:
         missing = groups - found.keys()
         if not missing:
             return found
-        size = self._superblock.descriptor_size
-        per_block = self._superblock.block_size // size
-        by_block: dict[int, list[int]] = {}
+        block_size = self._superblock.block_size
+        per_block = block_size // self._superblock.descriptor_size
+        by_index: dict[int, list[int]] = {}
         for group in sorted(missing):
-            number = descriptor_blocks(self._superblock, group // per_block)[0]
-            by_block.setdefault(number, []).append(group)
-        blocks = await self._volume.read_blocks(list(by_block))
-        for (number, members), data in zip(by_block.items(), blocks, strict=True):
-            for group in members:
-                at = group % per_block * size
-                found[group] = await self._decode_descriptor(
-                    group, data[at : at + size], number, at
-                )
+            by_index.setdefault(group // per_block, []).append(group)
+        copies = [descriptor_blocks(self._superblock, index) for index in by_index]
+        if len(copies) > 1:
+            spans = [Span(blocks[0] * block_size, block_size) for blocks in copies]
+            self._volume.reader.prefetch(spans)
+        for blocks, members in zip(copies, by_index.values(), strict=True):
+            found.update(await self._decode_descriptors(blocks, members))
         if len(known) + len(found) > CACHED_GROUPS:
             known.clear()
         known.update(found)
         return found
 
-    async def _decode_descriptor(
-        self, group: int, data: bytes, block: int, at: int
-    ) -> GroupDescriptor | Corrupt:
-        """Decode a descriptor; if it is damaged, one of its copies; else return what is wrong."""
-        superblock = self._superblock
-        block_size = superblock.block_size
-        try:
-            return decode_group_descriptor(superblock, data, group, block * block_size + at)
-        except Corrupt as error:
-            damage = error.with_traceback(None)
-        index = group // (block_size // superblock.descriptor_size)
-        for copy in descriptor_blocks(superblock, index)[1:]:
+    async def _decode_descriptors(
+        self, copies: list[int], groups: list[int]
+    ) -> dict[int, GroupDescriptor | Corrupt]:
+        """Decode the descriptors of some groups from a block that has all of them.
+
+        What is damaged in the first of `copies` is taken from the next; if none is good, what is wrong
+        in the first stands in its place.
+        """
+        size = self._superblock.descriptor_size
+        per_block = self._superblock.block_size // size
+        found: dict[int, GroupDescriptor] = {}
+        damage: dict[int, GroupDescriptor | Corrupt] = {}
+        for block in copies:
+            left = [group for group in groups if group not in found]
+            if not left:
+                break
             try:
-                where = self._volume.offset(copy) + at
-                data = await self._volume.read(where, superblock.descriptor_size)
-                return decode_group_descriptor(superblock, data, group, where)
-            except Corrupt:
+                where = self._volume.offset(block)
+                data = await self._volume.read_block(block)
+            except Corrupt as error:
+                for group in left:
+                    damage.setdefault(group, error.with_traceback(None))
                 continue
-        return damage
+            for group in left:
+                at = group % per_block * size
+                try:
+                    found[group] = decode_group_descriptor(
+                        self._superblock, data[at : at + size], group, where + at
+                    )
+                except Corrupt as error:
+                    damage.setdefault(group, error.with_traceback(None))
+        return damage | found

@@ -13,7 +13,7 @@ from parsers.ext.superblock import (
     Superblock,
     decode_superblock,
 )
-from parsers.reader import Reader
+from parsers.reader import Reader, Span
 
 _COPY_GROUPS = (1, 3, 5, 7, 9)
 """Groups that have a copy with sparse_super, and without it too; there are more, further out."""
@@ -34,7 +34,9 @@ async def read_superblock(reader: Reader) -> tuple[Superblock, list[str]]:
         return decode_superblock(data), []
     except Corrupt as error:
         damage = error
-    for offset, group in _copies(reader.size):
+    places = list(_copies(reader.size))
+    reader.prefetch([Span(offset, SUPERBLOCK.size) for offset, _ in places])
+    for offset, group in places:
         data = await reader.read(offset, SUPERBLOCK.size)
         with contextlib.suppress(NotRecognised, Corrupt):
             superblock = decode_superblock(data, offset)

@@ -113,6 +113,7 @@ SUPERBLOCK = Layout(
     Field("checksum", "I"),
 )
 
+_FLAG_SIGNED_HASH = 0x1
 _FLAG_UNSIGNED_HASH = 0x2
 _STATE_CLEAN = 0x1
 _STATE_ERRORS = 0x2
@@ -141,7 +142,6 @@ class Superblock:
     """Bytes of a group descriptor."""
     first_meta_group: int
     """With META_BG, the first block of descriptors that is kept in its own groups."""
-    reserved_descriptor_blocks: int
     backup_groups: tuple[int, int]
     """With SPARSE_SUPER2, the groups with backup superblocks; 0 for none."""
     block_group: int
@@ -152,8 +152,8 @@ class Superblock:
     uuid: bytes
     label: bytes
     hash_seed: bytes
-    hash_unsigned: bool
-    """Hashes of names take their bytes as unsigned."""
+    hash_unsigned: bool | None
+    """Hashes of names take their bytes as unsigned; None: as the machine's C did that made them."""
     journal_inode: int
     checksum_seed: int
     """Start of every metadata checksum but the superblock's own."""
@@ -234,7 +234,6 @@ def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superbloc
         first_inode=raw.first_inode if dynamic else GOOD_OLD_FIRST_INODE,
         descriptor_size=raw.descriptor_size if wide else GOOD_OLD_DESCRIPTOR_SIZE,
         first_meta_group=raw.first_meta_group,
-        reserved_descriptor_blocks=raw.reserved_descriptor_blocks,
         backup_groups=tuple(raw.backup_groups),
         block_group=0 if where == SUPERBLOCK_OFFSET else raw.block_group,
         compat=compat,
@@ -243,7 +242,7 @@ def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superbloc
         uuid=raw.uuid,
         label=raw.label.split(b"\0")[0],
         hash_seed=raw.hash_seed,
-        hash_unsigned=bool(raw.flags & _FLAG_UNSIGNED_HASH),
+        hash_unsigned=_hash_unsigned(raw.flags),
         journal_inode=raw.journal_inode,
         checksum_seed=(
             raw.checksum_seed if incompat & Incompat.CSUM_SEED else crc32c(CRC32C_START, raw.uuid)
@@ -338,6 +337,12 @@ def _check_geometry(superblock: Superblock, raw: Any, where: int) -> None:
         "inodes_count",
         f"{superblock.groups_count} groups of {superblock.inodes_per_group:#x}",
     )
+
+
+def _hash_unsigned(flags: int) -> bool | None:
+    if not flags & (_FLAG_SIGNED_HASH | _FLAG_UNSIGNED_HASH):
+        return None
+    return bool(flags & _FLAG_UNSIGNED_HASH)
 
 
 def _is_power(number: int, base: int) -> bool:

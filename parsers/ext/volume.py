@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from parsers.errors import Corrupt
+from parsers.ext.journal import JournalOverlay
 from parsers.ext.superblock import Superblock
+from parsers.model import Run
 from parsers.reader import Reader, Span
 
 MAX_READ = 1 << 20
@@ -20,10 +22,13 @@ MERGE_GAP = 32 << 10
 
 
 class Volume:
-    """A reader and the superblock that says how it is divided."""
+    """A reader, the superblock that says how it is divided, and what the journal has newer."""
 
-    def __init__(self, reader: Reader, superblock: Superblock) -> None:
+    def __init__(
+        self, reader: Reader, superblock: Superblock, overlay: JournalOverlay | None = None
+    ) -> None:
         self.reader = reader
+        self._overlay = overlay
         self.superblock = superblock
         self.block_size = superblock.block_size
 
@@ -43,7 +48,19 @@ class Volume:
 
     async def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset`."""
-        return bytes(await self.reader.read(offset, length))
+        data = bytes(await self.reader.read(offset, length))
+        if self._overlay is not None:
+            return await self._overlay.apply(self.reader, offset, data)
+        return data
+
+    async def relocate(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
+        """Return the runs of a file as they are to be read by `reader`.
+
+        Blocks of a file are in the journal where the guest journals data too.
+        """
+        if self._overlay is None:
+            return runs
+        return await self._overlay.relocate(self.reader, runs)
 
     async def read_block(self, block: int) -> bytes:
         """Return a block."""

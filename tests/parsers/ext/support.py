@@ -108,9 +108,9 @@ def read_range(
 
 
 def walk_volume(
-    volume: ExtFilesystem, source: FileSource | MemorySource
+    volume: ExtFilesystem, source: FileSource | MemorySource, top: bytes = b""
 ) -> Iterator[tuple[WalkEntry, Attrs]]:
-    """Yield what fixtures.walk yields for a mounted volume, unsorted."""
+    """Yield what fixtures.walk yields for a mounted volume, or for what is under `top`; unsorted."""
 
     def entry(path: bytes, attrs: Attrs) -> WalkEntry:
         sha256 = target = None
@@ -135,9 +135,9 @@ def walk_volume(
             attrs.rdev,
         )
 
-    root = run_sync(volume.attrs(volume.root))
-    folders = [(b"", root)]
-    yield entry(b"", root), root
+    root = resolve(volume, top)
+    folders = [(top, root)]
+    yield entry(top, root), root
     while folders:
         path, folder = folders.pop()
         for child in run_sync(volume.listdir(folder.ino)):

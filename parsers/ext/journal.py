@@ -1,0 +1,230 @@
+"""Replaying a journal in memory.
+
+Strategy: only the journal's own blocks (descriptors, revocations, commits) are looked at when a volume
+is opened. They tell which block of the volume has its newest version where in the journal; it is read,
+and its checksum checked, when somebody needs that block. Nothing is written.
+Source: Linux kernel documentation, filesystems/ext4, "Journal (jbd2)".
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.ext.journal_blocks import (
+    MAGIC,
+    BlockType,
+    JournalFeature,
+    JournalSuperblock,
+    Tag,
+    block_is_whole,
+    commit_is_whole,
+    decode_header,
+    decode_journal_superblock,
+    decode_revoked,
+    decode_tags,
+)
+from parsers.model import Run
+from parsers.reader import Reader
+
+MAX_BLOCKS = 1 << 21
+"""Blocks of a journal: mke2fs makes 262,144 for the largest volumes unless told otherwise.
+Where each has its newest version is kept in memory."""
+_WINDOW = 1 << 20
+"""Bytes of the journal read at once."""
+_SEQUENCES = 1 << 32
+
+
+class _Version(NamedTuple):
+    """The newest version of a block."""
+
+    tag: Tag
+    sequence: int
+    """Of its transaction."""
+    where: int
+    """Offset in the volume of the journal's copy."""
+
+
+class JournalOverlay:
+    """The blocks that the journal has newer than their own places."""
+
+    def __init__(
+        self, superblock: JournalSuperblock, block_size: int, versions: dict[int, _Version]
+    ) -> None:
+        self._superblock = superblock
+        self._block_size = block_size
+        self._versions = versions
+        self._ordered = sorted(versions)
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    @property
+    def fast_commits(self) -> bool:
+        """The journal has a place for fast commits, which are not replayed."""
+        return bool(self._superblock.features & JournalFeature.FAST_COMMIT)
+
+    async def apply(self, reader: Reader, offset: int, data: bytes) -> bytes:
+        """Return `data`, which was read at `offset`, with what the journal has newer.
+
+        Raises Corrupt if that is damaged.
+        """
+        size = self._block_size
+        newer = _between(self._ordered, offset // size, -(-(offset + len(data)) // size))
+        if not newer:
+            return data
+        result = bytearray(data)
+        for number in newer:
+            block = await self._block(reader, self._versions[number])
+            at = number * size - offset
+            first, end = max(at, 0), min(at + size, len(data))
+            result[first:end] = block[first - at : end - at]
+        return bytes(result)
+
+    async def _block(self, reader: Reader, version: _Version) -> bytes:
+        data = bytes(await reader.read(version.where, self._block_size))
+        if not block_is_whole(self._superblock, version.tag, version.sequence, data):
+            raise Corrupt("block in the journal: checksum", version.where)
+        return MAGIC.to_bytes(4, "big") + data[4:] if version.tag.escaped else data
+
+    async def relocate(self, reader: Reader, runs: Sequence[Run]) -> tuple[Run, ...]:
+        """Return the runs of a file with those parts moved that the journal has newer.
+
+        Raises Unsupported for a block that is stored in the journal in another form.
+        """
+        size = self._block_size
+        moved: list[Run] = []
+        for offset, length, start in runs:
+            if start is None:
+                moved.append(Run(offset, length, start))
+                continue
+            position = start
+            for number in _between(self._ordered, start // size, -(-(start + length) // size)):
+                version = self._versions[number]
+                if version.tag.escaped:
+                    raise Unsupported("a file's block that is escaped in the journal")
+                await self._block(reader, version)
+                at = number * size
+                if at > position:
+                    moved.append(Run(offset + position - start, at - position, position))
+                end = min(at + size, start + length)
+                moved.append(Run(offset + at - start, end - at, version.where))
+                position = end
+            if position < start + length:
+                moved.append(Run(offset + position - start, start + length - position, position))
+        return tuple(moved)
+
+
+async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> JournalOverlay:
+    """Find what the journal, a file at `runs`, has to be replayed.
+
+    Like the kernel it ends at the first transaction that is not committed, or whose commit is damaged.
+    Raises Corrupt for damage before that, Unsupported for features that cannot be read.
+    """
+    log = _Log(reader, block_size, runs)
+    data, where = await log.block(0)
+    superblock = decode_journal_superblock(data, where, log.blocks)
+    if superblock.end > MAX_BLOCKS:
+        raise Unsupported(f"a journal of more than {MAX_BLOCKS} blocks")
+    versions = await _Replay(superblock, log).run() if superblock.start else {}
+    return JournalOverlay(superblock, block_size, versions)
+
+
+class _Replay:
+    def __init__(self, superblock: JournalSuperblock, log: _Log) -> None:
+        self._superblock = superblock
+        self._log = log
+        self._position = superblock.start
+        self._left = superblock.end - superblock.first
+
+    async def run(self) -> dict[int, _Version]:
+        """Return the newest version of each block of the volume that has one in the journal."""
+        sequence = self._superblock.sequence
+        transactions = []
+        while (transaction := await self._transaction(sequence)) is not None:
+            transactions.append((sequence, *transaction))
+            sequence = (sequence + 1) % _SEQUENCES
+        # A block that was freed and used again for a file's data must not get its old contents back.
+        revoked = {block: number for number, _, blocks in transactions for block in blocks}
+        newest = {}
+        for number, versions, _ in transactions:
+            for version in versions:
+                block = version.tag.block
+                if block not in revoked or _after(number, revoked[block]):
+                    newest[block] = version
+        return newest
+
+    async def _transaction(self, sequence: int) -> tuple[list[_Version], list[int]] | None:
+        """Read a transaction; None if it is not there as a whole."""
+        versions: list[_Version] = []
+        revoked: list[int] = []
+        while self._left > 0:
+            data, where = await self._log.block(self._position)
+            header = decode_header(data)
+            if header is None or header[1] != sequence:
+                return None
+            self._advance(1)
+            kind = header[0]
+            if kind == BlockType.DESCRIPTOR:
+                for tag in decode_tags(self._superblock, data, where):
+                    if self._left <= 0:
+                        return None
+                    versions.append(_Version(tag, sequence, self._log.place(self._position)))
+                    self._advance(1)
+            elif kind == BlockType.REVOKE:
+                revoked += decode_revoked(self._superblock, data, where)
+            elif kind == BlockType.COMMIT:
+                return (versions, revoked) if commit_is_whole(self._superblock, data) else None
+            else:
+                return None
+        return None
+
+    def _advance(self, blocks: int) -> None:
+        self._left -= blocks
+        self._position += blocks
+        if self._position >= self._superblock.end:
+            self._position -= self._superblock.end - self._superblock.first
+
+
+class _Log:
+    """The blocks of the journal's file."""
+
+    def __init__(self, reader: Reader, block_size: int, runs: Sequence[Run]) -> None:
+        self._reader = reader
+        self._block_size = block_size
+        self._runs = runs
+        self._starts = [run.offset for run in runs]
+        self.blocks = sum(run.length for run in runs) // block_size
+        """Number of blocks."""
+        self._window = b""
+        self._window_at = 0
+
+    def place(self, index: int) -> int:
+        """Return the offset in the volume of a block. Raises Corrupt if there is none."""
+        offset = index * self._block_size
+        if index < self.blocks:
+            run = self._runs[bisect_right(self._starts, offset) - 1]
+            if run.start is not None:
+                return run.start + offset - run.offset
+        raise Corrupt("the journal lacks a block", actual=index)
+
+    async def block(self, index: int) -> tuple[bytes, int]:
+        """Return a block and its offset in the volume."""
+        where = self.place(index)
+        at = where - self._window_at
+        if not 0 <= at <= len(self._window) - self._block_size:
+            length = min(_WINDOW, self._reader.size - where)
+            self._window = bytes(await self._reader.read(where, max(length, self._block_size)))
+            self._window_at, at = where, 0
+        return self._window[at : at + self._block_size], where
+
+
+def _after(sequence: int, other: int) -> bool:
+    """Tell whether a transaction is later than another; their numbers wrap around."""
+    return 0 < (sequence - other) % _SEQUENCES < _SEQUENCES // 2
+
+
+def _between(ordered: Sequence[int], first: int, end: int) -> Sequence[int]:
+    return ordered[bisect_left(ordered, first) : bisect_left(ordered, end)]

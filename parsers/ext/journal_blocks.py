@@ -1,0 +1,231 @@
+"""Blocks of a journal (JBD2). Its numbers are big-endian.
+
+Source: Linux kernel documentation, filesystems/ext4, "Journal (jbd2)".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import NamedTuple
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.ext.checksum import CRC32C_START, crc32c
+from parsers.layout import Field, Layout
+
+MAGIC = 0xC03B3998
+DEFAULT_FAST_COMMIT_BLOCKS = 256
+
+
+class BlockType(IntEnum):
+    """What a block of the journal is, if it starts with MAGIC."""
+
+    DESCRIPTOR = 1
+    COMMIT = 2
+    SUPERBLOCK_V1 = 3
+    SUPERBLOCK_V2 = 4
+    REVOKE = 5
+
+
+class JournalFeature(IntFlag):
+    """Incompatible features of a journal."""
+
+    REVOKE = 0x1
+    BITS_64 = 0x2
+    ASYNC_COMMIT = 0x4
+    CSUM_V2 = 0x8
+    CSUM_V3 = 0x10
+    FAST_COMMIT = 0x20
+
+
+_KNOWN_FEATURES = 0x3F
+
+HEADER = Layout(
+    "jbd2 block header",
+    Field("magic", "I"),
+    Field("block_type", "I"),
+    Field("sequence", "I"),
+    byte_order=">",
+)
+JOURNAL_SUPERBLOCK = Layout(
+    "jbd2 superblock",
+    Field("magic", "I"),
+    Field("block_type", "I"),
+    Field("header_sequence", "I"),
+    Field("block_size", "I"),
+    Field("blocks", "I"),
+    Field("first", "I"),
+    Field("sequence", "I"),
+    Field("start", "I"),
+    Field("error", "I"),
+    Field("feature_compat", "I"),
+    Field("feature_incompat", "I"),
+    Field("feature_ro_compat", "I"),
+    Field("uuid", "16s"),
+    Field("users", "I"),
+    Field("dynamic_superblock", "I"),
+    Field("max_transaction", "I"),
+    Field("max_transaction_data", "I"),
+    Field("checksum_type", "B"),
+    Field("padding", "3x"),
+    Field("fast_commit_blocks", "I"),
+    Field("head", "I"),
+    Field("padding_2", "160x"),
+    Field("checksum", "I"),
+    Field("user_uuids", "768s"),
+    byte_order=">",
+)
+_CHECKSUM_TYPE_CRC32C = 4
+_COMMIT_CHECKSUM_AT = 16
+
+_TAG_ESCAPED = 0x1
+_TAG_SAME_UUID = 0x2
+_TAG_LAST = 0x8
+
+_pick_header = HEADER.picker("magic", "block_type", "sequence").unpack_from
+
+
+@dataclass(frozen=True)
+class JournalSuperblock:
+    """How the journal is laid out and where its live part starts."""
+
+    first: int
+    """Block of the journal after which the log wraps around to here."""
+    end: int
+    """Block after the log's last."""
+    start: int
+    """Block where the oldest transaction starts; 0: the journal is empty."""
+    sequence: int
+    """Of that transaction."""
+    features: int
+    checksum_seed: int
+
+    @property
+    def checksums(self) -> bool:
+        """Blocks have a CRC-32C."""
+        return bool(self.features & (JournalFeature.CSUM_V2 | JournalFeature.CSUM_V3))
+
+
+class Tag(NamedTuple):
+    """One of the blocks that follow a descriptor: what it is a new version of."""
+
+    block: int
+    """Of the volume."""
+    escaped: bool
+    """Its first four bytes are MAGIC, and zero in the journal."""
+    checksum: int
+
+
+def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSuperblock:
+    """Decode block 0 of a journal of `blocks` blocks, each as large as `data`.
+
+    Raises Corrupt, and Unsupported for features that cannot be read.
+    """
+    raw = JOURNAL_SUPERBLOCK.parse(data)
+    if raw.magic != MAGIC or raw.block_type not in (
+        BlockType.SUPERBLOCK_V1,
+        BlockType.SUPERBLOCK_V2,
+    ):
+        raise Corrupt("journal superblock: magic", where, expected=MAGIC, actual=raw.magic)
+    features = raw.feature_incompat if raw.block_type == BlockType.SUPERBLOCK_V2 else 0
+    if features & ~_KNOWN_FEATURES:
+        raise Unsupported(f"journal feature {features & ~_KNOWN_FEATURES:#x}")
+    with_checksums = features & (JournalFeature.CSUM_V2 | JournalFeature.CSUM_V3)
+    if with_checksums:
+        if raw.checksum_type != _CHECKSUM_TYPE_CRC32C:
+            raise Unsupported(f"journal checksum type {raw.checksum_type}")
+        at = JOURNAL_SUPERBLOCK.offset("checksum")
+        covered = data[:at] + bytes(4) + data[at + 4 : JOURNAL_SUPERBLOCK.size]
+        computed = crc32c(CRC32C_START, covered)
+        if computed != raw.checksum:
+            raise Corrupt(
+                "journal superblock: checksum", where, expected=computed, actual=raw.checksum
+            )
+    elif features & JournalFeature.ASYNC_COMMIT:
+        raise Unsupported("journal with asynchronous commits and without checksums of blocks")
+    end = raw.blocks
+    if features & JournalFeature.FAST_COMMIT:
+        end -= raw.fast_commit_blocks or DEFAULT_FAST_COMMIT_BLOCKS
+    valid = raw.block_size == len(data) and raw.blocks <= blocks and 0 < raw.first < end
+    if not valid or not (raw.start == 0 or raw.first <= raw.start < end):
+        raise Corrupt("journal superblock: geometry", where)
+    seed = crc32c(CRC32C_START, raw.uuid)
+    return JournalSuperblock(raw.first, end, raw.start, raw.sequence, features, seed)
+
+
+def decode_header(data: bytes) -> tuple[int, int] | None:
+    """Return (type, sequence) of a block of the log, None if it is not one of the journal's own."""
+    magic, block_type, sequence = _pick_header(data)
+    return (block_type, sequence) if magic == MAGIC else None
+
+
+def decode_tags(superblock: JournalSuperblock, data: bytes, where: int) -> list[Tag]:
+    """Decode a descriptor. Raises Corrupt."""
+    _check_tail(superblock, data, where)
+    wide = bool(superblock.features & JournalFeature.BITS_64)
+    version_3 = bool(superblock.features & JournalFeature.CSUM_V3)
+    if version_3:
+        size = 16
+    else:
+        size = (12 if wide else 8) + (2 if superblock.features & JournalFeature.CSUM_V2 else 0)
+    position, end = HEADER.size, len(data) - (4 if superblock.checksums else 0)
+    tags = []
+    while True:
+        if position + size > end:
+            raise Corrupt("journal descriptor without an end", where)
+        high = 0
+        if version_3:
+            block, flags, high, checksum = struct.unpack_from(">IIII", data, position)
+        else:
+            block, checksum, flags = struct.unpack_from(">IHH", data, position)
+            if wide:
+                (high,) = struct.unpack_from(">I", data, position + 8)
+        tags.append(Tag(block | (high << 32 if wide else 0), bool(flags & _TAG_ESCAPED), checksum))
+        position += size
+        if not flags & _TAG_SAME_UUID:
+            position += 16
+        if flags & _TAG_LAST:
+            return tags
+
+
+def decode_revoked(superblock: JournalSuperblock, data: bytes, where: int) -> list[int]:
+    """Return the blocks of the volume that a revocation names. Raises Corrupt."""
+    _check_tail(superblock, data, where)
+    (used,) = struct.unpack_from(">I", data, HEADER.size)
+    start = HEADER.size + 4
+    code, size = ("Q", 8) if superblock.features & JournalFeature.BITS_64 else ("I", 4)
+    if not start <= used <= len(data):
+        raise Corrupt(
+            "journal revocation: length", where, expected=f"at most {len(data)}", actual=used
+        )
+    return list(struct.unpack_from(f">{(used - start) // size}{code}", data, start))
+
+
+def commit_is_whole(superblock: JournalSuperblock, data: bytes) -> bool:
+    """Tell whether the checksum of a commit is right; without checksums it is taken to be."""
+    if not superblock.checksums:
+        return True
+    (stored,) = struct.unpack_from(">I", data, _COMMIT_CHECKSUM_AT)
+    covered = data[:_COMMIT_CHECKSUM_AT] + bytes(4) + data[_COMMIT_CHECKSUM_AT + 4 :]
+    expected: int = stored
+    return crc32c(superblock.checksum_seed, covered) == expected
+
+
+def block_is_whole(superblock: JournalSuperblock, tag: Tag, sequence: int, data: bytes) -> bool:
+    """Tell whether the checksum of a block of transaction `sequence` is right."""
+    if not superblock.checksums:
+        return True
+    computed = crc32c(superblock.checksum_seed, struct.pack(">I", sequence) + data)
+    if not superblock.features & JournalFeature.CSUM_V3:
+        computed &= 0xFFFF
+    return computed == tag.checksum
+
+
+def _check_tail(superblock: JournalSuperblock, data: bytes, where: int) -> None:
+    if not superblock.checksums:
+        return
+    (stored,) = struct.unpack_from(">I", data, len(data) - 4)
+    computed = crc32c(superblock.checksum_seed, data[:-4] + bytes(4))
+    if stored != computed:
+        raise Corrupt("journal block: checksum", where, expected=computed, actual=stored)

@@ -1,0 +1,239 @@
+"""How volumes are read: places of files, lookups, what is asked of the disk, and states of a volume."""
+
+from __future__ import annotations
+
+import errno
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fixtures.ext import EVERYDAY, ExtFixture, debugfs
+from fixtures.ext_states import build_encrypted
+from parsers.errors import NotRecognised, Unsupported
+from parsers.ext.filesystem import open_ext
+from parsers.model import Runs
+from parsers.reader import BytesReader
+from tests.parsers.ext.support import (
+    FileSource,
+    open_image,
+    read_range,
+    resolve,
+    run,
+    walk_volume,
+)
+
+Volume = Callable[[str], ExtFixture]
+
+
+@pytest.mark.parametrize("name", [recipe.name for recipe in EVERYDAY if recipe.mountable])
+def test_runs_are_the_kernels_extents(ext_volume: Volume, name: str) -> None:
+    fixture = ext_volume(name)
+    volume = open_image(fixture.image)
+    folder = resolve(volume, b"layouts")
+    assert fixture.extents
+    for child in run(volume.listdir(folder.ino)):
+        layout = run(volume.data(child.ino)).layout
+        if not isinstance(layout, Runs):
+            continue
+        assert child.attrs is not None
+        mine = [(one.offset, one.length, one.start) for one in layout.runs if one.start is not None]
+        expected: list[tuple[int, int, int]] = []
+        for offset, length, start in fixture.extents[child.name.decode()]:
+            length = min(length, child.attrs.size - offset)
+            if length <= 0:
+                continue
+            if expected and expected[-1][0] + expected[-1][1] == offset:
+                last_offset, last_length, last_start = expected[-1]
+                if last_start + last_length == start:
+                    expected[-1] = (last_offset, last_length + length, last_start)
+                    continue
+            expected.append((offset, length, start))
+        assert mine == expected, child.name
+
+
+@pytest.mark.parametrize("name", ["ext4-4k", "ext3", "ext4-inline-1k"])
+def test_any_range_of_a_file_is_what_debugfs_dumps(
+    ext_volume: Volume, tmp_path: Path, name: str
+) -> None:
+    fixture = ext_volume(name)
+    source = FileSource(fixture.image)
+    volume = run(open_ext(source))
+    path = b"layouts/3"
+    debugfs(fixture.image, f"dump {path.decode()} {tmp_path / 'dump'}")
+    expected = (tmp_path / "dump").read_bytes()
+    data = run(volume.data(resolve(volume, path).ino))
+    assert data.size == len(expected)
+
+    @given(st.integers(0, data.size), st.integers(0, data.size))
+    @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    def check(first: int, second: int) -> None:
+        offset, end = sorted((first, second))
+        assert read_range(source, data, offset, end - offset) == expected[offset:end]
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("name", "levels"),
+    [
+        ("ext4-4k", 0),
+        ("ext3", 0),
+        ("ext4-tea", 0),
+        ("ext4-legacy-hash", 0),
+        ("ext4-many", 0),
+        ("ext4-two-levels", 1),
+    ],
+)
+def test_lookup_reads_a_path_of_the_hash_tree_only(
+    ext_volume: Volume, name: str, levels: int
+) -> None:
+    """A root, the nodes under it and a block of entries, then the inode; so for names that are not there."""
+    fixture = ext_volume(name)
+    source = FileSource(fixture.image)
+    volume = run(open_ext(source))
+    assert f"Indirect levels: {levels}" in debugfs(fixture.image, "htree large")
+    folder = resolve(volume, b"large").ino
+    names = [child.name for child in run(volume.listdir(folder))]
+    for number in range(100):
+        names.append(b"not there %d" % number)
+    for wanted in names:
+        source.reads.clear()
+        found = run(volume.lookup(folder, wanted))
+        assert (found is None) == wanted.startswith(b"not there")
+        assert len(source.reads) <= levels + 2
+
+
+@pytest.mark.parametrize("name", ["ext4-default", "ext4-casefold", "ext4-legacy-hash"])
+def test_r17_every_name_is_found_again(ext_volume: Volume, name: str) -> None:
+    volume = open_image(ext_volume(name).image)
+    for folder in (b"names", b"large", b"files"):
+        ino = resolve(volume, folder).ino
+        for child in run(volume.listdir(ino)):
+            assert run(volume.lookup(ino, child.name)) == child.attrs
+
+
+def test_listing_asks_for_everything_at_once(ext_volume: Volume) -> None:
+    """A folder of 257 names takes a few reads, announced, of at most 1 MiB."""
+    source = FileSource(ext_volume("ext4-4k").image)
+    volume = run(open_ext(source))
+    folder = resolve(volume, b"large").ino
+    source.reads.clear()
+    children = run(volume.listdir(folder))
+    assert len(children) > 250
+    assert len(source.reads) < 6
+    assert all(read.length <= 1 << 20 for read in source.reads)
+    source.reads.clear()
+    for child in children:
+        run(volume.attrs(child.ino))
+    assert source.reads == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ext4-large", "ext3-large"])
+def test_r37_large_volume(ext_volume: Volume, name: str) -> None:
+    """28,000 files, 1,500 fragments, and a file of 1 TiB whose ends are compared."""
+    fixture = ext_volume(name)
+    source = FileSource(fixture.image)
+    volume = run(open_ext(source))
+    walked = sorted(entry for entry, _ in walk_volume(volume, source))
+    assert walked == [entry.walked for entry in fixture.entries]
+    layout = run(volume.data(resolve(volume, b"fragments").ino)).layout
+    assert isinstance(layout, Runs)
+    assert len(layout.runs) > 1000
+    assert resolve(volume, b"sparse").size == 1 << 40
+
+
+def test_large_attributes_are_in_inodes_of_their_own(ext_volume: Volume) -> None:
+    """The walk compares their values; here it is made sure that the volume has such a one."""
+    fixture = ext_volume("ext4-many")
+    assert "user.huge (30000)" in debugfs(fixture.image, "stat attributes/huge")
+
+
+def test_encrypted_files_are_refused_and_others_read(tmp_path: Path) -> None:
+    source = FileSource(build_encrypted(tmp_path))
+    volume = run(open_ext(source))
+    secret = resolve(volume, b"secret")
+    with pytest.raises(Unsupported, match="encrypt"):
+        run(volume.listdir(secret.ino))
+    with pytest.raises(Unsupported, match="encrypt"):
+        run(volume.lookup(secret.ino, b"file"))
+    for ino in range(12, 20):
+        attrs = run(volume.attrs(ino))
+        if attrs.size == 6000:
+            with pytest.raises(Unsupported, match="encrypt"):
+                run(volume.data(ino))
+            break
+    else:
+        pytest.fail("the encrypted file was not found")
+    data = run(volume.data(resolve(volume, b"plain").ino))
+    assert read_range(source, data, 0, data.size) == b"readable"
+
+
+@pytest.mark.parametrize(
+    ("features", "name"),
+    [("journal_dev", "JOURNAL_DEV"), ("0x1000", "DIRDATA"), ("0x80000", "0x80000")],
+)
+def test_unknown_incompatible_features_are_refused_by_name(
+    ext_volume: Volume, tmp_path: Path, features: str, name: str
+) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(ext_volume("ext3").image.read_bytes())
+    bit = {"journal_dev": 0x8}.get(features) or int(features, 16)
+    now = int.from_bytes(image.read_bytes()[1024 + 0x60 : 1024 + 0x64], "little")
+    debugfs(image, f"set_super_value feature_incompat {now | bit:#x}", write=True)
+    with pytest.raises(Unsupported, match=name):
+        open_image(image)
+
+
+def test_other_formats_are_not_recognised() -> None:
+    for size in (0, 100, 2048, 1 << 20):
+        with pytest.raises(NotRecognised):
+            run(open_ext(BytesReader(bytes(size))))
+
+
+def test_wrong_kinds_of_file_have_the_system_calls_errors(ext_volume: Volume) -> None:
+    volume = open_image(ext_volume("ext4-default").image)
+    file = resolve(volume, b"files/size-100").ino
+    with pytest.raises(NotADirectoryError):
+        run(volume.listdir(file))
+    with pytest.raises(NotADirectoryError):
+        run(volume.lookup(file, b"x"))
+    with pytest.raises(IsADirectoryError):
+        run(volume.data(volume.root))
+    with pytest.raises(FileNotFoundError):
+        run(volume.data(file, b"stream"))
+    for call in (volume.readlink(file), volume.data(resolve(volume, b"special/fifo").ino)):
+        with pytest.raises(OSError) as caught:
+            run(call)
+        assert caught.value.errno == errno.EINVAL
+
+
+def test_r33_two_copies_are_open_together(ext_volume: Volume, tmp_path: Path) -> None:
+    fixture = ext_volume("ext4-default")
+    clone = tmp_path / "clone.img"
+    subprocess.run(["cp", "--sparse=always", str(fixture.image), str(clone)], check=True)
+    sources = [FileSource(fixture.image), FileSource(clone)]
+    volumes = [run(open_ext(source)) for source in sources]
+    assert volumes[0].info == volumes[1].info
+    first, second = (list(walk_volume(v, s)) for v, s in zip(volumes, sources, strict=True))
+    assert first == second
+
+
+def test_r17_case_insensitive_directory_is_read_byte_for_byte(
+    ext_volume: Volume, tmp_path: Path
+) -> None:
+    """Its hash tree, which is of folded names, is not used."""
+    image = tmp_path / "image"
+    image.write_bytes(ext_volume("ext4-default").image.read_bytes())
+    debugfs(image, "set_inode_field large flags 0x40081000", write=True)
+    volume = open_image(image)
+    folder = resolve(volume, b"large").ino
+    children = run(volume.listdir(folder))
+    assert len(children) > 250
+    for child in children:
+        assert run(volume.lookup(folder, child.name)) == child.attrs
+        assert run(volume.lookup(folder, child.name.upper())) is None
