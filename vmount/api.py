@@ -57,7 +57,7 @@ class DiskSet:
 
     def __init__(self, manager: MountManager) -> None:
         self._manager = manager
-        info = as_json(describe(manager)).encode("utf-8", "surrogateescape")
+        info = as_json(describe(manager)).encode()
         self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
 
     @property

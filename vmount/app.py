@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
 import signal
+import stat
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,19 +46,17 @@ def serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) ->
 
 def check_mountpoint(path: Path) -> None:
     """Raise MountError unless something can be mounted at `path`."""
-    try:
-        is_directory = path.is_dir()
-        os.stat(path)  # noqa: PTH116 (is_dir hides why a dead mount cannot be looked at)
-    except OSError as error:
-        if error.errno == errno.ENOTCONN:
-            raise MountError(
-                f"{path}: a mount whose server is gone", remedy=f"run: vmount umount {path}"
-            ) from error
-        raise MountError(f"{path}: {error.strerror}", remedy="make the directory first") from error
-    if not is_directory:
-        raise MountError(f"{path}: not a directory")
     if find_mount(str(path)) is not None:
-        raise MountError(f"{path}: already mounted", remedy=f"run: vmount umount {path}")
+        raise MountError(
+            f"{path}: {'already mounted' if _answers(path) else 'a mount whose server is gone'}",
+            remedy=f"run: vmount umount {path}",
+        )
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise MountError(f"{path}: {error.strerror}", remedy="make the directory first") from error
+    if not stat.S_ISDIR(mode):
+        raise MountError(f"{path}: not a directory")
     if not Path("/dev/fuse").exists():
         raise MountError(
             "/dev/fuse is not there: this kernel or container has no FUSE",
@@ -66,10 +64,19 @@ def check_mountpoint(path: Path) -> None:
         )
 
 
+def _answers(mountpoint: Path) -> bool:
+    """Ask a mount something that the kernel does not know by itself."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError:
+        return False
+    return True
+
+
 async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
     manager = await MountManager.open(config.sources, TrioRuntime(), config.options)
     try:
-        info = as_json(describe(manager)).encode("utf-8", "surrogateescape")
+        info = as_json(describe(manager)).encode()
         status: Callable[[], dict[str, Any]] = dict
         tree = build_tree(manager, lambda: info, lambda: as_json(status()).encode())
         operations = FuseOps(tree, _owner(config.owner))

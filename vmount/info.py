@@ -21,9 +21,17 @@ def describe(manager: MountManager) -> dict[str, Any]:
     }
 
 
-def as_json(value: object) -> str:
-    """Return a value as indented JSON with a newline at its end."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+def as_json(value: object, *, indent: int | None = 2) -> str:
+    """Return a value as JSON with a newline at its end.
+
+    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX.
+    """
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=indent)
+    return text + "\n"
 
 
 def _disk(disk: Disk) -> dict[str, Any]:

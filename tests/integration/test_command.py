@@ -78,7 +78,7 @@ def test_r37_block_files_are_the_disk_and_can_be_loop_mounted(
             subprocess.run(["cmp", volume.image, mountpoint / file], check=True)
         inner = vmount.new_mountpoint()
         command = ["mount", "-o", "loop,ro,noload", mountpoint / "volumes/disk0.raw", inner]
-        subprocess.run(command, check=True)
+        subprocess.run(list(map(str, command)), check=True)
         try:
             assert walk(inner) == [entry.walked for entry in volume.entries]
         finally:
@@ -201,16 +201,8 @@ def test_images_of_other_kinds_are_not_taken_for_raw_ones(
 def test_ls_cat_and_cp(vmount: Vmount, volume: ExtFixture, tmp_path: Path) -> None:
     listed = vmount.run("ls", "-R", "--json", volume.image, "disk0").stdout.splitlines()
     paths = {json.loads(line)["path"].removeprefix("disk0/") for line in listed}
-    expected = {os.fsdecode(entry.walked.path) for entry in volume.entries}
-    assert (
-        paths
-        == {
-            path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            for path in expected
-            if path
-        }
-        or len(paths) == len(expected) - 1
-    )
+    expected = {os.fsdecode(entry.walked.path) for entry in volume.entries} - {""}
+    assert paths == expected
     sample = next(
         entry.walked
         for entry in volume.entries

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import sys
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from parsers.model import Attrs
 from vmount.api import DiskSet, Entry, open_disks
 from vmount.errors import Exit
+from vmount.info import as_json
 
 if TYPE_CHECKING:
     import argparse
@@ -49,7 +49,7 @@ def _show(
     for name, attrs in entries:
         path = f"{directory.rstrip('/')}/{name}"
         if arguments.json:
-            _write(json.dumps(_as_object(disks, path, attrs), ensure_ascii=False))
+            _write(as_json(_as_object(disks, path, attrs), indent=None).rstrip())
         elif arguments.long:
             _write(_long_line(disks, path, name, attrs))
         else:
