@@ -1,4 +1,4 @@
-"""The files of a machine in a folder of this host: opening VMDKs, their extents and parents by name."""
+"""The files of a machine in folders of this host: opening VMDKs, their extents and parents by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parsers.vmdk.disk import OpenedFile, candidate_names
-
+from parsers.vmdk.opener import OpenedFile, candidates
 from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
@@ -18,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class LocalFileOpener:
-    """Opens what descriptors name. The files are closed by the stack that was given."""
+    """Opens what descriptors name. The files are closed by the stack that was given.
+
+    A descriptor from elsewhere may name any file of this host, to have it shown as a disk: outside the
+    descriptor's own folder only files called .vmdk are opened.
+    """
 
     def __init__(self, runtime: Runtime, stack: ExitStack) -> None:
         self._runtime = runtime
@@ -27,12 +30,25 @@ class LocalFileOpener:
     async def open(self, name: str, near: str | None) -> OpenedFile:
         """Open the file that a descriptor calls `name`, itself the file `near`.
 
-        Raises FileNotFoundError naming it, or the OSError of the first candidate that is there.
+        Raises FileNotFoundError or PermissionError naming it, or the OSError of the first candidate that
+        is there.
         """
-        for candidate in candidate_names(name, near):
+        for candidate in candidates(name, near):
             path = Path(candidate)
             if path.exists():
+                if near is not None:
+                    _check_reach(path, Path(near))
                 source = LocalFile(path, self._runtime)
                 self._stack.callback(source.close)
                 return OpenedFile(str(path), source)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
+
+def _check_reach(path: Path, near: Path) -> None:
+    real = path.resolve()
+    if real.suffix.lower() != ".vmdk" and real.parent != near.resolve().parent:
+        raise PermissionError(
+            errno.EACCES,
+            f"named by {near}, outside its folder and not called .vmdk: not opened",
+            str(path),
+        )

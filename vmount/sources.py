@@ -93,6 +93,8 @@ class OpenFiles:
             raise SourceError(str(error.named(source))) from error
         disks = []
         for device in machine.disks:
+            if not device.present:
+                continue
             name = unique_name(path_component(device.address.replace(":", "-")), taken)
             location = str(path.parent / device.file_name)
             try:
