@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import TypeAlias
 
 import trio
 
@@ -19,8 +18,6 @@ from vmount.transports.nbd_uri import NbdUri
 
 KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_COUNT = 30, 10, 3
 """Seconds of silence before TCP's first probe, seconds between probes, probes before giving up."""
-
-Waits: TypeAlias = ssl.SSLWantReadError | ssl.SSLWantWriteError
 
 
 class Channel:
@@ -37,6 +34,8 @@ class Channel:
         """
         while True:
             try:
+                if isinstance(self._socket, ssl.SSLSocket):
+                    return _decrypt_into(self._socket, buffer)
                 return self._socket.recv_into(buffer)
             except (BlockingIOError, ssl.SSLWantReadError):
                 await trio.lowlevel.wait_readable(self._socket)
@@ -105,6 +104,22 @@ class Channel:
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket)
         self._socket.close()
+
+
+def _decrypt_into(encrypted: ssl.SSLSocket, buffer: memoryview) -> int:
+    """Fill as much of `buffer` as there is: OpenSSL gives one record of 16 KiB a call."""
+    filled = 0
+    while filled < len(buffer):
+        try:
+            count = encrypted.recv_into(buffer[filled:])
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if filled:
+                break
+            raise
+        if count == 0:
+            break
+        filled += count
+    return filled
 
 
 async def dial(uri: NbdUri) -> Channel:
