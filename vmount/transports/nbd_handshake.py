@@ -233,7 +233,8 @@ def list_dialogue(*, tls: bool) -> Dialogue[Sequence[ExportInfo]]:
             details = None
         if details is not None:
             found = _with_info(Negotiated(0, 0), details)
-            size, description = found.size, found.description or description
+            # nbd-server says 0 of every export that it has not opened.
+            size, description = found.size or None, found.description or description
         exports.append(ExportInfo(name, description, size))
     yield Send(_encode(OPT_ABORT))
     return exports
