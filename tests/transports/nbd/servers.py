@@ -6,9 +6,12 @@ guessed and a client may connect before the server runs: it waits in the backlog
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +19,8 @@ from urllib.parse import quote
 
 import pytest
 
+STARTING = 10.0
+"""Seconds that a server has to start."""
 ACTIVATE = 'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$@" 3<&"$0"'
 """For bash: run a program with a listening socket, given as $0, as file descriptor 3."""
 
@@ -119,24 +124,18 @@ def nbd_server(folder: Path, image: Path, *generic: str) -> Iterator[str]:
     path, config = folder / "nbd-server.sock", folder / "nbd-server.conf"
     general = "\n".join(["[generic]", "allowlist = true", f"unixsock = {path}", *generic])
     config.write_text(f"{general}\n[disk]\nexportname = {image}\nreadonly = true\n")
-    process = subprocess.Popen(
-        ["nbd-server", "-n", "-C", str(config), "-p", str(folder / "nbd-server.pid")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    pid_file = folder / "nbd-server.pid"
+    subprocess.run(["nbd-server", "-C", str(config), "-p", str(pid_file)], check=True)
     try:
-        while process.poll() is None:
-            try:
-                socket.socket(socket.AF_UNIX).connect(str(path))
-            except OSError:
-                continue
-            break
-        else:
-            pytest.fail(f"nbd-server ended with {process.returncode}")
+        deadline = time.monotonic() + STARTING
+        while True:  # it has gone to the background and says nowhere when it listens
+            with socket.socket(socket.AF_UNIX) as probe:
+                if probe.connect_ex(str(path)) == 0:
+                    break
+            assert time.monotonic() < deadline, "nbd-server does not listen"
         yield str(path)
     finally:
-        process.kill()
-        process.wait()
+        os.killpg(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def make_certificates(folder: Path) -> None:
