@@ -31,6 +31,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def content(image: Path) -> bytes:
+    """The bytes of the image."""
+    return image.read_bytes()
+
+
+@pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with certificates."""
     folder = tmp_path_factory.mktemp("certificates")
