@@ -30,6 +30,9 @@ PREFERRED_READ = 256 << 10
 """Bytes: below this the round trip and the cost of a request outweigh the payload."""
 STATUS_SPAN = 1 << 30
 """Bytes that one block status request asks about: a few thousand extents on a usual disk."""
+MAX_EXTENTS = 1 << 17
+"""Extents that `allocated` tells apart; what comes after them counts as data. A million objects for a
+hint, from a server that means no good, would be too many."""
 MAX_WORKERS = 64
 """Requests of one read that are under way at the same time."""
 
@@ -104,8 +107,10 @@ class NbdTransport:
         with trio.move_on_after(self._options.total_timeout) as scope:
             position, end = self._aligned(offset, length)
             while position < end:
-                count, zero = end - position, False
-                for count, zero in await self._status(position, min(end - position, STATUS_SPAN)):
+                told: Sequence[tuple[int, bool]] = [(end - position, False)]
+                if len(extents) < MAX_EXTENTS:
+                    told = await self._status(position, min(end - position, STATUS_SPAN))
+                for count, zero in told:
                     _append(extents, _clip(position, count, zero, offset, offset + length))
                     position += count
             await trio.lowlevel.checkpoint()

@@ -43,7 +43,10 @@ class Channel:
                 await trio.lowlevel.wait_writable(self._socket)
 
     async def receive_exactly(self, length: int) -> bytes:
-        """Return `length` bytes; raises ConnectionError if the stream ends before."""
+        """Return `length` bytes; raises ConnectionError if the stream ends before.
+
+        Takes not a byte more: nothing that was sent before TLS can be taken for something in it.
+        """
         data = bytearray(length)
         view = memoryview(data)
         while view:

@@ -38,6 +38,12 @@ SHOWN_EXPORTS = 8
 """Names of exports in an error message."""
 
 
+_CERTIFICATE_WANTED = (
+    "does the server want a client certificate "
+    "(tls-certificates=DIR with client-cert.pem and client-key.pem)?"
+)
+
+
 class ConnectionLost(Exception):
     """The connection has ended before the reply. `cause` says why."""
 
@@ -239,12 +245,14 @@ def _explained(uri: NbdUri, error: Exception, *, reached: bool) -> TransportErro
         )
     if isinstance(error, ssl.SSLError):
         return TransportRefused(
-            f"{uri}: TLS failed: {error.reason or error}; does the server want a client certificate "
-            "(tls-certificates=DIR with client-cert.pem and client-key.pem)?"
+            f"{uri}: TLS failed: {error.reason or error}; {_CERTIFICATE_WANTED}"
         )
     if reached:
+        # In TLS 1.3 a server may turn a client down after the client is done with its handshake.
+        perhaps = f"; {_CERTIFICATE_WANTED}" if uri.tls else ""
         return TransportRefused(
-            f"{uri}: {_reason(error)} during the handshake; does the export exist, may this client use it?"
+            f"{uri}: {_reason(error)} during the handshake; "
+            f"does the export exist, may this client use it?{perhaps}"
         )
     return TransportError(
         f"{uri}: cannot connect: {_reason(error)}; is the server running, is the address right?",

@@ -316,7 +316,7 @@ async def test_r22_a_server_that_lies(
 
     scripted.structured = True
     scripted.serving = liar
-    transport = await open_nbd(scripted.uri, nursery, QUICK)
+    transport = await open_nbd(scripted.uri, nursery, PATIENT)
     with pytest.raises(TransportRefused, match="broke the NBD protocol: "):
         await transport.read(4096, 1024)
     await transport.aclose()
@@ -334,7 +334,9 @@ async def test_r22_short_replies(scripted: Scripted, nursery: trio.Nursery) -> N
     await transport.aclose()
 
 
-async def test_requests_in_flight_are_bounded(scripted: Scripted, nursery: trio.Nursery) -> None:
+async def test_requests_in_flight_are_bounded(
+    scripted: Scripted, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
     outstanding: list[int] = []
 
     async def gather(session: Session) -> None:
@@ -371,12 +373,30 @@ async def test_r25_several_connections_where_the_server_allows_it(
     scripted.flags = flags
     transport = await open_nbd(scripted.uri, nursery)
     assert scripted.counts["begun"] == 1
-    for _ in range(5):
+    for _ in range(20):
         async with trio.open_nursery() as readers:
             for _ in range(32):
                 readers.start_soon(transport.read, 0, 100_000)
     assert scripted.counts["begun"] == sessions
     await transport.aclose()
+
+
+async def test_r25_reads_at_the_same_time_are_faster(
+    image: Path, tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    listener = listen_unix(tmp_path / "socket")
+    with running(nbdkit("--filter=delay", "file", str(image), "rdelay=20ms"), listener):
+        transport = await open_nbd(uri_of(listener), nursery)
+        begun = trio.current_time()
+        for _ in range(16):
+            await transport.read(0, 4096)
+        alone = trio.current_time() - begun
+        begun = trio.current_time()
+        async with trio.open_nursery() as readers:
+            for _ in range(16):
+                readers.start_soon(transport.read, 0, 4096)
+        assert trio.current_time() - begun < alone / 4
+        await transport.aclose()
 
 
 async def test_nobody_there(tmp_path: Path, nursery: trio.Nursery) -> None:
