@@ -1,0 +1,116 @@
+"""Sparse extents of ESX (magic COWD): the deltas of vmfsSparse snapshots.
+
+Source: VMware, "Virtual Disk Format 5.0", section "ESXi Host Sparse Extents".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.layout import Field, Layout
+from parsers.reader import Buffer
+from parsers.vmdk.descriptor import SECTOR
+from parsers.vmdk.grains import (
+    UNALLOCATED,
+    GrainExtent,
+    GrainGeometry,
+    check_capacity,
+    check_directory,
+    check_grain_size,
+)
+from parsers.vmdk.tablefile import TableFile
+
+MAGIC = b"COWD"
+
+TABLE_ENTRIES = 4096
+"""Entries in a grain table, by the specification."""
+
+MAX_GRAIN = 1 << 11
+"""Sectors, 1 MiB: ESX writes grains of one sector."""
+
+HEADER_SECTORS = 4
+"""The header's length."""
+
+HEADER = Layout(
+    "COWDisk_Header",
+    Field("magic", "4s"),
+    Field("version", "I"),
+    Field("flags", "I"),
+    Field("capacity", "I"),
+    Field("grain_size", "I"),
+    Field("directory", "I"),
+    Field("directory_entries", "I"),
+    Field("free_sector", "I"),
+    Field("parent_name", "1024s"),
+    Field("parent_generation", "I"),
+    Field("generation", "I"),
+    Field("name", "60s"),
+    Field("description", "512s"),
+    Field("saved_generation", "I"),
+    Field("reserved", "8x"),
+    Field("unclean", "I"),
+    Field("padding", "396x"),
+)
+
+
+@dataclass(frozen=True)
+class CowdHeader:
+    """An ESX sparse extent's header. Offsets and sizes are in sectors."""
+
+    capacity: int
+    grain_size: int
+    directory: int
+    directory_entries: int
+
+
+def parse_header(raw: Buffer) -> CowdHeader:
+    """Decode a header.
+
+    Raises Corrupt if it is cut off, Unsupported for a version that is not the specification's.
+    """
+    fields = HEADER.parse(raw)
+    if fields.magic != MAGIC:
+        raise Corrupt("magic of an ESX sparse extent", 0, expected=MAGIC, actual=fields.magic)
+    # Workstation 3 wrote version 3 under the same magic, with tables of another size.
+    if fields.version != 1:
+        raise Unsupported(f"COWD extent of version {fields.version}")
+    return CowdHeader(
+        fields.capacity, fields.grain_size, fields.directory, fields.directory_entries
+    )
+
+
+class CowdExtent(GrainExtent):
+    """An ESX sparse extent."""
+
+    def __init__(self, file: TableFile, header: CowdHeader, sectors: int) -> None:
+        """`sectors` is the length in the descriptor.
+
+        Raises Corrupt if header, descriptor and file do not fit together.
+        """
+        check_grain_size(header.grain_size, MAX_GRAIN)
+        check_capacity(header.capacity, sectors)
+        directory = header.directory * SECTOR
+        geometry = GrainGeometry(
+            size=sectors * SECTOR,
+            grain=header.grain_size * SECTOR,
+            entries=TABLE_ENTRIES,
+            entry_size=4,
+            first_data=HEADER_SECTORS * SECTOR,
+        )
+        check_directory(geometry, directory, file.size)
+        if header.directory_entries < geometry.tables:
+            raise Corrupt(
+                "entries in the grain directory",
+                expected=f"at least {geometry.tables}",
+                actual=header.directory_entries,
+            )
+        super().__init__(file, geometry, directory)
+
+    def _table_at(self, entry: int, where: int) -> int | None:
+        if 0 < entry < HEADER_SECTORS:
+            raise Corrupt("grain directory entry points into the header", where, actual=entry)
+        return entry * SECTOR or None
+
+    def _starts(self, entries: tuple[int, ...]) -> list[int]:
+        return [entry * SECTOR if entry else UNALLOCATED for entry in entries]

@@ -1,0 +1,241 @@
+"""Hosted sparse extents (magic KDMV), as monolithicSparse and twoGbMaxExtentSparse have them.
+
+Source: VMware, "Virtual Disk Format 5.0", section "Hosted Sparse Extents".
+
+Strategy: the second grain directory and its tables are asked where the first copy cannot be right: it
+points outside the file, or a table of it is empty. An empty table is what a wiped sector looks like too,
+and telling the two apart costs one read for some 32 neighbouring tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.layout import Field, Layout
+from parsers.reader import Buffer
+from parsers.vmdk.descriptor import SECTOR
+from parsers.vmdk.grains import (
+    UNALLOCATED,
+    ZEROED,
+    GrainExtent,
+    GrainGeometry,
+    check_capacity,
+    check_directory,
+    check_grain_size,
+)
+from parsers.vmdk.tablefile import TableFile
+
+MAGIC = b"KDMV"
+
+MAX_VERSION = 3
+"""1: the plain format; 2: zeroed grains; 3: written for streams, or change-tracked."""
+
+MAX_GRAIN = 1 << 15
+"""Sectors, 16 MiB: two hundred times what is ever written, and a decoded grain must fit in memory."""
+
+MAX_TABLE_ENTRIES = 512
+"""Entries in a grain table: the only number that is ever written."""
+
+AT_END = 0xFFFFFFFFFFFFFFFF
+"""As the place of the grain directory: the footer has it."""
+
+FLAG_NEWLINES = 1 << 0
+FLAG_REDUNDANT = 1 << 1
+FLAG_ZEROED = 1 << 2
+FLAG_COMPRESSED = 1 << 16
+FLAG_MARKERS = 1 << 17
+
+NEWLINES = b"\n \r\n"
+"""A transfer in text mode changes them."""
+
+HEADER = Layout(
+    "SparseExtentHeader",
+    Field("magic", "4s"),
+    Field("version", "I"),
+    Field("flags", "I"),
+    Field("capacity", "Q"),
+    Field("grain_size", "Q"),
+    Field("descriptor_offset", "Q"),
+    Field("descriptor_size", "Q"),
+    Field("table_entries", "I"),
+    Field("redundant_directory", "Q"),
+    Field("directory", "Q"),
+    Field("overhead", "Q"),
+    Field("unclean", "B"),
+    Field("newlines", "4s"),
+    Field("compression", "H"),
+    Field("padding", "433x"),
+)
+
+
+@dataclass(frozen=True)
+class SparseHeader:
+    """A hosted sparse extent's header. Offsets and sizes are in sectors."""
+
+    version: int
+    flags: int
+    capacity: int
+    grain_size: int
+    descriptor_offset: int
+    """0: the descriptor is in a file of its own."""
+    descriptor_size: int
+    table_entries: int
+    redundant_directory: int | None
+    directory: int
+    """AT_END in a stream's header."""
+    unclean: bool
+    """The writer has not closed it."""
+
+    @property
+    def is_compressed(self) -> bool:
+        """The grains are compressed."""
+        return bool(self.flags & FLAG_COMPRESSED)
+
+
+def parse_header(raw: Buffer, offset: int = 0) -> SparseHeader:
+    """Decode a header, or the footer that has the same form.
+
+    Raises Corrupt if it is cut off or contradicts itself, Unsupported for what is newer than this code.
+    """
+    fields = HEADER.parse(raw, offset)
+    if fields.magic != MAGIC:
+        raise Corrupt("magic of a sparse extent", offset, expected=MAGIC, actual=fields.magic)
+    if not 1 <= fields.version <= MAX_VERSION:
+        raise Unsupported(f"sparse extent of version {fields.version}")
+    if fields.flags & FLAG_NEWLINES and fields.newlines != NEWLINES:
+        raise Corrupt(
+            "line ends in the header changed by a text-mode transfer",
+            offset + HEADER.offset("newlines"),
+            expected=NEWLINES,
+            actual=fields.newlines,
+        )
+    if fields.compression > 1:
+        raise Unsupported(f"grain compression {fields.compression}")
+    compressed = bool(fields.flags & FLAG_COMPRESSED)
+    if compressed != bool(fields.compression):
+        raise Corrupt(
+            "compression flag and algorithm contradict each other",
+            offset,
+            expected=int(compressed),
+            actual=fields.compression,
+        )
+    if compressed and not fields.flags & FLAG_MARKERS:
+        raise Unsupported("compressed grains without markers")
+    return SparseHeader(
+        version=fields.version,
+        flags=fields.flags,
+        capacity=fields.capacity,
+        grain_size=fields.grain_size,
+        descriptor_offset=fields.descriptor_offset,
+        descriptor_size=fields.descriptor_size,
+        table_entries=fields.table_entries,
+        redundant_directory=fields.redundant_directory if fields.flags & FLAG_REDUNDANT else None,
+        directory=fields.directory,
+        unclean=bool(fields.unclean),
+    )
+
+
+def sparse_geometry(header: SparseHeader, sectors: int) -> GrainGeometry:
+    """Check a header's numbers against what the descriptor says and return the extent's geometry.
+
+    Raises Corrupt.
+    """
+    check_grain_size(header.grain_size, MAX_GRAIN)
+    check_capacity(header.capacity, sectors)
+    if not 1 <= header.table_entries <= MAX_TABLE_ENTRIES:
+        raise Corrupt(
+            "entries in a grain table",
+            expected=f"1 to {MAX_TABLE_ENTRIES}",
+            actual=header.table_entries,
+        )
+    return GrainGeometry(
+        size=sectors * SECTOR,
+        grain=header.grain_size * SECTOR,
+        entries=header.table_entries,
+        entry_size=4,
+        first_data=max(1, header.descriptor_offset + header.descriptor_size) * SECTOR,
+    )
+
+
+class SparseExtent(GrainExtent):
+    """A hosted sparse extent."""
+
+    def __init__(
+        self, file: TableFile, header: SparseHeader, sectors: int, warn: Callable[[str], None]
+    ) -> None:
+        """`sectors` is the length in the descriptor, `warn` takes a sentence about this extent.
+
+        Raises Corrupt if header, descriptor and file do not fit together.
+        """
+        geometry = sparse_geometry(header, sectors)
+        directory, spare = header.directory * SECTOR, (header.redundant_directory or 0) * SECTOR
+        self._warn_once: Callable[[str], None] | None = warn
+        if spare:
+            try:
+                check_directory(geometry, spare, file.size)
+            except Corrupt:
+                self._warn("the redundant grain directory lies outside the file")
+                spare = 0
+        try:
+            check_directory(geometry, directory, file.size)
+        except Corrupt as error:
+            if not spare:
+                raise
+            self._warn(f"the grain directory is damaged, the redundant one is used ({error})")
+            directory, spare = spare, 0
+        if header.unclean:
+            warn("the disk was not closed by its last user: it may be in use, or its host crashed")
+        super().__init__(file, geometry, directory)
+        self._spare = spare
+        self._one = ZEROED if header.flags & FLAG_ZEROED else SECTOR
+
+    def _table_at(self, entry: int, where: int) -> int | None:  # noqa: ARG002
+        return entry * SECTOR or None
+
+    def _starts(self, entries: tuple[int, ...]) -> list[int]:
+        one = self._one
+        return [
+            entry * SECTOR if entry > 1 else (one if entry else UNALLOCATED) for entry in entries
+        ]
+
+    async def _table(self, index: int, first: int, last: int) -> list[int] | None:
+        if not self._spare:
+            return await self._read_table(self._directory, index, first, last)
+        error = None
+        try:
+            starts = await self._read_table(self._directory, index, first, last)
+        except Corrupt as problem:
+            starts, error = None, problem
+        geometry = self._geometry
+        position = index * geometry.coverage + first * geometry.grain
+        bad = [
+            number
+            for number, start in enumerate(starts or ())
+            if start >= 0 and self._is_misplaced(start, position + number * geometry.grain)
+        ]
+        if starts is not None and not bad:
+            return starts
+        try:
+            spare = await self._read_table(self._spare, index, first, last)
+        except Corrupt:
+            if error is not None:
+                raise error from None
+            return starts
+        if error is not None or (starts is None and spare is not None):
+            self._warn("a grain table is damaged, its redundant copy is used")
+            return spare
+        if starts is not None and spare is not None:
+            self._warn("a grain table is damaged, entries of its redundant copy are used")
+            for number in bad:
+                # Where the copy has no grain it is no help: the entry stays refused.
+                if spare[number] >= 0:
+                    starts[number] = spare[number]
+        return starts
+
+    def _warn(self, message: str) -> None:
+        """Say the first thing that is wrong with this extent's tables; the others follow from it."""
+        if self._warn_once is not None:
+            self._warn_once(message)
+            self._warn_once = None
