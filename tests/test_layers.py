@@ -16,19 +16,24 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("commands",),
     ("copying",),
     ("app", "api"),
-    ("fuse_ops", "paths", "info"),
+    ("fuse_ops",),
+    ("prefetch",),
+    ("paths",),
     ("tree",),
+    ("info",),
     ("config",),
     ("manager",),
     ("guest", "drives", "volumes"),
     ("sources", "machine_files"),
+    ("disks",),
+    ("remote",),
     ("filemap",),
-    ("prefetch",),
     ("cache",),
     ("transports",),
     ("vsphere",),
+    ("bridge",),
     ("runtime",),
-    ("blocks", "disks"),
+    ("blocks",),
     ("mountinfo", "state", "logs"),
     ("errors",),
 )
@@ -53,6 +58,11 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+def is_module(name: str) -> bool:
+    place = ROOT.joinpath(*name.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
 def imports(path: Path) -> set[str]:
     """Return the dotted names that a module imports, wherever in it; names in a package as well."""
     found = set()
@@ -62,8 +72,9 @@ def imports(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative imports are not used here"
             assert node.module is not None
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if is_module(whole) else node.module)
     return found
 
 

@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from parsers.errors import ParseError
 from parsers.model import Attrs
-from parsers.reader import Span, run_sync
+from parsers.reader import Span
+from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.errors import SourceError
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.paths import resolve
-from vmount.runtime import InlineRuntime
+from vmount.remote import is_remote
 from vmount.sources import OpenOptions
 from vmount.tree import build_tree
 
@@ -55,8 +56,9 @@ class Entry(NamedTuple):
 class DiskSet:
     """The open disks of a machine. `open_disks` makes it; close it when done."""
 
-    def __init__(self, manager: MountManager) -> None:
+    def __init__(self, manager: MountManager, bridge: Bridge) -> None:
         self._manager = manager
+        self._bridge = bridge
         info = as_json(describe(manager)).encode()
         self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
 
@@ -87,20 +89,20 @@ class DiskSet:
         """Return what a directory holds. Raises OSError."""
         number, _ = self._resolve(path, follow=True)
         with _told(path):
-            listing = run_sync(self._tree.listdir(number))
+            listing = self._bridge.run(lambda: self._tree.listdir(number))
         return [Entry(os.fsdecode(entry.name), entry.attrs) for entry in listing.entries]
 
     def readlink(self, path: str | bytes) -> str:
         """Return the target of a symbolic link. Raises OSError."""
         number, _ = self._resolve(path, follow=False)
         with _told(path):
-            return os.fsdecode(run_sync(self._tree.readlink(number)))
+            return os.fsdecode(self._bridge.run(lambda: self._tree.readlink(number)))
 
     def xattrs(self, path: str | bytes) -> Mapping[str, bytes]:
         """Return a file's extended attributes. Raises OSError."""
         number, _ = self._resolve(path, follow=False)
         with _told(path):
-            return run_sync(self._xattrs(number))
+            return self._bridge.run(lambda: self._xattrs(number))
 
     def open(self, path: str | bytes) -> FileReader:
         """Open a file for reading: a binary file object. Raises OSError."""
@@ -110,7 +112,8 @@ class DiskSet:
         if not stat.S_ISREG(attrs.mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
         with _told(path):
-            return FileReader(run_sync(self._tree.open(number)), os.fsdecode(path))
+            content = self._bridge.run(lambda: self._tree.open(number))
+        return FileReader(content, os.fsdecode(path), self._bridge)
 
     def walk(self, path: str | bytes = "/") -> Iterator[tuple[str, list[Entry]]]:
         """Yield each directory below a path, that of the path first, with what it holds.
@@ -130,7 +133,8 @@ class DiskSet:
 
     def close(self) -> None:
         """Release the sources. A second call does nothing."""
-        run_sync(self._manager.aclose())
+        self._bridge.run(self._manager.aclose)
+        self._bridge.close()
 
     def __enter__(self) -> Self:
         return self
@@ -145,7 +149,7 @@ class DiskSet:
 
     def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
         with _told(path):
-            return run_sync(resolve(self._tree, os.fsencode(path), follow=follow))
+            return self._bridge.run(lambda: resolve(self._tree, os.fsencode(path), follow=follow))
 
     async def _xattrs(self, number: int) -> dict[str, bytes]:
         found = await self._tree.xattrs(number)
@@ -158,8 +162,8 @@ class DiskSet:
 class FileReader(io.BufferedReader):
     """A file on a disk, as a binary file object."""
 
-    def __init__(self, content: FileMap, path: str) -> None:
-        super().__init__(_RawFile(content, path), READ_SIZE)
+    def __init__(self, content: FileMap, path: str, bridge: Bridge) -> None:
+        super().__init__(_RawFile(content, path, bridge), READ_SIZE)
         self._content = content
 
     def spans(self) -> Sequence[Span]:
@@ -168,9 +172,10 @@ class FileReader(io.BufferedReader):
 
 
 class _RawFile(io.RawIOBase):
-    def __init__(self, content: FileMap, path: str) -> None:
+    def __init__(self, content: FileMap, path: str, bridge: Bridge) -> None:
         super().__init__()
         self.name = path
+        self._bridge = bridge
         self._content = content
         self._position = 0
 
@@ -195,23 +200,28 @@ class _RawFile(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
         with _told(self.name):
-            data = self._content.try_read(self._position, len(view))
-            if data is None:
-                data = run_sync(self._content.read(self._position, len(view)))
+            data = self._bridge.run(lambda: self._content.read(self._position, len(view)))
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
 
 
-def open_disks(*sources: str | os.PathLike[str], force: bool = False) -> DiskSet:
-    """Open the disks that the sources name: VMDKs, .vmx files, raw images.
+def open_disks(*sources: str | os.PathLike[str], options: OpenOptions | None = None) -> DiskSet:
+    """Open the disks that the sources name: VMDKs, .vmx files, raw images, URIs of NBD servers.
 
-    Raises SourceError if one cannot be opened. `force` opens a snapshot chain whose parent has changed.
+    Raises SourceError if one cannot be opened.
     """
     if not sources:
         raise SourceError("no source given")
     names = [os.fspath(source) for source in sources]
-    return DiskSet(run_sync(MountManager.open(names, InlineRuntime(), OpenOptions(force=force))))
+    bridge: Bridge = TrioBridge() if any(map(is_remote, names)) else InlineBridge()
+    try:
+        return DiskSet(
+            bridge.run(lambda: MountManager.open(names, bridge.runtime, options)), bridge
+        )
+    except BaseException:
+        bridge.close()
+        raise
 
 
 @contextmanager

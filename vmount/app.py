@@ -22,6 +22,7 @@ from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
+from vmount.prefetch import WalkAhead
 from vmount.runtime import TrioRuntime
 from vmount.state import MountRecord, StateDir, process_start
 from vmount.tree import build_tree
@@ -74,30 +75,49 @@ def _answers(mountpoint: Path) -> bool:
 
 
 async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
-    manager = await MountManager.open(config.sources, TrioRuntime(), config.options)
-    try:
-        info = as_json(describe(manager)).encode()
-        status: Callable[[], dict[str, Any]] = dict
-        tree = build_tree(manager, lambda: info, lambda: as_json(status()).encode())
-        operations = FuseOps(tree, _owner(config.owner))
-        began = time.time()
-        status = lambda: _status(config, operations, began)  # noqa: E731
-        with _recorded(config, state), _mounted(config, operations):
-            await _answer_until_unmounted(config, on_ready)
-    finally:
-        await manager.aclose()
+    async with trio.open_nursery() as nursery:
+        manager = await MountManager.open(config.sources, TrioRuntime(nursery), config.options)
+        try:
+            info = as_json(describe(manager)).encode()
+            statistics = Statistics(config, manager)
+            tree = build_tree(manager, lambda: info, lambda: as_json(statistics.now()).encode())
+            is_distant = any(disk.remote is not None for disk in manager.disks)
+            walker = WalkAhead(tree, nursery) if is_distant else tree
+            operations = FuseOps(tree, walker, _owner(config.owner))
+            statistics.operations = operations
+            with _recorded(config, state), _mounted(config, operations):
+                await _answer_until_unmounted(config, on_ready)
+        finally:
+            await manager.aclose()
+            nursery.cancel_scope.cancel()
 
 
-def _status(config: MountConfig, operations: FuseOps, began: float) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "pid": os.getpid(),
-        "mountpoint": str(config.mountpoint),
-        "sources": list(config.sources),
-        "uptime_seconds": round(time.time() - began, 3),
-        "open_files": operations.open_files,
-        "bytes_read": operations.bytes_read,
-    }
+class Statistics:
+    """What .vmount/status.json says."""
+
+    def __init__(self, config: MountConfig, manager: MountManager) -> None:
+        self.operations: FuseOps | None = None
+        self._config = config
+        self._manager = manager
+        self._began = time.time()
+
+    def now(self) -> dict[str, Any]:
+        """Return the state of the mount. Sizes in bytes."""
+        operations = self.operations
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "mountpoint": str(self._config.mountpoint),
+            "sources": list(self._config.sources),
+            "uptime_seconds": round(time.time() - self._began, 3),
+            "open_files": 0 if operations is None else operations.open_files,
+            "bytes_read": 0 if operations is None else operations.bytes_read,
+            "disks": {
+                disk.name: disk.remote.stats()
+                for disk in self._manager.disks
+                if disk.remote is not None
+            },
+        }
 
 
 def _owner(mode: OwnerMode) -> Owner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from parsers.reader import BlockSource
+from vmount.remote import RemoteDisk
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Disk:
     chain: tuple[ChainLink, ...] = ()
     """Youngest first."""
     transport: str = "file"
+    remote: RemoteDisk | None = None
+    """What reads it, if it is distant."""
     refused: tuple[Refusal, ...] = ()
     problem: str | None = None
     warnings: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import Attrs
 from parsers.reader import Buffer
 from vmount.filemap import FileMap
+from vmount.prefetch import WalkAhead
 from vmount.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
 
 log = logging.getLogger(__name__)
@@ -89,11 +90,13 @@ EXPECTED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL})
 
 
 class FuseOps(pyfuse3.Operations):
-    """The operations of the mount."""
+    """The operations of the mount. `walker` lists directories and opens files: the tree, or whoever
+    asks ahead of it."""
 
-    def __init__(self, tree: Tree, owner: Owner) -> None:
+    def __init__(self, tree: Tree, walker: Tree | WalkAhead, owner: Owner) -> None:
         super().__init__()
         self._tree = tree
+        self._walker = walker
         self._owner = owner
         self._files: dict[int, FileMap] = {}
         self._listings: dict[int, tuple[int, Listing | None]] = {}
@@ -155,7 +158,7 @@ class FuseOps(pyfuse3.Operations):
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         inode, listing = self._listings[fh]
         if listing is None:
-            listing = await self._tree.listdir(inode)
+            listing = await self._walker.listdir(inode)
             self._listings[fh] = (inode, listing)
         entry = EntryAttributes()
         base, reply, fill = listing.base, pyfuse3.readdir_reply, self._entry
@@ -181,7 +184,7 @@ class FuseOps(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> FileInfo:
         if flags & WRITING:
             raise FUSEError(errno.EROFS)
-        content = await self._tree.open(inode)
+        content = await self._walker.open(inode)
         handle = next(self._handles)
         self._files[handle] = content
         self._numbers[handle] = inode

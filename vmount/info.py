@@ -43,6 +43,7 @@ def _disk(disk: Disk) -> dict[str, Any]:
         "chain": [{"name": link.name, "format": link.format} for link in disk.chain],
         "transport": {
             "used": None if disk.data is None else disk.transport,
+            "details": {} if disk.remote is None else disk.remote.describe(),
             "refused": [
                 {"name": refusal.name, "reason": refusal.reason} for refusal in disk.refused
             ],

@@ -40,7 +40,7 @@ class MountManager:
             disks = await files.open_sources(sources, options or OpenOptions())
             manager = cls(sources, files, await find_volumes(disks, runtime))
         except BaseException:
-            files.close()
+            await files.aclose()
             raise
         for warning in manager.warnings:
             log.warning("%s", warning)
@@ -71,4 +71,4 @@ class MountManager:
 
     async def aclose(self) -> None:
         """Release the sources. A second call does nothing."""
-        self._files.close()
+        await self._files.aclose()

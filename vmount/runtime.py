@@ -19,6 +19,11 @@ T = TypeVar("T")
 class Runtime(Protocol):
     """What code that may run either way asks for instead of naming trio."""
 
+    @property
+    def nursery(self) -> trio.Nursery | None:
+        """Where background tasks live; None: there can be none, so no distant disks either."""
+        ...
+
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Run a call that blocks and return its value."""
         ...
@@ -34,6 +39,8 @@ class Runtime(Protocol):
 class InlineRuntime:
     """No event loop: what blocks, blocks; one thing after the other."""
 
+    nursery = None
+
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it here."""
         return function()
@@ -45,6 +52,9 @@ class InlineRuntime:
 
 class TrioRuntime:
     """Under trio: what blocks goes to a thread; many things at once."""
+
+    def __init__(self, nursery: trio.Nursery | None = None) -> None:
+        self.nursery = nursery
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it in a thread."""

@@ -1,24 +1,24 @@
 """From what the user names to open disks.
 
-A source is a VMDK, a .vmx (all disks of a machine), a raw image or a block device. What a file is, its
-content decides; its name only helps to word the refusal.
+A source is a VMDK, a .vmx (all disks of a machine), a raw image, a block device or an NBD server's URI.
+What a file is, its content decides; its name only helps to word the refusal.
 """
 
 from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parsers.errors import NotRecognised, ParseError
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
-
-from parsers.errors import NotRecognised, ParseError
 from vmount.disks import ChainLink, Disk, path_component, unique_name
 from vmount.errors import SourceError, explain
 from vmount.machine_files import LocalFileOpener
+from vmount.remote import RemoteDisk, RemoteOptions, exports_of, is_remote
 from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class OpenOptions:
 
     force: bool = False
     """Open a snapshot chain whose parent has changed since."""
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
 
 
 class OpenFiles:
@@ -60,6 +61,7 @@ class OpenFiles:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self._stack = ExitStack()
+        self._remotes: list[RemoteDisk] = []
 
     async def open_sources(self, sources: Sequence[str], options: OpenOptions) -> list[Disk]:
         """Open every disk of every source, in order.
@@ -70,16 +72,31 @@ class OpenFiles:
         disks: list[Disk] = []
         taken: set[str] = set()
         for source in sources:
-            if source.lower().endswith(".vmx"):
+            if is_remote(source):
+                name = unique_name(f"disk{len(disks)}", taken)
+                disks.append(await self._open_remote(name, source, options))
+            elif source.lower().endswith(".vmx"):
                 disks += await self._open_machine(source, options, taken)
             else:
                 name = unique_name(f"disk{len(disks)}", taken)
                 disks.append(await self._open_disk(name, source, source, options))
         return disks
 
-    def close(self) -> None:
-        """Close all files."""
+    async def aclose(self) -> None:
+        """Close all files and let go of all servers."""
+        while self._remotes:
+            await self._remotes.pop().aclose()
         self._stack.close()
+
+    async def _open_remote(self, name: str, uri: str, options: OpenOptions) -> Disk:
+        nursery = self.runtime.nursery
+        assert nursery is not None, "a distant disk needs an event loop"
+        try:
+            remote = await RemoteDisk.open(uri, nursery, options.remote)
+        except OSError as error:
+            raise SourceError(explain(error), remedy=await _exports(uri, options)) from error
+        self._remotes.append(remote)
+        return Disk(name, uri, "raw", remote.data, transport=remote.name, remote=remote)
 
     async def _open_machine(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
         path = Path(source)
@@ -155,6 +172,15 @@ def _raw_disk(name: str, shown: str, source: LocalFile) -> Disk:
         (ChainLink(str(source.path), "raw"),),
         warnings=tuple(warnings),
     )
+
+
+async def _exports(uri: str, options: OpenOptions) -> str:
+    """Return advice on which exports there are, if that can be had."""
+    try:
+        names = [export.name for export in await exports_of(uri, options.remote)]
+    except OSError:
+        return ""
+    return f"the server exports: {', '.join(map(repr, names))}" if names else ""
 
 
 async def _refuse_foreign(source: LocalFile) -> None:

@@ -5,12 +5,19 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from vmount.api import open_disks
+from vmount.commands.options import add_remote_arguments, open_options
 from vmount.errors import Exit
 from vmount.info import as_json
+from vmount.remote import exports_of, is_remote
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from vmount.transports.nbd import ExportInfo
 
 
 WIDTH_OF_FILES = 160
@@ -21,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE")
     parser.add_argument("--json", action="store_true", help="as JSON, as info.json in a mount")
+    add_remote_arguments(parser)
     parser.add_argument(
         "--force", action="store_true", help="open a snapshot whose parent has changed since"
     )
@@ -28,12 +36,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
-    with open_disks(*arguments.sources, force=arguments.force) as disks:
+    options = open_options(arguments)
+    if len(arguments.sources) == 1 and is_remote(arguments.sources[0]):
+        exports = trio.run(exports_of, arguments.sources[0], options.remote)
+        if [export.name for export in exports] not in ([], [""]):
+            return _say_exports(exports, as_json_text=arguments.json)
+    with open_disks(*arguments.sources, options=options) as disks:
         info = disks.info()
     if arguments.json:
         print(as_json(info), end="")
     else:
         _print_tables(info)
+    return Exit.OK
+
+
+def _say_exports(exports: Sequence[ExportInfo], *, as_json_text: bool) -> int:
+    if as_json_text:
+        print(as_json({"exports": [export._asdict() for export in exports]}), end="")
+        return Exit.OK
+    print("the server exports (name one at the end of the URI):")
+    for export in exports:
+        size = "" if export.size is None else human_size(export.size)
+        print(f"  {export.name or '(no name)'}  {size}  {export.description}".rstrip())
     return Exit.OK
 
 

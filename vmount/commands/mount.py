@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmount.app import check_mountpoint, serve
+from vmount.commands.options import add_remote_arguments, open_options
 from vmount.config import MountConfig, OwnerMode
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
-from vmount.sources import OpenOptions
 from vmount.state import StateDir
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", action="store_true", help="open a snapshot whose parent has changed since"
     )
+    add_remote_arguments(parser)
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
 
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = MountConfig(
         sources=tuple(map(_absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=OpenOptions(force=arguments.force),
+        options=open_options(arguments),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         foreground=arguments.foreground,

@@ -58,3 +58,16 @@ def _print(value: dict[str, Any]) -> None:
     print(f"  process     {value['pid']}, up {value['uptime_seconds']:.0f} s")
     print(f"  bytes read  {value['bytes_read']:,}")
     print(f"  open files  {value['open_files']}")
+    for name, disk in value["disks"].items():
+        rate = "" if disk["hit_rate"] is None else f", {disk['hit_rate']:.1%} of reads from memory"
+        print(f"  {name}")
+        print(
+            f"    fetched     {disk['bytes_fetched']:,} of {disk['bytes_demanded']:,} asked{rate}"
+        )
+        print(f"    ahead       {disk['prefetch_used']:,} used, {disk['prefetch_wasted']:,} wasted")
+        print(f"    in memory   {disk['bytes_cached']:,}")
+        print(
+            f"    requests    {disk['requests']:,}, {disk['in_flight']} in flight, "
+            f"{disk['latency_seconds'] * 1000:.1f} ms each, {disk['retries']} repeated, "
+            f"{disk['reconnects']} reconnects"
+        )

@@ -1,0 +1,84 @@
+"""From plain calls to the asynchronous core: what the Python API stands on.
+
+Over local files nothing suspends, and a call is run as it is. Distant disks need an event loop: it runs
+in a thread of its own, and a call costs two hops of about 70 us together.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import trio
+
+from parsers.reader import run_sync
+from vmount.runtime import InlineRuntime, Runtime, TrioRuntime
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+T = TypeVar("T")
+
+
+class Bridge(Protocol):
+    """Runs asynchronous calls for somebody who has no event loop."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """What the calls run under."""
+        ...
+
+    def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a call and return its value, or raise what it raises."""
+        ...
+
+    def close(self) -> None:
+        """Give up the event loop. A second call does nothing."""
+        ...
+
+
+class InlineBridge:
+    """For local files."""
+
+    def __init__(self) -> None:
+        self.runtime = InlineRuntime()
+
+    def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run it here."""
+        return run_sync(call())
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+class TrioBridge:
+    """For distant disks: an event loop in a thread."""
+
+    runtime: TrioRuntime
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(
+            target=trio.run, args=(self._serve,), name="vmount", daemon=True
+        )
+        self._thread.start()
+        self._ready.wait()
+
+    def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run it in the event loop's thread."""
+        return trio.from_thread.run(call, trio_token=self._token)
+
+    def close(self) -> None:
+        """End the event loop."""
+        if self._thread.is_alive():
+            trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
+            self._thread.join()
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._stop = trio.Event()
+        async with trio.open_nursery() as nursery:
+            self.runtime = TrioRuntime(nursery)
+            self._ready.set()
+            await self._stop.wait()
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,51 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from vmount.remote import RemoteOptions
+from vmount.sources import OpenOptions
+
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what concerns distant disks."""
+    group = parser.add_argument_group("distant disks")
+    group.add_argument(
+        "--cache-size",
+        type=_size,
+        metavar="SIZE",
+        help="memory for each disk's cache: 512M, 2G (default: 256M)",
+    )
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="until a read that gets no answer is an error (default: 60)",
+    )
+
+
+def open_options(arguments: argparse.Namespace) -> OpenOptions:
+    """Return what the arguments say of opening sources."""
+    remote = RemoteOptions().limited(cache_size=arguments.cache_size, timeout=arguments.timeout)
+    return OpenOptions(force=arguments.force, remote=remote)
+
+
+def _size(text: str) -> int:
+    matched = re.fullmatch(r"(\d{1,12})([KMG]?)(?:iB|B)?", text, re.IGNORECASE)
+    if matched is None or int(matched[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+    return int(matched[1]) * UNITS[matched[2].upper()]
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+    return value

@@ -1,0 +1,135 @@
+"""A distant disk: its transport, its cache, and what its server says of holes."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from vmount.cache import CachedDisk, CacheOptions
+from vmount.transports.nbd import list_exports, open_nbd
+from vmount.transports.nbd_options import NbdOptions
+from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmount.transports.base import Extent, Transport
+    from vmount.transports.nbd import ExportInfo
+
+log = logging.getLogger(__name__)
+
+ZERO_MAP_STEP = 16 << 30
+"""Bytes of a disk whose holes are asked for at a time, so that reads come between."""
+MOST_ZEROS = 1 << 18
+"""Holes remembered: their map must not outgrow the cache."""
+GOODBYE = 2.0
+"""Seconds to say goodbye to a server when a mount ends."""
+
+
+@dataclass(frozen=True)
+class RemoteOptions:
+    """How distant disks are read."""
+
+    nbd: NbdOptions = field(default_factory=NbdOptions)
+    cache: CacheOptions = field(default_factory=CacheOptions)
+
+    def limited(self, *, cache_size: int | None, timeout: float | None) -> RemoteOptions:
+        """Return these options with another cache size in bytes and deadline of a read in seconds."""
+        cache = self.cache if cache_size is None else replace(self.cache, capacity=cache_size)
+        nbd = self.nbd
+        if timeout is not None:
+            nbd = replace(
+                nbd,
+                total_timeout=timeout,
+                reply_timeout=min(nbd.reply_timeout, timeout / 2),
+                connect_timeout=min(nbd.connect_timeout, timeout / 2),
+            )
+        return RemoteOptions(nbd, cache)
+
+
+def is_remote(source: str) -> bool:
+    """Say whether a source is a URI of a server and not a file."""
+    return source.partition(":")[0] in SCHEMES and ":" in source
+
+
+class RemoteDisk:
+    """An open distant disk. `data` is what to read it through."""
+
+    def __init__(self, name: str, transport: Transport, data: CachedDisk) -> None:
+        self.name = name
+        """How the transport is called: "nbd", "nbds"."""
+        self.data = data
+        self._transport = transport
+
+    @classmethod
+    async def open(cls, uri: str, nursery: trio.Nursery, options: RemoteOptions) -> RemoteDisk:
+        """Open what a URI names. Raises OSError with a message for the user."""
+        try:
+            transport = await open_nbd(uri, nursery, options.nbd)
+        except NbdUriError as error:
+            raise OSError(str(error)) from error
+        disk = cls(
+            "nbds" if parse_nbd_uri(uri).tls else "nbd",
+            transport,
+            CachedDisk(transport, nursery, options.cache),
+        )
+        nursery.start_soon(disk._note_zeros)
+        return disk
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a user may want to know of the connection; fits JSON."""
+        return dict(self._transport.describe())
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters of cache and transport; fits JSON."""
+        cache, transport = self.data.stats(), self._transport.stats()
+        reads = cache.hits + cache.misses
+        return {
+            "hit_rate": round(cache.hits / reads, 4) if reads else None,
+            "bytes_demanded": cache.bytes_demanded,
+            "bytes_fetched": cache.bytes_fetched,
+            "bytes_cached": cache.bytes_cached,
+            "prefetch_used": cache.guesses_used,
+            "prefetch_wasted": cache.guesses_wasted,
+            "requests": transport.requests,
+            "in_flight": transport.in_flight,
+            "retries": transport.retries,
+            "reconnects": transport.reconnects,
+            "latency_seconds": round(transport.latency, 6),
+        }
+
+    async def aclose(self) -> None:
+        """Let go of the server."""
+        with trio.move_on_after(GOODBYE, shield=True):
+            self.data.close()
+            await self._transport.aclose()
+
+    async def _note_zeros(self) -> None:
+        """Learn where the server says that there is nothing, so that no guess is wasted on it."""
+        size = self._transport.size
+        zeros: list[Extent] = []
+        try:
+            for offset in range(0, size, ZERO_MAP_STEP):
+                extents = await self._transport.allocated(offset, min(ZERO_MAP_STEP, size - offset))
+                zeros += [extent for extent in extents if extent.zero]
+                self.data.note_zeros(zeros)
+                if len(zeros) > MOST_ZEROS:
+                    break
+        except OSError as error:
+            log.debug("%s: no map of holes: %s", self.name, error)
+
+
+async def exports_of(uri: str, options: RemoteOptions) -> Sequence[ExportInfo]:
+    """Return what the server of a URI exports; nothing if the URI names an export.
+
+    Raises OSError.
+    """
+    try:
+        if parse_nbd_uri(uri).export:
+            return ()
+    except NbdUriError as error:
+        raise OSError(str(error)) from error
+    return await list_exports(uri, options.nbd)
