@@ -86,10 +86,10 @@ def report_ours(image: Path, folder: Path) -> None:
 
 
 @contextmanager
-def mounted_by_us(image: Path, mountpoint: Path) -> Iterator[Path]:
+def mounted_by_us(source: Path | str, mountpoint: Path) -> Iterator[Path]:
     """Mount with vmount."""
     mountpoint.mkdir(parents=True, exist_ok=True)
-    subprocess.run([*VMOUNT, str(image), str(mountpoint)], check=True)
+    subprocess.run([*VMOUNT, str(source), str(mountpoint)], check=True)
     try:
         yield mountpoint
     finally:

@@ -22,10 +22,10 @@ from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
-from vmount.prefetch import WalkAhead
 from vmount.runtime import TrioRuntime
 from vmount.state import MountRecord, StateDir, process_start
 from vmount.tree import build_tree
+from vmount.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -24,8 +24,8 @@ from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import Attrs
 from parsers.reader import Buffer
 from vmount.filemap import FileMap
-from vmount.prefetch import WalkAhead
 from vmount.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+from vmount.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)
 

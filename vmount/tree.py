@@ -108,6 +108,11 @@ class Tree:
         """Return the volume that a number belongs to, None for the tree's own."""
         return self._volumes[number >> VOLUME_SHIFT]
 
+    def block_source(self, number: int) -> BlockSource | None:
+        """Return the disk or volume that a block file shows, None for any other file."""
+        node = None if number >> VOLUME_SHIFT else self._nodes[number]
+        return node.source if isinstance(node, BlockFile) else None
+
     def space(self) -> tuple[int, int]:
         """Return the size of all volumes shown, and what is free on them, in bytes."""
         infos = [volume.filesystem.info for volume in self._volumes if volume is not None]

@@ -1,0 +1,272 @@
+"""Asking ahead of a walk through directories: the next files' data, the next directories' listings.
+
+Strategy: who opens files of a directory one after the other will open the rest, and who lists the
+directories of a directory will list the rest. The order is learnt: programs go by the directory's own
+order (tar, cp, find) or by name (rsync, a shell's glob), and what was visited tells which. Each guess that
+proves right doubles what is asked for; one that was not made in time, or a wrong one, starts it anew.
+
+Used with remote disks only; for local files the kernel does this.
+"""
+
+from __future__ import annotations
+
+import logging
+import stat
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+import trio
+
+from parsers.errors import ParseError
+from vmount.filemap import FileMap, open_file
+from vmount.read_ahead import ReadAhead
+from vmount.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from parsers.model import FileData
+
+log = logging.getLogger(__name__)
+
+FIRST_WINDOW = 512 << 10
+LARGEST_WINDOW = 16 << 20
+"""Bytes of files that are asked for and not opened yet."""
+HEAD_OF_FILE = 512 << 10
+"""Bytes fetched of a next file; a longer one is then read ahead like any other."""
+
+DIRECTORIES_AT_ONCE = 16
+"""Listings made ahead."""
+DIRECTORIES_KEPT = 256
+"""Directories remembered, to know what comes next in them."""
+FILES_KEPT = 1024
+"""Files whose place on the volume was looked up ahead, until they are opened."""
+
+
+class Order:
+    """The members of a directory of one kind, and the order in which somebody visits them."""
+
+    __slots__ = ("_cursor", "_hits", "_last", "_orders", "_places", "visits")
+
+    def __init__(self, listed: Sequence[tuple[bytes, int]]) -> None:
+        by_name = sorted(listed)
+        self._orders = ([number for _, number in listed], [number for _, number in by_name])
+        self._places: tuple[dict[int, int], ...] | None = None
+        self._hits = [0, 0]
+        self._last = [-1, -1]
+        self._cursor = 0
+        self.visits = 0
+
+    def visit(self, number: int) -> None:
+        """Note a visit."""
+        if self._places is None:
+            self._places = tuple(
+                {item: n for n, item in enumerate(order)} for order in self._orders
+            )
+        self.visits += 1
+        before = self._hits[1] > self._hits[0]
+        for which, places in enumerate(self._places):
+            place = places[number]
+            self._hits[which] += place == self._last[which] + 1
+            self._last[which] = place
+        now = self._hits[1] > self._hits[0]
+        self._cursor = max(self._last[now] + 1, self._cursor if now == before else 0)
+
+    def following(self) -> Iterator[int]:
+        """Yield what will be visited next, each once."""
+        order = self._orders[self._hits[1] > self._hits[0]]
+        while self._cursor < len(order):
+            self._cursor += 1
+            yield order[self._cursor - 1]
+
+    def next(self, number: int) -> int | None:
+        """Return who comes after a member; None if it is the last."""
+        if self._places is None:
+            return None
+        which = self._hits[1] > self._hits[0]
+        place = self._places[which][number] + 1
+        return self._orders[which][place] if place < len(self._orders[which]) else None
+
+    @property
+    def is_finished(self) -> bool:
+        """Say whether all have been visited."""
+        return self.visits >= len(self._orders[0])
+
+
+class _Directory:
+    """A listed directory."""
+
+    __slots__ = ("files", "folders", "number", "parent", "sizes")
+
+    def __init__(self, number: int, listing: Listing, parent: _Directory | None) -> None:
+        self.number = number
+        self.parent = parent
+        self.sizes: dict[int, int] = {}
+        files, folders = [], []
+        for name, ino, kind, attrs in listing.entries:
+            child = listing.base | ino
+            if kind == stat.S_IFREG and attrs is not None and attrs.size:
+                files.append((name, child))
+                self.sizes[child] = min(attrs.size, HEAD_OF_FILE)
+            elif kind == stat.S_IFDIR:
+                folders.append((name, child))
+        self.files = Order(files)
+        self.folders = Order(folders)
+
+
+class WalkAhead:
+    """Lists directories and opens files, and guesses what a walk will come to next.
+
+    Its tasks run in `nursery`. Guesses that fail are forgotten: the walk itself will meet the error.
+    """
+
+    def __init__(self, tree: Tree, nursery: trio.Nursery) -> None:
+        self._tree = tree
+        self._nursery = nursery
+        self._directories: OrderedDict[int, _Directory] = OrderedDict()
+        self._where: dict[int, _Directory] = {}
+        """By file or directory: the directory that it was seen in."""
+        self._listings: OrderedDict[int, Listing] = OrderedDict()
+        """Made ahead and not asked for yet."""
+        self._listing: dict[int, trio.Event] = {}
+        self._data: OrderedDict[int, FileData] = OrderedDict()
+        self._window = 0
+        self._asked: dict[int, int] = {}
+        """Files asked for and not opened yet, with their bytes."""
+        self._asked_bytes = 0
+
+    async def listdir(self, number: int) -> Listing:
+        """List a directory, or hand out the listing that was made ahead; ask for its neighbours."""
+        if not number >> VOLUME_SHIFT:
+            return await self._tree.listdir(number)
+        running = self._listing.get(number)
+        if running is not None:
+            await running.wait()
+        listing = self._listings.pop(number, None)
+        if listing is None:
+            listing = await self._tree.listdir(number)
+        self._remember(number, listing)
+        parent = self._where.get(number)
+        if parent is not None:
+            self._list_next(parent, number)
+        return listing
+
+    async def open(self, number: int) -> FileMap:
+        """Open a file; ask for the ones after it."""
+        volume = self._tree.volume(number)
+        if volume is None:
+            content = await self._tree.open(number)
+            source = self._tree.block_source(number)
+            return content if source is None else ReadAhead(content, source)
+        data = self._data.pop(number, None)
+        if data is None:
+            data = await volume.filesystem.data(number & INO_MASK)
+        content = open_file(volume.data, data)
+        directory = self._where.get(number)
+        if directory is not None and number in directory.sizes:
+            self._fetch_next(directory, number)
+        return ReadAhead(content, volume.data)
+
+    def _remember(self, number: int, listing: Listing) -> None:
+        if number in self._directories:
+            self._directories.move_to_end(number)
+            return
+        directory = _Directory(number, listing, self._where.get(number))
+        self._directories[number] = directory
+        for entry in listing.entries:
+            self._where[listing.base | entry.ino] = directory
+        if len(self._directories) > DIRECTORIES_KEPT:
+            _, old = self._directories.popitem(last=False)
+            for child in [child for child, where in self._where.items() if where is old]:
+                del self._where[child]
+
+    # The next directories
+
+    def _list_next(self, parent: _Directory, number: int) -> None:
+        """Start to list the directories after `number`: twice as many as were listed before."""
+        parent.folders.visit(number)
+        room = min(DIRECTORIES_AT_ONCE, 2 * parent.folders.visits) - len(self._listing)
+        if room <= 0:
+            return
+        for child in parent.folders.following():
+            if child not in self._directories and child not in self._listing:
+                self._listing[child] = trio.Event()
+                self._nursery.start_soon(self._list, child)
+                room -= 1
+            if room <= 0:
+                return
+
+    async def _list(self, number: int) -> None:
+        try:
+            listing = await self._tree.listdir(number)
+        except (ParseError, OSError) as error:
+            log.debug("listing ahead: %s", error)
+        else:
+            self._remember(number, listing)
+            self._listings[number] = listing
+            if len(self._listings) > 4 * DIRECTORIES_AT_ONCE:
+                self._listings.popitem(last=False)
+        finally:
+            self._listing.pop(number).set()
+
+    # The next files
+
+    def _fetch_next(self, directory: _Directory, number: int) -> None:
+        """Note that a file was opened; ask for the next ones, those of the next directories too."""
+        directory.files.visit(number)
+        guessed = self._asked.pop(number, 0)
+        if guessed:
+            self._asked_bytes -= guessed
+            self._window = min(self._window * 2, LARGEST_WINDOW)
+        else:
+            self._asked.clear()
+            self._asked_bytes = 0
+            # One file of a directory tells nothing, unless it follows a walk through the one before.
+            is_walk = directory.files.visits > 1 or self._follows_a_walk(directory)
+            self._window = FIRST_WINDOW if is_walk else 0
+        # A request for every file would be many small ones.
+        if self._asked_bytes > self._window // 2:
+            return
+        wanted = []
+        for child, size in self._coming(directory):
+            self._asked[child] = size
+            self._asked_bytes += size
+            wanted.append(child)
+            if self._asked_bytes >= self._window:
+                break
+        if wanted:
+            self._nursery.start_soon(self._fetch, wanted)
+
+    def _coming(self, directory: _Directory) -> Iterator[tuple[int, int]]:
+        """Yield the files to come and their bytes: of this directory, then of those after it."""
+        current: _Directory | None = directory
+        while current is not None and self._asked_bytes < self._window:
+            for child in current.files.following():
+                if child not in self._asked:
+                    yield child, current.sizes[child]
+            parent = current.parent
+            after = parent.folders.next(current.number) if parent is not None else None
+            current = self._directories.get(after) if after is not None else None
+
+    def _follows_a_walk(self, directory: _Directory) -> bool:
+        parent = directory.parent
+        return parent is not None and any(
+            before.files.visits > 1 and before.files.is_finished
+            for before in self._directories.values()
+            if before.parent is parent and parent.folders.next(before.number) == directory.number
+        )
+
+    async def _fetch(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            volume = self._tree.volume(number)
+            assert volume is not None
+            try:
+                data = await volume.filesystem.data(number & INO_MASK)
+                content = open_file(volume.data, data)
+            except (ParseError, OSError) as error:
+                log.debug("fetching ahead: %s", error)
+                continue
+            volume.data.prefetch(content.where(0, HEAD_OF_FILE))
+            self._data[number] = data
+            if len(self._data) > FILES_KEPT:
+                self._data.popitem(last=False)
