@@ -1,0 +1,112 @@
+"""How the tests open disks in a folder, and compare them with a flat image."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import random
+from collections.abc import Iterable, Sequence
+from os.path import isfile as is_file
+from pathlib import Path
+
+from parsers.reader import BytesReader, Span, run_sync
+from parsers.vmdk.disk import VmdkDisk, open_vmdk
+from parsers.vmdk.opener import OpenedFile, candidates
+
+
+class CountingReader(BytesReader):
+    """Bytes in memory that tell how often they were asked for, and fail when told to."""
+
+    def __init__(self, data: bytes | mmap.mmap) -> None:
+        super().__init__(memoryview(data))
+        self.reads: list[Span] = []
+        self.hints: list[Span] = []
+        self.fails = False
+
+    async def read(self, offset: int, length: int) -> memoryview:
+        self.reads.append(Span(offset, length))
+        if self.fails:
+            raise OSError(errno.EIO, "the network is gone")
+        return memoryview(self.try_read(offset, length))
+
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        self.hints.extend(spans)
+
+
+class FolderOpener:
+    """Opens files on this machine."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, CountingReader] = {}
+
+    async def open(self, name: str, near: str | None) -> OpenedFile:
+        path = next((path for path in map(Path, candidates(name, near)) if is_file(path)), None)
+        if path is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+        return OpenedFile(str(path), self._reader(path))
+
+    def _reader(self, path: Path) -> CountingReader:
+        if not path.stat().st_size:
+            reader = CountingReader(b"")
+        else:
+            with path.open("rb") as file:
+                reader = CountingReader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        self.files[str(path)] = reader
+        return reader
+
+    @property
+    def reads(self) -> int:
+        return sum(len(reader.reads) for reader in self.files.values())
+
+
+class DictOpener:
+    """Opens files that are bytes in memory, by their base name."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = {name: CountingReader(data) for name, data in files.items()}
+
+    async def open(self, name: str, near: str | None) -> OpenedFile:
+        if name not in self.files:
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
+        return OpenedFile(name, self.files[name])
+
+
+def open_path(path: Path, *, force: bool = False) -> VmdkDisk:
+    return run_sync(open_vmdk(FolderOpener(), str(path), force=force))
+
+
+def flat(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def ranges(size: int, count: int, edges: Iterable[int], seed: int = 0) -> list[Span]:
+    """Draw ranges: anywhere, and around multiples of what a format counts in."""
+    source = random.Random(seed)
+    boundaries = [edge for edge in edges if edge < size]
+    found = []
+    for _ in range(count):
+        length = min(int(2 ** source.uniform(0, 18)), size)
+        if source.random() < 0.5:
+            edge = source.choice(boundaries)
+            offset = source.randrange(size // edge + 1) * edge - source.randrange(length + 1)
+        else:
+            offset = source.randrange(size)
+        offset = min(max(offset, 0), size - 1)
+        found.append(Span(offset, min(length, size - offset)))
+    return found
+
+
+def assert_same(disk: VmdkDisk, expected: memoryview, count: int = 10_000, seed: int = 0) -> None:
+    """Compare `count` random ranges, then all bytes."""
+    assert disk.size == len(expected)
+    edges = [512, 4096, 65_536, 2 << 20, 16 << 20, 32 << 20, 1 << 31, disk.size]
+    for offset, length in ranges(disk.size, count, edges, seed):
+        wanted = expected[offset : offset + length]
+        assert bytes(run_sync(disk.read(offset, length))) == bytes(wanted), (offset, length)
+        tried = disk.try_read(offset, length)
+        assert tried is None or bytes(tried) == bytes(wanted), (offset, length)
+    if disk.size < 1 << 30:
+        for offset in range(0, disk.size, 1 << 20):
+            length = min(1 << 20, disk.size - offset)
+            assert run_sync(disk.read(offset, length)) == bytes(expected[offset : offset + length])
