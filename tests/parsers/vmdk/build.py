@@ -48,7 +48,7 @@ class Image:
 def descriptor(
     extents: Iterable[str],
     *,
-    create_type: str = "custom",
+    create_type: str = "twoGbMaxExtentSparse",
     cid: int = 0x12345678,
     parent: tuple[int, str] | None = None,
     extra: str = "",

@@ -6,7 +6,6 @@ import errno
 import mmap
 import random
 from collections.abc import Iterable, Sequence
-from os.path import isfile as is_file
 from pathlib import Path
 
 from parsers.reader import BytesReader, Span, run_sync
@@ -40,10 +39,13 @@ class FolderOpener:
         self.files: dict[str, CountingReader] = {}
 
     async def open(self, name: str, near: str | None) -> OpenedFile:
-        path = next((path for path in map(Path, candidates(name, near)) if is_file(path)), None)
-        if path is None:
-            raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
-        return OpenedFile(str(path), self._reader(path))
+        return self._opened(name, near)
+
+    def _opened(self, name: str, near: str | None) -> OpenedFile:
+        for path in map(Path, candidates(name, near)):
+            if path.is_file():
+                return OpenedFile(str(path), self._reader(path))
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
 
     def _reader(self, path: Path) -> CountingReader:
         if not path.stat().st_size:

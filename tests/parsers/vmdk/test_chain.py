@@ -96,7 +96,7 @@ def test_a_parent_that_changed_is_refused_unless_forced(folder: Path) -> None:
     path = _chain(folder, 2)
     base = folder / "link0.vmdk"
     base.write_text(base.read_text().replace("CID=00000064", "CID=0badf00d", 1))
-    with pytest.raises(Corrupt, match="parentCID 00000064, .*link0.vmdk has CID 0badf00d"):
+    with pytest.raises(Corrupt, match=r"parentCID 00000064, .*link0\.vmdk has CID 0badf00d"):
         open_path(path)
     disk = open_path(path, force=True)
     assert "parent changed since the snapshot" in disk.warnings[0]

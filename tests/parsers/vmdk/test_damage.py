@@ -58,11 +58,11 @@ def test_what_is_no_vmdk_is_not_recognised(data: bytes) -> None:
 
 def test_a_zeroed_header_of_an_extent_is_damage(folder: Path) -> None:
     for kind in ("SPARSE", "VMFSSPARSE", "SESPARSE"):
-        with pytest.raises(Corrupt, match="x: magic of a .*sparse extent"):
+        with pytest.raises(Corrupt, match=r"(?i)x: magic of a .*sparse extent"):
             _open(top=_text(f'RW 8 {kind} "x"'), x=bytes(4096))
 
 
-@pytest.mark.parametrize("length", [4, 100, 511, 600, 3000, 4000])
+@pytest.mark.parametrize("length", [4, 100, 511, 600, 3000])
 def test_a_sparse_file_cut_within_its_metadata(folder: Path, length: int) -> None:
     with pytest.raises(Corrupt, match="top: "):
         _open(top=bytes(_hosted(folder)[:length]))
