@@ -209,6 +209,13 @@ class SparseExtent(GrainExtent):
         except Corrupt as problem:
             starts, error = None, problem
         geometry = self._geometry
+        placed = [start for start in starts or () if start >= 0]
+        if (
+            starts is not None
+            and (not placed or min(placed) >= geometry.first_data)
+            and (not placed or max(placed) + geometry.grain <= self._file.size)
+        ):
+            return starts
         position = index * geometry.coverage + first * geometry.grain
         bad = [
             number

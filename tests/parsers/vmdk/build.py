@@ -186,7 +186,11 @@ def cow(sectors: int, grains: Mapping[int, bytes], *, grain_size: int = 1) -> Im
 
 
 def space_efficient(
-    sectors: int, grains: Grains, *, unmapped: Iterable[int] = (), **header: object
+    sectors: int,
+    grains: Grains,
+    *,
+    unmapped: Iterable[int] = (),
+    header: Mapping[str, object] | None = None,
 ) -> Image:
     """A seSparse extent; numbers of tables and grains are given from the last to the first."""
     image = Image()
@@ -233,6 +237,6 @@ def space_efficient(
         "grains_offset": data,
         "grains_size": len(stored) * 8,
     }
-    image.put(0, sesparse.HEADER.build(**{**values, **header}))
+    image.put(0, sesparse.HEADER.build(**{**values, **(header or {})}))
     image.put(SECTOR, sesparse.VOLATILE.build(magic=sesparse.VOLATILE_MAGIC))
     return image

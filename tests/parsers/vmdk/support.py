@@ -8,25 +8,30 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parsers.reader import BytesReader, Span, run_sync
+from parsers.reader import Buffer, BytesReader, Span, run_sync
 from parsers.vmdk.disk import VmdkDisk, open_vmdk
 from parsers.vmdk.opener import OpenedFile, candidates
 
 
-class CountingReader(BytesReader):
-    """Bytes in memory that tell how often they were asked for, and fail when told to."""
+class CountingReader:
+    """Bytes in memory that tell how often they were asked for, and fail or wait when told to."""
 
     def __init__(self, data: bytes | mmap.mmap) -> None:
-        super().__init__(memoryview(data))
+        self._bytes = BytesReader(memoryview(data))
+        self.size = self._bytes.size
         self.reads: list[Span] = []
         self.hints: list[Span] = []
         self.fails = False
+        self.ready = True
 
-    async def read(self, offset: int, length: int) -> memoryview:
+    async def read(self, offset: int, length: int) -> Buffer:
         self.reads.append(Span(offset, length))
         if self.fails:
             raise OSError(errno.EIO, "the network is gone")
-        return memoryview(self.try_read(offset, length))
+        return self._bytes.try_read(offset, length)
+
+    def try_read(self, offset: int, length: int) -> Buffer | None:
+        return self._bytes.try_read(offset, length) if self.ready else None
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         self.hints.extend(spans)

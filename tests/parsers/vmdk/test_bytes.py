@@ -19,7 +19,7 @@ SECTOR = 512
 @pytest.mark.parametrize("name", [*SUBFORMATS, "zeroedGrain"])
 def test_r24_ranges_of_what_qemu_img_writes(subformats: dict[str, Disk], name: str) -> None:
     disk = open_path(subformats[name].path)
-    assert_same(disk, flat(subformats[name].flat), 2000 if name.startswith("twoGb") else 10_000)
+    assert_same(disk, flat(subformats[name].flat), 1000 if name.startswith("twoGb") else 10_000)
     assert disk.warnings == ()
 
 

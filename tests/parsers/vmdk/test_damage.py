@@ -257,7 +257,7 @@ def test_compressed_grains_that_are_damaged(folder: Path) -> None:
     ],
 )
 def test_sesparse_headers(folder: Path, change: dict[str, object], message: str) -> None:
-    image = build.space_efficient(1 << 16, {0: bytes(4096)}, **change)
+    image = build.space_efficient(1 << 16, {0: bytes(4096)}, header=change)
     with pytest.raises(ParseError, match=message):
         _open(top=_text(f'RW {1 << 16} SESPARSE "x"'), x=bytes(_bytes(image, folder)))
 
