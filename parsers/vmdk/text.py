@@ -8,8 +8,8 @@ from parsers.errors import Corrupt, Unsupported
 
 _CODE_PAGE = re.compile(r"(?:windows|ibm)-?(?=\d)", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_PLAIN = bytes(range(0x20, 0x7F)) + rb"\x41\u0041+AGE-"
-"""What every superset of ASCII leaves as it is, and codecs that read escapes do not."""
+_PLAIN = rb"\x41\u0041+AGE-", bytes(range(0x20, 0x7F))
+"""What every superset of ASCII leaves as it is; first what codecs that read escapes do not."""
 
 
 def decode_text(raw: bytes, key: str) -> tuple[str, str]:
@@ -32,7 +32,7 @@ def decode_text(raw: bytes, key: str) -> tuple[str, str]:
         return raw.decode("ascii"), name
     codec = _CODE_PAGE.sub("cp", name)
     try:
-        if _PLAIN.decode(codec) != _PLAIN.decode("ascii"):
+        if any(plain.decode(codec) != plain.decode("ascii") for plain in _PLAIN):
             raise LookupError(codec)
         return raw.decode(codec), name
     except LookupError:

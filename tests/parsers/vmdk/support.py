@@ -16,7 +16,7 @@ from parsers.vmdk.opener import OpenedFile, candidates
 class CountingReader:
     """Bytes in memory that tell how often they were asked for, and fail or wait when told to."""
 
-    def __init__(self, data: bytes | mmap.mmap) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._bytes = BytesReader(memoryview(data))
         self.size = self._bytes.size
         self.reads: list[Span] = []
@@ -53,12 +53,7 @@ class FolderOpener:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", name)
 
     def _reader(self, path: Path) -> CountingReader:
-        if not path.stat().st_size:
-            reader = CountingReader(b"")
-        else:
-            with path.open("rb") as file:
-                reader = CountingReader(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        self.files[str(path)] = reader
+        reader = self.files[str(path)] = CountingReader(flat(path))
         return reader
 
     @property
@@ -83,8 +78,13 @@ def open_path(path: Path, *, force: bool = False) -> VmdkDisk:
 
 
 def flat(path: Path) -> memoryview:
+    """Map a file into memory; pages around those that are used are not wanted."""
+    if not path.stat().st_size:
+        return memoryview(b"")
     with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    mapped.madvise(mmap.MADV_RANDOM)
+    return memoryview(mapped)
 
 
 def ranges(size: int, count: int, edges: Iterable[int], seed: int = 0) -> list[Span]:
