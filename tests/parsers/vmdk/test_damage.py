@@ -11,7 +11,7 @@ import pytest
 from fixtures.vmdk import Disk
 from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from parsers.reader import run_sync
-from parsers.vmdk import sesparse, sparse
+from parsers.vmdk import cowd, sesparse, sparse
 from parsers.vmdk.disk import VmdkDisk, open_vmdk
 from tests.parsers.vmdk import build
 from tests.parsers.vmdk.support import DictOpener, flat, open_path
@@ -115,6 +115,49 @@ def test_the_redundant_directory_is_used_where_the_first_is_wiped(folder: Path) 
         disk = _open(top=bytes(data))
         assert bytes(run_sync(disk.read(0, disk.size))) == expected
         assert "redundant" in disk.warnings[0]
+
+
+def test_an_empty_redundant_table_does_not_stand_in_for_a_damaged_one(folder: Path) -> None:
+    data = _hosted(folder)
+    _, spare = _tables(data)
+    _put(data, spare, 0, 2048)
+    intact = _open(top=bytes(data))
+    assert bytes(run_sync(intact.read(0, 65_536))) == b"\1" * 65_536
+    assert intact.warnings == ()
+    header = sparse.parse_header(data)
+    assert header.redundant_directory is not None
+    _put(data, header.directory * SECTOR, 0x70000000)
+    for entry in (spare // SECTOR, 0, 0x70000000):
+        _put(data, header.redundant_directory * SECTOR, entry)
+        disk = _open(top=bytes(data))
+        with pytest.raises(Corrupt, match="directory entry points beyond the end of the file"):
+            run_sync(disk.read(0, 1))
+
+
+def test_a_redundant_directory_outside_the_file_is_told_of(folder: Path) -> None:
+    data = _hosted(folder)
+    _put(data, sparse.HEADER.offset("redundant_directory"), 1 << 40, 8)
+    disk = _open(top=bytes(data))
+    assert "redundant grain directory lies outside" in disk.warnings[0]
+    assert bytes(run_sync(disk.read(0, 65_536))) == b"\1" * 65_536
+
+
+def test_cowd_headers(folder: Path) -> None:
+    for field, value, error, message in (
+        ("version", 3, Unsupported, "COWD extent of version 3"),
+        ("directory_entries", 0, Corrupt, "entries in the grain directory"),
+        ("grain_size", 3, Corrupt, "grain size"),
+        ("directory", 1 << 30, Corrupt, "grain directory outside the file"),
+    ):
+        data = _bytes(build.cow(1024, {0: bytes(512)}), folder)
+        _put(data, cowd.HEADER.offset(field), value)
+        with pytest.raises(error, match=f"x: .*{message}"):
+            _open(top=_text('RW 1024 VMFSSPARSE "x"'), x=bytes(data))
+    data = _bytes(build.cow(1024, {0: bytes(512)}), folder)
+    _put(data, cowd.HEADER_SECTORS * SECTOR, 2)
+    disk = _open(top=_text('RW 1024 VMFSSPARSE "x"'), x=bytes(data))
+    with pytest.raises(Corrupt, match="directory entry points into the header"):
+        run_sync(disk.read(0, 1))
 
 
 def test_without_a_redundant_directory_a_bad_one_is_refused(folder: Path) -> None:
