@@ -24,6 +24,9 @@ from parsers.vmdk.tablefile import TableCache
 REGION_CACHE = 32 << 20
 """Bytes of resolved regions kept for a disk: 1,000 GiB of unfragmented hosted sparse disk and more."""
 
+HINT_LIMIT = 256 << 20
+"""Bytes of a span that a hint is taken for: nobody reads more of it soon."""
+
 _PIECE_COST, _REGION_COST = 100, 400
 """Bytes that a piece, and a region without its pieces, take in memory, roughly."""
 
@@ -144,7 +147,8 @@ class VmdkDisk:
     def prefetch(self, spans: Sequence[Span]) -> None:
         """Pass the hint on to the files: for data where it is resolved, for tables where it is not."""
         for span in spans:
-            start, end = max(span.offset, 0), min(span.offset + span.length, self.size)
+            start = max(span.offset, 0)
+            end = min(span.offset + span.length, self.size, start + HINT_LIMIT)
             if start >= end:
                 continue
             for index in range(start >> self._shift, ((end - 1) >> self._shift) + 1):

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from parsers.reader import BlockSource
 
+_FOLDER = re.compile(r".*/|\[[^\]]*\] ?|", re.DOTALL)
+"""What comes before a file's own name; a datastore path may have no more than "[datastore] "."""
 _ABSOLUTE = re.compile(r"/|[A-Za-z]:[\\/]|\\\\")
 
 
@@ -43,7 +45,8 @@ def candidates(name: str, near: str | None) -> tuple[str, ...]:
     """
     if near is None:
         return (name,)
-    folder = near[: near.rfind("/") + 1]
+    matched = _FOLDER.match(near)
+    folder = "" if matched is None else matched[0]
     turned = name.replace("\\", "/")
     absolute = _ABSOLUTE.match(name) is not None
     found = [name if absolute else folder + name]

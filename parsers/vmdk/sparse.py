@@ -208,31 +208,42 @@ class SparseExtent(GrainExtent):
             starts = await self._read_table(self._directory, index, first, last)
         except Corrupt as problem:
             starts, error = None, problem
-        geometry = self._geometry
-        position = index * geometry.coverage + first * geometry.grain
-        bad = [
-            number
-            for number, start in enumerate(starts or ())
-            if start >= 0 and self._is_misplaced(start, position + number * geometry.grain)
-        ]
+        bad = self._misplaced_entries(index, first, starts)
         if starts is not None and not bad:
             return starts
         try:
             spare = await self._read_table(self._spare, index, first, last)
         except Corrupt:
+            spare = None
+        if spare is None:
+            # An empty copy proves nothing: it may be wiped where the first copy is damaged.
             if error is not None:
-                raise error from None
+                raise error
             return starts
-        if error is not None or (starts is None and spare is not None):
+        if starts is None:
             self._warn("a grain table is damaged, its redundant copy is used")
             return spare
-        if starts is not None and spare is not None:
-            self._warn("a grain table is damaged, entries of its redundant copy are used")
-            for number in bad:
-                # Where the copy has no grain it is no help: the entry stays refused.
-                if spare[number] >= 0:
-                    starts[number] = spare[number]
+        self._warn("a grain table is damaged, entries of its redundant copy are used")
+        for number in bad:
+            if spare[number] >= 0:
+                starts[number] = spare[number]
         return starts
+
+    def _misplaced_entries(self, index: int, first: int, starts: list[int] | None) -> list[int]:
+        """Return which of the grains from `first` of a table on cannot be where its entries say."""
+        placed = [start for start in starts or () if start >= 0]
+        geometry = self._geometry
+        if starts is None or not placed:
+            return []
+        lowest, highest = min(placed), max(placed)
+        if lowest >= geometry.first_data and highest + geometry.grain <= self._file.size:
+            return []
+        position = index * geometry.coverage + first * geometry.grain
+        return [
+            number
+            for number, start in enumerate(starts)
+            if start >= 0 and self._is_misplaced(start, position + number * geometry.grain)
+        ]
 
     def _warn(self, message: str) -> None:
         """Say the first thing that is wrong with this extent's tables; the others follow from it."""

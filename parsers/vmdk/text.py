@@ -8,7 +8,8 @@ from parsers.errors import Corrupt, Unsupported
 
 _CODE_PAGE = re.compile(r"(?:windows|ibm)-?(?=\d)", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_PLAIN = bytes(range(0x20, 0x7F))
+_PLAIN = rb"\x41\u0041+AGE-", bytes(range(0x20, 0x7F))
+"""What every superset of ASCII leaves as it is; first what codecs that read escapes do not."""
 
 
 def decode_text(raw: bytes, key: str) -> tuple[str, str]:
@@ -19,8 +20,8 @@ def decode_text(raw: bytes, key: str) -> tuple[str, str]:
     no superset of ASCII, Corrupt if the text is not in the encoding that it names.
     """
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    line = rb'^[ \t]*%s[ \t]*=[ \t]*"?([\w.:+-]+)"?[ \t]*\r?$' % re.escape(key).encode()
-    declared = re.search(line, raw, re.IGNORECASE | re.MULTILINE)
+    line = rb'(?:\A|[\r\n])[ \t]*%s[ \t]*=[ \t]*"?([\w.:+-]+)"?[ \t]*(?=[\r\n]|\Z)'
+    declared = re.search(line % re.escape(key).encode(), raw, re.IGNORECASE)
     if declared is None:
         try:
             return raw.decode(), ""
@@ -31,7 +32,7 @@ def decode_text(raw: bytes, key: str) -> tuple[str, str]:
         return raw.decode("ascii"), name
     codec = _CODE_PAGE.sub("cp", name)
     try:
-        if _PLAIN.decode(codec) != _PLAIN.decode("ascii"):
+        if any(plain.decode(codec) != plain.decode("ascii") for plain in _PLAIN):
             raise LookupError(codec)
         return raw.decode(codec), name
     except LookupError:
