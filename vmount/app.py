@@ -22,7 +22,7 @@ from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
-from vmount.runtime import TrioRuntime
+from vmount.runtime import TrioRuntime, first_of
 from vmount.state import MountRecord, StateDir, process_start
 from vmount.tree import build_tree
 from vmount.walk_ahead import WalkAhead
@@ -42,7 +42,10 @@ def serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) ->
     `on_ready` is called once, when the mount answers. Raises VmountError.
     """
     check_mountpoint(config.mountpoint)
-    trio.run(_serve, config, state, on_ready)
+    try:
+        trio.run(_serve, config, state, on_ready)
+    except BaseExceptionGroup as group:
+        raise first_of(group) from None
 
 
 def check_mountpoint(path: Path) -> None:

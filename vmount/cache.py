@@ -31,7 +31,7 @@ import trio
 from parsers.reader import Buffer, Span, check_bounds
 from vmount.transports.base import Extent, Transport, TransportClosed
 
-LINE = 64 << 10
+LINE = 32 << 10
 """Bytes. Larger lines make a small read on a distant disk wait for what it does not need; smaller ones
 make more requests of a walk through metadata."""
 _SHIFT = LINE.bit_length() - 1
@@ -46,7 +46,7 @@ class CacheOptions:
     """Kept in memory at most."""
     guesses_in_flight: int = 8 << 20
     """Being fetched ahead at a time."""
-    guess_requests: int = 8
+    guess_requests: int = 32
     """Requests for them at a time: half of what an NBD connection takes, so that what is demanded finds
     room beside them."""
     guesses_queued: int = 32 << 20

@@ -72,10 +72,11 @@ class TrioRuntime:
                 for index, call in enumerate(calls):
                     nursery.start_soon(run, index, call)
         except BaseExceptionGroup as group:
-            raise _first(group) from None
+            raise first_of(group) from None
         return [results[index] for index in range(len(calls))]
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first exception in a nursery's group: what happened before all was cancelled."""
     inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+    return first_of(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -46,7 +46,7 @@ FILES_KEPT = 1024
 class Order:
     """The members of a directory of one kind, and the order in which somebody visits them."""
 
-    __slots__ = ("_cursor", "_hits", "_last", "_orders", "_places", "visits")
+    __slots__ = ("_attempt", "_cursor", "_hits", "_last", "_orders", "_places", "visits")
 
     def __init__(self, listed: Sequence[tuple[bytes, int]]) -> None:
         by_name = sorted(listed)
@@ -54,6 +54,7 @@ class Order:
         self._places: tuple[dict[int, int], ...] | None = None
         self._hits = [0, 0]
         self._last = [-1, -1]
+        self._attempt = 0
         self._cursor = 0
         self.visits = 0
 
@@ -72,12 +73,15 @@ class Order:
         now = self._hits[1] > self._hits[0]
         self._cursor = max(self._last[now] + 1, self._cursor if now == before else 0)
 
-    def following(self) -> Iterator[int]:
-        """Yield what will be visited next, each once."""
-        order = self._orders[self._hits[1] > self._hits[0]]
-        while self._cursor < len(order):
+    def following(self, attempt: int) -> Iterator[int]:
+        """Yield what will be visited next, each once an attempt."""
+        which = self._hits[1] > self._hits[0]
+        if attempt != self._attempt:
+            self._attempt = attempt
+            self._cursor = self._last[which] + 1
+        while self._cursor < len(self._orders[which]):
             self._cursor += 1
-            yield order[self._cursor - 1]
+            yield self._orders[which][self._cursor - 1]
 
     def next(self, number: int) -> int | None:
         """Return who comes after a member; None if it is the last."""
@@ -134,6 +138,8 @@ class WalkAhead:
         self._asked: dict[int, int] = {}
         """Files asked for and not opened yet, with their bytes."""
         self._asked_bytes = 0
+        self._attempt = 0
+        """Counts the times that guessing was begun anew."""
 
     async def listdir(self, number: int) -> Listing:
         """List a directory, or hand out the listing that was made ahead; ask for its neighbours."""
@@ -188,7 +194,7 @@ class WalkAhead:
         room = min(DIRECTORIES_AT_ONCE, 2 * parent.folders.visits) - len(self._listing)
         if room <= 0:
             return
-        for child in parent.folders.following():
+        for child in parent.folders.following(0):
             if child not in self._directories and child not in self._listing:
                 self._listing[child] = trio.Event()
                 self._nursery.start_soon(self._list, child)
@@ -221,6 +227,7 @@ class WalkAhead:
         else:
             self._asked.clear()
             self._asked_bytes = 0
+            self._attempt += 1
             # One file of a directory tells nothing, unless it follows a walk through the one before.
             is_walk = directory.files.visits > 1 or self._follows_a_walk(directory)
             self._window = FIRST_WINDOW if is_walk else 0
@@ -241,7 +248,7 @@ class WalkAhead:
         """Yield the files to come and their bytes: of this directory, then of those after it."""
         current: _Directory | None = directory
         while current is not None and self._asked_bytes < self._window:
-            for child in current.files.following():
+            for child in current.files.following(self._attempt):
                 if child not in self._asked:
                     yield child, current.sizes[child]
             parent = current.parent
