@@ -35,7 +35,7 @@ LARGEST_WINDOW = 16 << 20
 HEAD_OF_FILE = 512 << 10
 """Bytes fetched of a next file; a longer one is then read ahead like any other."""
 
-DIRECTORIES_AT_ONCE = 16
+DIRECTORIES_AHEAD = 16
 """Listings made ahead."""
 DIRECTORIES_KEPT = 256
 """Directories remembered, to know what comes next in them."""
@@ -82,6 +82,11 @@ class Order:
         while self._cursor < len(self._orders[which]):
             self._cursor += 1
             yield self._orders[which][self._cursor - 1]
+
+    @property
+    def ahead(self) -> int:
+        """How many members `following` has yielded beyond the last visit."""
+        return self._cursor - self._last[self._hits[1] > self._hits[0]] - 1
 
     def next(self, number: int) -> int | None:
         """Return who comes after a member; None if it is the last."""
@@ -190,16 +195,17 @@ class WalkAhead:
 
     def _list_next(self, parent: _Directory, number: int) -> None:
         """Start to list the directories after `number`: twice as many as were listed before."""
-        parent.folders.visit(number)
-        room = min(DIRECTORIES_AT_ONCE, 2 * parent.folders.visits) - len(self._listing)
-        if room <= 0:
+        folders = parent.folders
+        folders.visit(number)
+        most = min(DIRECTORIES_AHEAD, 2 * folders.visits)
+        # Some at once: the bounds of requests in flight are the cache's.
+        if folders.ahead > most // 2:
             return
-        for child in parent.folders.following(0):
+        for child in folders.following(0):
             if child not in self._directories and child not in self._listing:
                 self._listing[child] = trio.Event()
                 self._nursery.start_soon(self._list, child)
-                room -= 1
-            if room <= 0:
+            if folders.ahead >= most:
                 return
 
     async def _list(self, number: int) -> None:
@@ -210,7 +216,7 @@ class WalkAhead:
         else:
             self._remember(number, listing)
             self._listings[number] = listing
-            if len(self._listings) > 4 * DIRECTORIES_AT_ONCE:
+            if len(self._listings) > 4 * DIRECTORIES_AHEAD:
                 self._listings.popitem(last=False)
         finally:
             self._listing.pop(number).set()
