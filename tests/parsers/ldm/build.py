@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import subprocess
+import tempfile
 import uuid
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -310,39 +311,40 @@ def database(group: Group, disk: int) -> bytes:
     return bytes(data)
 
 
-def write_disk(group: Group, disk: int, path: Path) -> None:
-    """Write one member: partition table and database."""
-    with path.open("wb") as file:
+@lru_cache
+def empty_disk(gpt: bool) -> bytes:
+    """A disk with the partition table of a dynamic disk and nothing else."""
+    data_size = Group(1, (), gpt=gpt).data_size
+    with tempfile.NamedTemporaryFile() as file:
         file.truncate(DISK_SECTORS * SECTOR)
-    if group.gpt:
-        last = GPT_DATA + group.data_size - 1
-        subprocess.run(
-            [
-                "sgdisk",
+        if gpt:
+            commands = [
                 "--set-alignment=1",
                 f"--new=1:{GPT_DATABASE}:{GPT_DATA - 1}",
                 "--typecode=1:5808C8AA-7E8F-42E0-85D2-E1E90434CFB3",
-                f"--new=2:{GPT_DATA}:{last}",
+                f"--new=2:{GPT_DATA}:{GPT_DATA + data_size - 1}",
                 "--typecode=2:AF9B60A0-1431-4F62-BC68-3311714A69AD",
-                str(path),
-            ],
-            check=True,
-            capture_output=True,
-        )
-    else:
-        table = f"label: dos\nstart=63, size={DISK_SECTORS - DATABASE_SECTORS - 63}, type=42\n"
-        subprocess.run(
-            ["sfdisk", "--force", str(path)],
-            input=table.encode(),
-            check=True,
-            capture_output=True,
-        )
-    with path.open("r+b") as file:
-        if not group.gpt:
-            file.seek(6 * SECTOR)
-            file.write(privhead(group, disk))
-        file.seek(group.database_start * SECTOR)
-        file.write(database(group, disk))
+            ]
+            subprocess.run(["sgdisk", *commands, file.name], check=True, capture_output=True)
+        else:
+            table = f"label: dos\nstart=63, size={DISK_SECTORS - DATABASE_SECTORS - 63}, type=42\n"
+            subprocess.run(
+                ["sfdisk", "--force", file.name],
+                input=table.encode(),
+                check=True,
+                capture_output=True,
+            )
+        return Path(file.name).read_bytes()
+
+
+def write_disk(group: Group, disk: int, path: Path) -> None:
+    """Write one member: partition table and database."""
+    image = bytearray(empty_disk(group.gpt))
+    if not group.gpt:
+        image[6 * SECTOR : 7 * SECTOR] = privhead(group, disk)
+    start = group.database_start * SECTOR
+    image[start : start + DATABASE_SECTORS * SECTOR] = database(group, disk)
+    path.write_bytes(image)
 
 
 def write_group(group: Group, folder: Path, prefix: str = "disk") -> list[Path]:
