@@ -1,0 +1,1 @@
+"""Windows dynamic disks (Logical Disk Manager)."""
