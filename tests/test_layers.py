@@ -34,7 +34,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("vsphere",),
     ("bridge",),
     ("runtime",),
-    ("blocks",),
+    ("assembly",),
+    ("raid", "parity"),
+    ("blocks", "galois"),
     ("mountinfo", "state", "logs"),
     ("errors",),
 )
