@@ -71,6 +71,12 @@ class ParityLayout(enum.Enum):
     ROTATING_ZERO_RESTART = "rotating-zero-restart"
     ROTATING_N_RESTART = "rotating-n-restart"
     ROTATING_N_CONTINUE = "rotating-n-continue"
+    LEFT_ASYMMETRIC_6 = "left-asymmetric-6"
+    """The layouts in -6 are those of RAID-5, with Q in a last column of its own."""
+    LEFT_SYMMETRIC_6 = "left-symmetric-6"
+    RIGHT_ASYMMETRIC_6 = "right-asymmetric-6"
+    RIGHT_SYMMETRIC_6 = "right-symmetric-6"
+    PARITY_FIRST_6 = "parity-first-6"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,23 @@ class Parity:
     parities: int = 1
 
 
-Mapping: TypeAlias = Area | Zero | Missing | Concat | Stripe | Mirror | Parity
+@dataclass(frozen=True, slots=True)
+class Raid10:
+    """Chunks with copies dealt out to columns in turn, as MD does (md(4), "RAID10").
+
+    A chunk has `near_copies` times `far_copies` copies. Near ones are on neighbouring columns. Far ones
+    are `near_copies` columns further on: in the next row if `far_offset`, else in the next of `far_copies`
+    equal sections of the columns. MD's "far sets" (bits 17 and 18 of its layout) are another thing.
+    """
+
+    columns: tuple[Mapping, ...]
+    chunk: int
+    near_copies: int = 2
+    far_copies: int = 1
+    far_offset: bool = False
+
+
+Mapping: TypeAlias = Area | Zero | Missing | Concat | Stripe | Mirror | Parity | Raid10
 
 
 def length_of(mapping: Mapping) -> int:
@@ -99,3 +121,6 @@ def length_of(mapping: Mapping) -> int:
             return length_of(copies[0])
         case Parity(columns, parities=parities):
             return (len(columns) - parities) * length_of(columns[0])
+        case Raid10(columns, chunk, near_copies, far_copies):
+            rows = length_of(columns[0]) // chunk // far_copies
+            return rows * len(columns) // near_copies * chunk

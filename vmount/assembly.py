@@ -1,0 +1,50 @@
+"""From the mapping of a volume to its bytes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from parsers import mapping as words
+from vmount.blocks import Concat, MissingDevice, Slice, Zeros
+from vmount.parity import Parity
+from vmount.raid import Mirror, Raid10, Stripe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from parsers.reader import BlockSource
+
+
+def build_source(mapping: words.Mapping, devices: Mapping[str, BlockSource]) -> BlockSource:
+    """Return the source that reads what a mapping says.
+
+    A device that is not among `devices` counts as missing. Raises OutOfBounds for an area beyond the end
+    of its device, Corrupt or Unsupported for parts that do not go together.
+    """
+
+    def build(parts: Sequence[words.Mapping]) -> list[BlockSource]:
+        return [build_source(part, devices) for part in parts]
+
+    match mapping:
+        case words.Area(device, start, length):
+            if device in devices:
+                return Slice(devices[device], start, length)
+            return MissingDevice(device, length)
+        case words.Zero(length):
+            return Zeros(length)
+        case words.Missing(device, length):
+            return MissingDevice(device, length)
+        case words.Concat(parts):
+            return _concat(build(parts))
+        case words.Stripe(columns, chunk):
+            return Stripe(build(columns), chunk)
+        case words.Mirror(copies):
+            return Mirror(build(copies))
+        case words.Parity(columns, chunk, layout, parities):
+            return Parity(build(columns), chunk, layout, parities)
+        case words.Raid10(columns, chunk, near_copies, far_copies, far_offset):
+            return Raid10(build(columns), chunk, near_copies, far_copies, far_offset)
+
+
+def _concat(parts: list[BlockSource]) -> BlockSource:
+    return parts[0] if len(parts) == 1 else Concat(parts)
