@@ -7,10 +7,10 @@ each, the newest metadata counts.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from parsers.clones import separate
 from parsers.errors import ParseError
 from parsers.lvm.recipe import Build, Mapped, Recipe, is_whole, missing_in, open_recipe
 from parsers.lvm.segments import Resolver, segments_of
@@ -116,26 +116,21 @@ def _gather(
                 homes[entry.uuid] = group.uuid
                 newest[group.uuid] = max(newest.get(group.uuid, 0), group.seqno)
         newest[group.uuid] = max(newest.get(group.uuid, 0), group.seqno)
-    gathered: dict[str, dict[str, list[tuple[str, PhysicalVolume]]]] = {}
+    gathered: dict[str, list[tuple[str, PhysicalVolume]]] = {}
     strangers = []
     for name, volume in members:
         home = volume.group.uuid if volume.group else homes.get(volume.uuid)
         if home is None:
             strangers.append(name)
-            continue
-        gathered.setdefault(home, defaultdict(list))[volume.uuid].append((name, volume))
+        else:
+            gathered.setdefault(home, []).append((name, volume))
     groups = []
-    for by_uuid in gathered.values():
-        count = max(map(len, by_uuid.values()))
-        clones = [
-            [seen[number] for seen in by_uuid.values() if number < len(seen)]
-            for number in range(count)
-        ]
+    for alike in gathered.values():
+        clones = separate(alike, lambda member: member[1].uuid)
         # A clone without metadata of its own cannot be told to be one.
         described = [clone for clone in clones if any(volume.group for _, volume in clone)]
         strangers += [name for clone in clones if clone not in described for name, _ in clone]
-        if described:
-            groups.append(described)
+        groups.append(described)
     return groups, strangers
 
 
