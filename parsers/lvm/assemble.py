@@ -81,9 +81,7 @@ async def assemble_lvm(members: Sequence[tuple[str, PhysicalVolume]]) -> LvmResu
 
     Areas of mappings name devices so. Damage of one volume is its `problem`. Raises OSError.
     """
-    warnings = [
-        f"{name}: {problem}" for name, volume in members for problem in volume.problems
-    ]
+    warnings = [f"{name}: {problem}" for name, volume in members for problem in volume.problems]
     volumes: list[LvmVolume] = []
     groups, strangers = _gather(members)
     for name in strangers:
@@ -135,9 +133,7 @@ def _gather(
 
 
 def _newest(clone: Sequence[tuple[str, PhysicalVolume]]) -> VolumeGroup:
-    return max(
-        (volume.group for _, volume in clone if volume.group), key=lambda group: group.seqno
-    )
+    return max((volume.group for _, volume in clone if volume.group), key=lambda group: group.seqno)
 
 
 async def _assemble_group(
@@ -167,7 +163,9 @@ async def _assemble_group(
     resolver = Resolver(group, devices, await read_witness(group, devices, readers))
     members = tuple(readers)
     return [
-        _volume(group, lv, number, members, resolver) for lv in group.lvs.values() if _shown(group, lv)
+        _volume(group, lv, number, members, resolver)
+        for lv in group.lvs.values()
+        if _shown(group, lv)
     ]
 
 

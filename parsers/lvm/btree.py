@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import OrderedDict
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
@@ -77,7 +78,7 @@ def decode_node(data: Buffer, block: int) -> Node:
     if entries > most or NODE.size + most * (8 + value_size) > BLOCK:
         raise Corrupt("B-tree node: entries", where, expected=f"at most {most}", actual=entries)
     keys = struct.unpack_from(f"<{entries}Q", data, NODE.size)
-    if any(first >= second for first, second in zip(keys, keys[1:], strict=False)):
+    if any(first >= second for first, second in pairwise(keys)):
         raise Corrupt("B-tree node: keys out of order", where)
     values: tuple[int, ...] = ()
     if value_size == 8:

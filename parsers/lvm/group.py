@@ -95,7 +95,9 @@ def decode_group(text: str) -> VolumeGroup:
     pvs = [_decode_pv(section) for section in group.section("physical_volumes").sections.values()]
     lvs: list[LogicalVolume] = []
     if "logical_volumes" in group.sections:
-        lvs = [_decode_lv(section) for section in group.section("logical_volumes").sections.values()]
+        lvs = [
+            _decode_lv(section) for section in group.section("logical_volumes").sections.values()
+        ]
     return VolumeGroup(
         group.name,
         group.string("id"),

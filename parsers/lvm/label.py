@@ -8,6 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 from parsers.errors import Corrupt, NotRecognised
 from parsers.layout import Field, Layout
@@ -87,7 +88,7 @@ def format_uuid(raw: bytes) -> str:
     """Return an LVM2 UUID as it is written: 32 characters in groups of 6-4-4-4-4-4-6."""
     text = raw.decode("ascii", "backslashreplace")
     ends = (0, 6, 10, 14, 18, 22, 26, 32)
-    return "-".join(text[start:end] for start, end in zip(ends, ends[1:], strict=False))
+    return "-".join(text[start:end] for start, end in pairwise(ends))
 
 
 def find_label(data: Buffer) -> Label:

@@ -296,7 +296,10 @@ class Resolver:
 def segments_of(group: VolumeGroup, *types: str) -> list[tuple[LogicalVolume, Segment]]:
     """Return all segments of those types, with their volumes."""
     return [
-        (lv, segment) for lv in group.lvs.values() for segment in lv.segments if segment.type in types
+        (lv, segment)
+        for lv in group.lvs.values()
+        for segment in lv.segments
+        if segment.type in types
     ]
 
 

@@ -142,7 +142,9 @@ async def read_exceptions(store: Reader) -> Exceptions:
             if new_chunk == 0:
                 return Exceptions(chunk, old, new)
             if new_chunk >= chunks:
-                raise Corrupt("snapshot store: a chunk beyond its end", area.offset, actual=new_chunk)
+                raise Corrupt(
+                    "snapshot store: a chunk beyond its end", area.offset, actual=new_chunk
+                )
             if old_chunk > (1 << 63) // chunk:
                 raise Corrupt("snapshot store: a chunk of nowhere", area.offset, actual=old_chunk)
             if len(old) == MAX_EXCEPTIONS:

@@ -97,17 +97,17 @@ def parse_text(text: str) -> Section:
     root = Section("")
     stack = [root]
     tokens = _tokens(text)
-    for kind, token, where in tokens:
+    for kind, item, where in tokens:
         if kind == "end":
             if len(stack) > 1:
                 raise Corrupt("LVM2 metadata: a section without an end", where)
             return root
-        if kind == "mark" and token == "}" and len(stack) > 1:
+        if kind == "mark" and item == "}" and len(stack) > 1:
             stack.pop()
             continue
         if kind not in ("word", "string", "number"):
-            raise Corrupt("LVM2 metadata: no name", where, actual=repr(token))
-        name, here = str(token), stack[-1]
+            raise Corrupt("LVM2 metadata: no name", where, actual=repr(item))
+        name, here = str(item), stack[-1]
         if name in here.values or name in here.sections:
             raise Corrupt(f"LVM2 metadata: {name[:80]!r} twice", where)
         kind, mark, where = next(tokens)
@@ -124,16 +124,16 @@ def parse_text(text: str) -> Section:
 
 
 def _value(tokens: Iterator[tuple[str, Scalar, int]]) -> Value:
-    kind, token, where = next(tokens)
+    kind, item, where = next(tokens)
     if kind in ("string", "number", "word"):
-        return token
+        return item
     items: list[Scalar] = []
-    if token != "[" or kind != "mark":
-        raise Corrupt("LVM2 metadata: no value", where, actual=repr(token))
-    for kind, token, where in tokens:
+    if item != "[" or kind != "mark":
+        raise Corrupt("LVM2 metadata: no value", where, actual=repr(item))
+    for kind, item, _ in tokens:
         if kind in ("string", "number", "word"):
-            items.append(token)
-        elif kind == "mark" and token == "]":
+            items.append(item)
+        elif kind == "mark" and item == "]":
             return items
         else:
             break
@@ -146,14 +146,16 @@ def _tokens(text: str) -> Iterator[tuple[str, Scalar, int]]:
     while True:
         found = _TOKEN.match(text, position)
         if found is None or found.lastgroup is None:
-            raise Corrupt("LVM2 metadata: not readable", position, actual=repr(text[position:][:20]))
+            raise Corrupt(
+                "LVM2 metadata: not readable", position, actual=repr(text[position:][:20])
+            )
         kind = found.lastgroup
-        token: Scalar = found[kind]
+        item: Scalar = found[kind]
         if kind == "number":
-            token = int(found[kind].partition(".")[0])
+            item = int(found[kind].partition(".")[0])
         elif kind == "string":
-            token = _ESCAPED.sub(r"\1", found[kind])
-        yield kind, token, found.start(kind)
+            item = _ESCAPED.sub(r"\1", found[kind])
+        yield kind, item, found.start(kind)
         position = found.end()
         if kind == "end":
             return

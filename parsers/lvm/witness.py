@@ -55,8 +55,8 @@ async def read_witness(
         if not isinstance(log, str) or not isinstance(region, int) or region <= 0:
             continue
         regions = -(-segment.extents * group.extent_size // (region * 512))
-        area = _place(resolver, log)
-        if area is not None and await _is_synced(readers[area.device], area, regions):
+        place = _place(resolver, log)
+        if place is not None and await _is_synced(readers[place.device], place, regions):
             logs.add(log)
     return Witness(sizes, superblocks, frozenset(logs))
 

@@ -207,7 +207,9 @@ class _Assembly:
             return Missing(f"member {place} of array {self._title}", size)
         name, member = self._places[place]
         if size > member.data_size:
-            raise Corrupt(f"{name}: shorter than its array says", expected=size, actual=member.data_size)
+            raise Corrupt(
+                f"{name}: shorter than its array says", expected=size, actual=member.data_size
+            )
         return _without_bad_blocks(Area(name, member.data_offset, size), member)
 
     def _all_of(self, place: int) -> Mapping:
