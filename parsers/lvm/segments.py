@@ -212,7 +212,7 @@ class Resolver:
             raise Unsupported("an array that lacks a member and was never synchronised")
         if layout is None:
             return Raid10(tuple(images), chunk, segment.section.number("data_copies", 2))
-        return Parity(tuple(images), chunk, layout, parities)
+        return Parity(tuple(images), chunk, layout, parities, in_sync)
 
     def _images(
         self, metadata: Sequence[str], data: Sequence[str], extents: int

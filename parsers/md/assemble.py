@@ -153,7 +153,7 @@ class _Assembly:
             return levels.mirrored(columns)
         if best.level == 10:
             return levels.raid10(columns, best.chunk, best.layout)
-        return levels.with_parity(columns, best.chunk, best.level, best.layout)
+        return levels.with_parity(columns, best.chunk, best.level, best.layout, best.in_sync)
 
     def _take_places(self) -> None:
         """Decide who is in the array."""

@@ -81,7 +81,9 @@ def mirrored(members: Sequence[Mapping]) -> Mapping:
     return Mirror(tuple(members))
 
 
-def with_parity(members: Sequence[Mapping], chunk: int, level: int, layout: int) -> Mapping:
+def with_parity(
+    members: Sequence[Mapping], chunk: int, level: int, layout: int, in_sync: bool
+) -> Mapping:
     """RAID-4, 5, 6. Raises Unsupported for a layout that nobody knows."""
     parities = 2 if level == 6 else 1
     known = _RAID6_LAYOUTS if level == 6 else _RAID5_LAYOUTS
@@ -90,7 +92,7 @@ def with_parity(members: Sequence[Mapping], chunk: int, level: int, layout: int)
         raise Unsupported(f"MD {NAMES[level]} layout {layout}")
     if len(members) <= parities:
         raise Corrupt("MD: number of members", actual=len(members))
-    return Parity(tuple(members), chunk, kind, parities)
+    return Parity(tuple(members), chunk, kind, parities, in_sync)
 
 
 def raid10(members: Sequence[Mapping], chunk: int, layout: int) -> Mapping:
