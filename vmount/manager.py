@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from vmount.sources import OpenFiles, OpenOptions
-from vmount.volumes import DiskContent, Volume, find_volumes
+from vmount.volumes import Found, find_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,11 +20,12 @@ log = logging.getLogger(__name__)
 class MountManager:
     """All disks of a machine, open read-only, and all volumes on them. Close it when done."""
 
-    def __init__(
-        self, sources: Sequence[str], files: OpenFiles, contents: Sequence[DiskContent]
-    ) -> None:
+    def __init__(self, sources: Sequence[str], files: OpenFiles, found: Found) -> None:
         self.sources = tuple(sources)
-        self.contents = tuple(contents)
+        self.contents = found.contents
+        self.volumes = found.volumes
+        """Disk by disk; then those made of several pieces."""
+        self._found_warnings = found.warnings
         self._files = files
 
     @classmethod
@@ -52,11 +53,6 @@ class MountManager:
         return tuple(content.disk for content in self.contents)
 
     @property
-    def volumes(self) -> tuple[Volume, ...]:
-        """The volumes, disk by disk."""
-        return tuple(volume for content in self.contents for volume in content.volumes)
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know, one sentence each."""
         texts: list[str] = []
@@ -65,6 +61,7 @@ class MountManager:
             if content.disk.problem is not None:
                 texts.append(f"{content.disk.name}: {content.disk.problem}")
             texts += content.warnings
+        texts += self._found_warnings
         for volume in self.volumes:
             texts += volume.warnings
         return tuple(texts)

@@ -28,7 +28,9 @@ START_1_2 = 8 * SECTOR
 
 
 def assemble(sources: dict[str, BytesReader]) -> MdResult:
-    return assemble_md([(name, run_sync(read_md_member(source))) for name, source in sources.items()])
+    return assemble_md(
+        [(name, run_sync(read_md_member(source))) for name, source in sources.items()]
+    )
 
 
 def only(result: MdResult) -> MdArray:
@@ -109,7 +111,9 @@ def test_a_member_that_is_out_of_date_is_left_out(group: str) -> None:
 
 async def test_r33_clones_are_paired_in_the_order_given() -> None:
     members = load("md-5ls").members
-    other = {name: bytes(data[:600_000]) + bytes(len(data) - 600_000) for name, data in members.items()}
+    other = {
+        name: bytes(data[:600_000]) + bytes(len(data) - 600_000) for name, data in members.items()
+    }
     sources: dict[str, BytesReader] = {}
     for name, data in members.items():
         sources[f"first {name}"] = BytesReader(data)
@@ -171,9 +175,7 @@ def test_a_member_that_is_being_rebuilt_is_left_out() -> None:
     images["md-5ls-1"] = changed(image, field("feature_map"), "<I", 2)
     result = assemble({name: BytesReader(data) for name, data in images.items()})
     assert only(result).degraded
-    assert result.warnings == (
-        "md-5ls-1: left out of array 5ls: it was not rebuilt to its end",
-    )
+    assert result.warnings == ("md-5ls-1: left out of array 5ls: it was not rebuilt to its end",)
 
 
 @pytest.mark.parametrize("group", ["md-5ls", "md-near3"])
