@@ -9,12 +9,14 @@ from parsers.model import Run
 from parsers.reader import Span
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from parsers.fat.table import ClusterRun
     from parsers.reader import Reader
 
 MAX_READ = 1 << 20
+MAX_GAP = 64 << 10
+"""Bytes between two pieces that are read for nothing rather than with another read."""
 
 
 class Heap:
@@ -49,16 +51,38 @@ class Heap:
 
 
 async def read_all(reader: Reader, runs: Sequence[Run]) -> bytearray:
-    """Read runs that have no holes, in pieces of at most `MAX_READ`."""
+    """Read runs that have no holes, in reads of at most `MAX_READ`."""
     pieces = [
         Span(run.start + at, min(MAX_READ, run.length - at))
         for run in runs
         if run.start is not None
         for at in range(0, run.length, MAX_READ)
     ]
-    if len(pieces) > 1:
-        reader.prefetch(pieces)
+    groups = list(_neighbours(pieces))
+    spans = [
+        Span(group[0].offset, group[-1].offset + group[-1].length - group[0].offset)
+        for group in groups
+    ]
+    if len(spans) > 1:
+        reader.prefetch(spans)
     data = bytearray()
-    for piece in pieces:
-        data += await reader.read(piece.offset, piece.length)
+    for (start, length), group in zip(spans, groups, strict=True):
+        found = memoryview(await reader.read(start, length))
+        for piece in group:
+            data += found[piece.offset - start : piece.offset - start + piece.length]
     return data
+
+
+def _neighbours(pieces: Sequence[Span]) -> Iterator[list[Span]]:
+    """Yield pieces that follow each other on the volume closely enough for one read."""
+    group: list[Span] = []
+    for piece in pieces:
+        if group:
+            gap = piece.offset - group[-1].offset - group[-1].length
+            together = piece.offset + piece.length - group[0].offset
+            if not 0 <= gap <= MAX_GAP or together > MAX_READ:
+                yield group
+                group = []
+        group.append(piece)
+    if group:
+        yield group
