@@ -180,6 +180,7 @@ def test_r37_a_file_of_4_gib_less_1(tmp_path: Path) -> None:
     assert isinstance(found.layout, Runs)
     assert len(found.layout.runs) == 1
     assert len(reader.reads) <= 6
+    assert {span.offset for span in reader.hinted} & {span.offset for span in reader.reads}
     assert max(span.length for span in reader.reads) <= 1 << 20
     assert run_sync(read_range(reader, found, size - 4, 100)) == b"tail"
     assert run_sync(read_range(reader, found, 0, 4)) == b"head"
