@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
+from parsers.exfat import open_exfat
 from parsers.ext.filesystem import open_ext
+from parsers.fat import open_fat
 from parsers.ntfs import open_ntfs
 
 if TYPE_CHECKING:
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
 PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
     ("ext", open_ext),
     ("ntfs", open_ntfs),
+    ("fat", open_fat),
+    ("exfat", open_exfat),
 )
-"""In this order: a volume that was formatted anew may still hold the backup boot sector of an NTFS.
+"""In this order: a volume that was formatted anew may still hold the backup boot sector
+of an NTFS or FAT.
 A probe returns the open file system or raises NotRecognised to let the next one try."""
 
 

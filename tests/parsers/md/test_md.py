@@ -217,7 +217,7 @@ def test_a_superblock_of_the_other_byte_order() -> None:
 
 def test_a_damaged_superblock_is_not_believed() -> None:
     for group in ("md-one11", "md-5ls", "md-one10", "md-one090"):
-        name, image = next(iter(load(group).members.items()))
+        image = next(iter(load(group).members.values()))
         member = run_sync(read_md_member(BytesReader(image)))
         where = {"1.1": 0, "1.2": START_1_2, "0.90": superblock_90.place(len(image))}.get(
             member.version, superblock_1.places(len(image))["1.0"]
