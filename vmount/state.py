@@ -90,11 +90,13 @@ class StateDir:
 
 
 def process_start(pid: int) -> int | None:
-    """Return when a process was started, in clock ticks since boot; None if there is none."""
+    """Return when a process was started, in clock ticks since boot; None if it does not run."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123
             text = file.read()
     except OSError:
         return None
     # The name, in parentheses, may hold anything; the fields after it are numbers.
-    return int(text[text.rindex(b")") + 2 :].split()[19])
+    state, *numbers = text[text.rindex(b")") + 2 :].split()
+    # One that has ended and was not waited for yet is still listed.
+    return None if state in (b"Z", b"X") else int(numbers[18])
