@@ -28,7 +28,9 @@ START_1_2 = 8 * SECTOR
 
 
 def assemble(sources: dict[str, BytesReader]) -> MdResult:
-    return assemble_md([(name, run_sync(read_md_member(source))) for name, source in sources.items()])
+    return assemble_md(
+        [(name, run_sync(read_md_member(source))) for name, source in sources.items()]
+    )
 
 
 def only(result: MdResult) -> MdArray:
@@ -109,7 +111,9 @@ def test_a_member_that_is_out_of_date_is_left_out(group: str) -> None:
 
 async def test_r33_clones_are_paired_in_the_order_given() -> None:
     members = load("md-5ls").members
-    other = {name: bytes(data[:600_000]) + bytes(len(data) - 600_000) for name, data in members.items()}
+    other = {
+        name: bytes(data[:600_000]) + bytes(len(data) - 600_000) for name, data in members.items()
+    }
     sources: dict[str, BytesReader] = {}
     for name, data in members.items():
         sources[f"first {name}"] = BytesReader(data)
@@ -145,6 +149,15 @@ def test_parity_of_an_array_in_use_is_not_trusted() -> None:
     }
     array = only(assemble(members))
     assert digest(run_sync(array.open(builder(members)))) == load("md-5ls").read[()]["5ls"].sha256
+
+    class Failing(BytesReader):
+        def try_read(self, offset: int, length: int) -> bytes:
+            raise OSError(errno.EIO, "failing")
+
+    failing = members | {"md-5ls-2": Failing(bytes(members["md-5ls-2"].size))}
+    opened = run_sync(array.open(builder(failing)))
+    with pytest.raises(OSError):
+        run_sync(opened.read(0, opened.size))
     del members["md-5ls-2"]
     problem = only(assemble(members)).problem
     assert problem == "not supported: an array that was in use and lacks a member"
@@ -171,9 +184,7 @@ def test_a_member_that_is_being_rebuilt_is_left_out() -> None:
     images["md-5ls-1"] = changed(image, field("feature_map"), "<I", 2)
     result = assemble({name: BytesReader(data) for name, data in images.items()})
     assert only(result).degraded
-    assert result.warnings == (
-        "md-5ls-1: left out of array 5ls: it was not rebuilt to its end",
-    )
+    assert result.warnings == ("md-5ls-1: left out of array 5ls: it was not rebuilt to its end",)
 
 
 @pytest.mark.parametrize("group", ["md-5ls", "md-near3"])
@@ -215,7 +226,7 @@ def test_a_superblock_of_the_other_byte_order() -> None:
 
 def test_a_damaged_superblock_is_not_believed() -> None:
     for group in ("md-one11", "md-5ls", "md-one10", "md-one090"):
-        name, image = next(iter(load(group).members.items()))
+        image = next(iter(load(group).members.values()))
         member = run_sync(read_md_member(BytesReader(image)))
         where = {"1.1": 0, "1.2": START_1_2, "0.90": superblock_90.place(len(image))}.get(
             member.version, superblock_1.places(len(image))["1.0"]
