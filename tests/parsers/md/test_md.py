@@ -149,6 +149,15 @@ def test_parity_of_an_array_in_use_is_not_trusted() -> None:
     }
     array = only(assemble(members))
     assert digest(run_sync(array.open(builder(members)))) == load("md-5ls").read[()]["5ls"].sha256
+
+    class Failing(BytesReader):
+        def try_read(self, offset: int, length: int) -> bytes:
+            raise OSError(errno.EIO, "failing")
+
+    failing = members | {"md-5ls-2": Failing(bytes(members["md-5ls-2"].size))}
+    opened = run_sync(array.open(builder(failing)))
+    with pytest.raises(OSError):
+        run_sync(opened.read(0, opened.size))
     del members["md-5ls-2"]
     problem = only(assemble(members)).problem
     assert problem == "not supported: an array that was in use and lacks a member"
