@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from parsers.errors import Corrupt
-from parsers.fat.names import from_utf16
 from parsers.layout import Field, Layout
+from parsers.wtf8 import from_utf16
 
 if TYPE_CHECKING:
     from parsers.reader import Buffer

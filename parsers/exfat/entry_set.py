@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from parsers.errors import Corrupt, Unsupported
 from parsers.exfat.entry import BENIGN, ENTRY_SIZE, FILE, IN_USE, NAME, SECONDARY, STREAM
-from parsers.fat.names import from_utf16
 from parsers.fat.timestamp import decode_time
 from parsers.layout import Field, Layout
 from parsers.model import Attrs
 from parsers.reader import Buffer
+from parsers.wtf8 import from_utf16
 
 FILE_ENTRY = Layout(
     "exFAT file entry",

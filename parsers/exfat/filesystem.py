@@ -18,8 +18,8 @@ from parsers.exfat.entry import FILE
 from parsers.exfat.entry_set import FileEntry, decode_set, entry_attrs
 from parsers.fat.cache import DirectoryCache
 from parsers.fat.clusters import MAX_READ
-from parsers.fat.names import from_wtf8, to_wtf8
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
+from parsers.wtf8 import from_wtf8, to_wtf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,8 +16,8 @@ from parsers.fat.boot import ENTRY_SIZE
 from parsers.fat.cache import DirectoryCache
 from parsers.fat.directory import Directory, decode_directory
 from parsers.fat.entry import ShortEntry, decode_short, entry_attrs
-from parsers.fat.names import from_wtf8, to_wtf8
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
+from parsers.wtf8 import from_wtf8, to_wtf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

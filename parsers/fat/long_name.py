@@ -5,9 +5,10 @@ Source: the specification, section "FAT Long Directory Entries".
 
 from __future__ import annotations
 
-from parsers.fat.names import from_utf16, short_checksum
+from parsers.fat.names import short_checksum
 from parsers.layout import Field, Layout
 from parsers.reader import Buffer
+from parsers.wtf8 import from_utf16
 
 LONG_ENTRY = Layout(
     "FAT long directory entry",

@@ -1,7 +1,4 @@
-"""Names: UTF-16 or a code page on the disk, WTF-8 above; and which of them are the same.
-
-WTF-8 is UTF-8 with a lone surrogate encoded like any other code point, so every name round-trips.
-"""
+"""Short names, in a code page on the disk; and which names are the same."""
 
 from __future__ import annotations
 
@@ -14,26 +11,6 @@ KANJI_E5 = 0x05
 """Stands for a first byte of 0xE5, which would mean that the entry is deleted."""
 LOWER_BASE = 0x08
 LOWER_EXTENSION = 0x10
-
-
-def to_wtf8(name: str) -> bytes:
-    """Return the bytes that a name goes by."""
-    return name.encode("utf-8", "surrogatepass")
-
-
-def from_wtf8(name: bytes) -> str | None:
-    """Return a name as str, None if no name on such a volume can be that."""
-    try:
-        text = name.decode("utf-8", "surrogatepass")
-        # A surrogate pair written as two code points is no WTF-8, and would be a second form of a name.
-        return text if from_utf16(text.encode("utf-16-le", "surrogatepass")) == text else None
-    except UnicodeDecodeError:
-        return None
-
-
-def from_utf16(units: bytes) -> str:
-    """Return UTF-16LE as str; surrogates that are not paired stay what they are."""
-    return units.decode("utf-16-le", "surrogatepass")
 
 
 def short_name(raw: bytes, flags: int, code_page: str) -> str:

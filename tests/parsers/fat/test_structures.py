@@ -13,9 +13,10 @@ from parsers.fat.boot import BOOT_SECTOR_16, BOOT_SECTOR_32, decode_boot
 from parsers.fat.directory import decode_directory
 from parsers.fat.entry import SHORT_ENTRY
 from parsers.fat.long_name import LONG_ENTRY
-from parsers.fat.names import fold, from_wtf8, short_checksum, short_name, to_wtf8
+from parsers.fat.names import fold, short_checksum, short_name
 from parsers.fat.timestamp import decode_time
 from parsers.model import Run
+from parsers.wtf8 import from_wtf8, to_wtf8
 
 
 def boot_16(sectors: int, **changes: object) -> bytes:
