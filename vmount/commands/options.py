@@ -26,11 +26,21 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="until a read that gets no answer is an error (default: 60)",
     )
+    group.add_argument(
+        "--keepalive",
+        type=_seconds,
+        metavar="SECONDS",
+        help="read a little after so long without traffic, so that the server does not hang up",
+    )
 
 
 def open_options(arguments: argparse.Namespace) -> OpenOptions:
     """Return what the arguments say of opening sources."""
-    remote = RemoteOptions().limited(cache_size=arguments.cache_size, timeout=arguments.timeout)
+    remote = RemoteOptions().limited(
+        cache_size=arguments.cache_size,
+        timeout=arguments.timeout,
+        keepalive=arguments.keepalive,
+    )
     return OpenOptions(force=arguments.force, remote=remote)
 
 
