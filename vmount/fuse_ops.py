@@ -8,6 +8,7 @@ pyfuse3's default, is asked once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -47,6 +48,11 @@ class Owner:
 
 BY_HANDLE = frozenset({"read", "readdir"})
 """Operations whose first argument is a handle; the others' is an inode number."""
+
+SMALL_FILE = 128 << 10
+"""Bytes of a file that is handed to the kernel whole when it is opened."""
+MOST_HANDED_OVER = 1 << 17
+"""Files remembered as handed over."""
 
 MOST_REPORTS = 10_000
 """Troubles logged in the life of a mount; a disk that is all damage must not fill the log."""
@@ -102,6 +108,9 @@ class FuseOps(pyfuse3.Operations):
         self._listings: dict[int, tuple[int, Listing | None]] = {}
         self._handles = count(1)
         self._numbers: dict[int, int] = {}
+        self._opened: dict[int, int] = {}
+        """How many handles an open file has."""
+        self._handed_over: set[int] = set()
         self._reported: set[tuple[int, str]] = set()
         self.bytes_read = 0
         """Bytes given to readers so far."""
@@ -185,10 +194,13 @@ class FuseOps(pyfuse3.Operations):
         if flags & WRITING:
             raise FUSEError(errno.EROFS)
         content = await self._walker.open(inode)
+        changing = self._tree.is_changing(inode)
+        if content.size <= SMALL_FILE and not changing:
+            self._hand_over(inode, content)
         handle = next(self._handles)
         self._files[handle] = content
         self._numbers[handle] = inode
-        changing = self._tree.is_changing(inode)
+        self._opened[inode] = self._opened.get(inode, 0) + 1
         return FileInfo(fh=handle, direct_io=changing, keep_cache=not changing)
 
     @guarded
@@ -203,7 +215,28 @@ class FuseOps(pyfuse3.Operations):
     @guarded
     async def release(self, fh: int) -> None:
         self._files.pop(fh, None)
-        self._numbers.pop(fh, None)
+        inode = self._numbers.pop(fh, 0)
+        left = self._opened.pop(inode, 1) - 1
+        if left:
+            self._opened[inode] = left
+
+    def _hand_over(self, inode: int, content: FileMap) -> None:
+        """Put a small file into the kernel's page cache before it asks: no request of its own is left.
+
+        Only on the first open, and while nobody else has the file open: the kernel may then hold one of
+        its pages locked, waiting for us, and we would wait for the page.
+        """
+        if inode in self._handed_over or inode in self._opened:
+            return
+        data = content.try_read(0, content.size)
+        if not data:
+            return
+        with contextlib.suppress(OSError):
+            pyfuse3.notify_store(inode, 0, data)  # type: ignore[arg-type]  # any buffer will do
+            self.bytes_read += len(data)
+        if len(self._handed_over) >= MOST_HANDED_OVER:
+            self._handed_over.clear()
+        self._handed_over.add(inode)
 
     # Extended attributes
 
