@@ -21,9 +21,12 @@ MOST_ENTRIES = 1024
 """Lines of an fstab that are looked at; a real one has a few dozen."""
 
 NOT_ON_DISKS = frozenset(
-    "autofs binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl hugetlbfs"
-    " ignore mqueue none proc pstore ramfs rpc_pipefs securityfs selinuxfs swap sysfs tmpfs tracefs"
-    " usbfs usbdevfs".split()
+    {
+        *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts"),
+        *("devtmpfs", "efivarfs", "fusectl", "hugetlbfs", "mqueue", "proc", "pstore", "ramfs"),
+        *("rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tmpfs", "tracefs", "usbfs"),
+        *("ignore", "none", "swap"),
+    }
 )
 """Types of file systems that are on no disk, or hold no files."""
 
@@ -117,7 +120,9 @@ def _tagged(tag: str, value: str, found: Found) -> list[Volume]:
 
     def part_uuid(volume: Volume) -> str:
         table = tables[volume.extents[0].disk] if volume.partition is not None else None
-        return "" if table is None or volume.partition is None else table.part_uuid(volume.partition)
+        return (
+            "" if table is None or volume.partition is None else table.part_uuid(volume.partition)
+        )
 
     pickers: dict[str, Callable[[Volume], bool]] = {
         "UUID": lambda volume: volume.uuid.lower() == value.lower(),

@@ -54,9 +54,7 @@ VALUE = Layout(
 
 LIST = Layout("list of subkeys", Field("magic", "2s"), Field("count", "H"))
 
-BIG_DATA = Layout(
-    "big data", Field("magic", "2s"), Field("count", "H"), Field("segments", "I")
-)
+BIG_DATA = Layout("big data", Field("magic", "2s"), Field("count", "H"), Field("segments", "I"))
 
 BIG_DATA_SEGMENT = 16344
 """Bytes of a value in each segment of big data; a value that fits in one has no segments."""
@@ -190,9 +188,7 @@ def _upper(name: str) -> Iterator[str]:
 def _check(cell: Buffer, layout: Layout, magic: bytes, where: int) -> None:
     check_bounds(0, layout.size, len(cell))
     if cell[:2] != magic:
-        raise Corrupt(
-            f"cell of a {layout.name}", where, expected=magic, actual=bytes(cell[:2])
-        )
+        raise Corrupt(f"cell of a {layout.name}", where, expected=magic, actual=bytes(cell[:2]))
 
 
 def _name(cell: Buffer, start: int, length: int, latin_1: bool) -> str:

@@ -105,9 +105,7 @@ class Hive:
     async def subkeys(self, key: Key) -> list[Key]:
         """Return all subkeys in their order."""
         return [
-            await self._key(offset)
-            async for leaf in self._leaves(key)
-            for offset in leaf.offsets
+            await self._key(offset) async for leaf in self._leaves(key) for offset in leaf.offsets
         ]
 
     async def value(self, key: Key, name: str) -> Value | None:
