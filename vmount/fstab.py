@@ -64,8 +64,8 @@ class FstabEntry(NamedTuple):
         """Say whether it is mounted at boot, from some disk."""
         local = self.spec.startswith("/") or "=" in self.spec.partition(":")[0]
         absolute = self.mount_point.startswith(b"/")
-        mounted = NOT_AT_BOOT not in self.options and self.fstype not in NOT_ON_DISKS
-        return local and absolute and mounted
+        stored = self.fstype not in NOT_ON_DISKS or self.is_bind
+        return local and absolute and stored and NOT_AT_BOOT not in self.options
 
 
 def parse_fstab(text: bytes) -> list[FstabEntry]:

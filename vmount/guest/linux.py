@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import re
-import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,6 +28,7 @@ ELF_MAGIC = b"\x7fELF"
 ELF_BITS = {1: 32, 2: 64}
 """By EI_CLASS, the byte after the magic."""
 
+_SHELL_ESCAPE = re.compile(r"\\([\"$`\\])")
 _RELEASE = re.compile(r"release\s+(\S+)")
 
 
@@ -93,7 +95,7 @@ async def _mount_all(tree: GuestTree, fstab: bytes, found: Found, told: _Told) -
     for entry in parse_fstab(fstab):
         if not entry.is_of_disk:
             continue
-        shown = entry.mount_point.decode("utf-8", "surrogateescape")
+        shown = posixpath.normpath(os.fsdecode(entry.mount_point))
         try:
             volume = _volume_of(entry, shown, root, found, told)
             if volume is None:
@@ -189,10 +191,11 @@ def parse_os_release(text: bytes) -> dict[str, str]:
         name, equals, value = line.strip().partition("=")
         if not equals or name.startswith("#"):
             continue
-        try:
-            values[name] = "".join(shlex.split(value))
-        except ValueError:
-            continue
+        if value[:1] in ('"', "'") and value[-1:] == value[0]:
+            quote, value = value[0], value[1:-1]
+            if quote == '"':
+                value = _SHELL_ESCAPE.sub(r"\1", value)
+        values[name] = value
     return values
 
 
