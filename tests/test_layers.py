@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("manager",),
     ("guest",),
+    ("links",),
     ("drives", "fstab"),
     ("volumes",),
     ("groups",),

@@ -109,7 +109,8 @@ def find_volumes_of(spec: str, found: Found) -> list[Volume]:
     parts = spec.split("/")
     if spec.startswith("/dev/md"):
         title = parts[-1].removeprefix("md") if len(parts) == 3 else parts[-1]
-        return _named("md", f"md-{title}", found)
+        wanted = path_component(f"md-{title}")
+        return [each for each in found.volumes if each.kind == "md" and each.name == wanted]
     if len(parts) == 4 and parts[1] == "dev":
         return _logical("-".join(part.replace("-", "--") for part in parts[2:]), found)
     return []
@@ -139,18 +140,13 @@ def _tagged(tag: str, value: str, found: Found) -> list[Volume]:
 
 def _logical(name: str, found: Found) -> list[Volume]:
     """Return the logical volume that device-mapper calls `name`: GROUP-VOLUME, their own hyphens doubled."""
-    matched = _HYPHENS.search(name)
-    if matched is None:
+    # What is left when the doubled ones are taken out is the one between the two; a volume's name does not
+    # begin with one, so of an odd number in a row it is the last.
+    ends = [matched.end() for matched in _HYPHENS.finditer(name)]
+    if len(ends) != 1:
         return []
-    at = matched.end()
-    group, volume = (part.replace("--", "-") for part in (name[: at - 1], name[at:]))
-    fits = [each for each in found.volumes if each.device.logical == (group, volume)]
-    return fits or _named("lvm", f"lvm-{group}-{volume}", found)
-
-
-def _named(kind: str, name: str, found: Found) -> list[Volume]:
-    wanted = path_component(name)
-    return [volume for volume in found.volumes if volume.kind == kind and volume.name == wanted]
+    wanted = name[: ends[0] - 1].replace("--", "-"), name[ends[0] :].replace("--", "-")
+    return [each for each in found.volumes if each.device.logical == wanted]
 
 
 def _is_nvme(disk: Disk) -> bool:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from parsers.model import Attrs, DirEntry, Ino, XAttr
+from parsers.ntfs import NtfsFilesystem
 from vmount.disks import path_component, unique_name
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
+from vmount.links import DriveLinks
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem
@@ -75,6 +77,8 @@ class MountedVolume:
     data: BlockSource
     top: int | None = None
     """Where the absolute links on it start; None: at its own root."""
+    links: DriveLinks | None = None
+    """Finds what is meant by its links that name drives."""
     covered: dict[Ino, int] = field(default_factory=dict)
     """Numbers of other volumes' roots that are shown in place of its directories."""
 
@@ -211,7 +215,7 @@ class Tree:
         """Return the target of a symbolic link."""
         volume = self.volume(number)
         if volume is not None:
-            return await volume.filesystem.readlink(number & INO_MASK)
+            return await _readlink(volume, number & INO_MASK)
         node = self._node(number)
         if not isinstance(node, Link):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
@@ -289,6 +293,13 @@ def _is_unusable(name: bytes) -> bool:
     return b"/" in name or b"\0" in name or name in {b"", b".", b".."}
 
 
+async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:
+    target = None
+    if volume.links is not None and isinstance(volume.filesystem, NtfsFilesystem):
+        target = await volume.links.target(volume.filesystem, ino, volume.name)
+    return await volume.filesystem.readlink(ino) if target is None else target
+
+
 def build_tree(
     manager: MountManager, info: Callable[[], bytes], status: Callable[[], bytes]
 ) -> Tree:
@@ -303,13 +314,14 @@ def build_tree(
     volumes = tree.add(ROOT, b"volumes", Directory())
     taken: set[str] = set()
     shown_as: dict[str, str] = {}
+    links = DriveLinks(manager.guest.drives, shown_as)
     for volume in manager.volumes:
         if volume.data is None:
             continue
         name = unique_name(path_component(volume.name), taken)
         tree.add(volumes, os.fsencode(f"{name}.raw"), BlockFile(volume.data))
         if volume.filesystem is not None:
-            shown = MountedVolume(name, volume.filesystem, volume.data)
+            shown = MountedVolume(volume.name, volume.filesystem, volume.data, links=links)
             tree.add_volume(volumes, os.fsencode(name), shown)
             shown_as[volume.name] = name
     letters = manager.guest.drives.letters

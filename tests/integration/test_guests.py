@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,13 +16,19 @@ from fixtures import guests
 from fixtures.ext import mounted
 from fixtures.hives import Form
 from fixtures.partitions import MIB
+from fixtures.programs import run
 from fixtures.walk import walk
+from parsers.reader import run_sync
+from tests.parsers.reading import FileReader
 from vmount.api import open_disks
+from vmount.disks import Disk
+from vmount.guest import find_guest
+from vmount.runtime import InlineRuntime
 from vmount.sources import OpenOptions
+from vmount.volumes import find_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.integration.conftest import Vmount
 
@@ -46,8 +53,8 @@ def linux_by_kernel(linux: Path) -> Iterator[Path]:
         root = stack.enter_context(mounted(folder / "root.img", options="ro"))
         for name, place in (("home", "home"), ("srv", "srv/data")):
             volume = stack.enter_context(mounted(folder / f"{name}.img", options="ro"))
-            subprocess.run(["mount", "--bind", volume, root / place], check=True)
-            stack.callback(subprocess.run, ["umount", root / place], check=True)
+            run("mount", "--bind", str(volume), str(root / place))
+            stack.callback(run, "umount", str(root / place))
         yield root
 
 
@@ -109,7 +116,7 @@ def test_hard_links_of_two_volumes_are_kept_apart_in_a_copy(
     vmount: Vmount, linux: Path, linux_by_kernel: Path, tmp_path: Path
 ) -> None:
     """Files of two volumes may have one inode number, and all of them are below root/."""
-    vmount.run("cp", "-r", linux, "root", tmp_path / "copy", check=False)
+    vmount.run("cp", linux, "root", tmp_path / "copy")
     copy = tmp_path / "copy"
     for path in ("etc/fstab", "etc/fstab.link", "home/ann/letter", "home/ann/second name"):
         assert (copy / path).read_bytes() == (linux_by_kernel / path).read_bytes()
@@ -137,7 +144,7 @@ def test_hard_links_of_two_volumes_are_kept_apart_in_a_copy(
 def test_fstabs_that_are_out_of_the_ordinary(
     linux: Path, tmp_path: Path, fstab: str, warning: str | None
 ) -> None:
-    image = shutil.copy(linux, tmp_path)
+    image = Path(shutil.copy(linux, tmp_path))
     _write(image, "etc/fstab", fstab.encode(), linux)
     with open_disks(image) as disks:
         found = disks.warnings
@@ -148,7 +155,7 @@ def test_fstabs_that_are_out_of_the_ordinary(
     assert warning is None or any(warning in text for text in found)
 
 
-def _write(image: str, path: str, content: bytes, linux: Path) -> None:
+def _write(image: Path, path: str, content: bytes, linux: Path) -> None:
     """Write a file of the guest's root volume anew, and a link to itself."""
     volume = linux.parent / "changed.img"
     shutil.copy(linux.parent / "root.img", volume)
@@ -215,6 +222,39 @@ def test_r36_drives_are_links_to_volumes(vmount: Vmount, windows: list[Path]) ->
         info = json.loads((mountpoint / "info.json").read_bytes())
         assert letters(info)["disk1-p4"] == ("X", True, [])
         assert not (mountpoint / "root").exists()
+
+
+LINKS = {
+    "Documents and Settings": b"../../drives/C/Users",
+    "mnt/data": b"../../../volumes/disk1-p3",
+    "to F": b"../../drives/F/folder",
+    "to nowhere": b"Q:/x",
+    "deep/er/to root": b"../../../../volumes/disk0-p1/Users",
+    "deep/er/relative": b"../../Users/ann",
+    "deep/er/outside": b"../../../../drives/F/etc",
+    "share": b"//server/share/x",
+}
+
+
+@pytest.mark.mount
+def test_links_that_name_drives_lead_there(vmount: Vmount, windows: list[Path]) -> None:
+    with vmount.mounted(*windows) as mountpoint:
+        c = mountpoint / "volumes/disk0-p1"
+        assert {path: os.readlink(os.fsencode(c / path)) for path in LINKS} == LINKS
+        for top in (c, mountpoint / "drives/C"):
+            assert (top / "Documents and Settings/ann/notes.txt").read_bytes() == b"notes"
+            assert (top / "deep/er/to root/ann/notes.txt").read_bytes() == b"notes"
+            assert (top / "deep/er/relative/notes.txt").read_bytes() == b"notes"
+            assert (top / "mnt/data/in the folder.txt").read_bytes() == b"mounted"
+            assert (top / "to F/on f.txt").read_bytes() == b"on F"
+    with open_disks(*windows) as disks:
+        for path in (
+            "drives/C/Documents and Settings",
+            "drives/C/deep/er/to root",
+            "disk0-p1/Users",
+        ):
+            with disks.open(f"{path}/ann/notes.txt") as file:
+                assert file.read() == b"notes"
 
 
 def test_the_command_says_letters_and_systems(
@@ -289,13 +329,6 @@ def test_letters_stay_from_mount_to_mount_and_leave_those_of_the_guest_free(
 
 
 def test_opening_takes_few_reads(windows: list[Path]) -> None:
-    from parsers.reader import run_sync
-    from tests.parsers.reading import FileReader
-    from vmount.disks import Disk
-    from vmount.guest import find_guest
-    from vmount.runtime import InlineRuntime
-    from vmount.volumes import find_volumes
-
     readers = [FileReader(path) for path in windows]
     disks = [Disk(f"disk{n}", "", "raw", reader) for n, reader in enumerate(readers)]
     found = run_sync(find_volumes(disks, InlineRuntime()))
@@ -303,6 +336,6 @@ def test_opening_takes_few_reads(windows: list[Path]) -> None:
         reader.reads.clear()
     guest = run_sync(find_guest(found, InlineRuntime(), {}))
     assert guest.systems[0].family == "windows"
-    assert sum(len(reader.reads) for reader in readers) < 150
+    assert sum(len(reader.reads) for reader in readers) < 60
     for reader in readers:
         reader.close()

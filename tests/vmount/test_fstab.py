@@ -10,6 +10,7 @@ import pytest
 from fixtures import guests
 from fixtures.partitions import MIB, blank, disk_id, listing
 from fixtures.programs import run
+from tests.parsers.volume_images import load
 from vmount.api import open_disks
 from vmount.fstab import find_volumes_of, parse_fstab
 from vmount.volumes import Found
@@ -129,3 +130,20 @@ def test_an_empty_set_of_disks(tmp_path: Path) -> None:
     nothing = found_on(blank(tmp_path / "empty", MIB))
     for spec in ("UUID=x", "/dev/sda1", "/dev/nvme0n1p1", "/dev/vg/lv"):
         assert find_volumes_of(spec, nothing) == []
+
+
+def test_logical_volumes_and_arrays_by_their_names(tmp_path: Path) -> None:
+    image = load("lvm-plain")
+    members = []
+    for number, data in enumerate(image.members.values()):
+        members.append(tmp_path / f"member{number}")
+        members[-1].write_bytes(data)
+    found = found_on(*members)
+    for spec, name in (
+        ("/dev/vgplain/spare-name", "lvm-vgplain-spare-name"),
+        ("/dev/mapper/vgplain-spare--name", "lvm-vgplain-spare-name"),
+        ("/dev/mapper/vgplain-linear", "lvm-vgplain-linear"),
+    ):
+        assert [volume.name for volume in find_volumes_of(spec, found)] == [name]
+    for spec in ("/dev/mapper/vgplain-spare-name", "/dev/vg/linear", "/dev/mapper/vgplain"):
+        assert find_volumes_of(spec, found) == []
