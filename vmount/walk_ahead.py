@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import stat
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,9 +24,9 @@ from vmount.read_ahead import ReadAhead
 from vmount.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from parsers.model import FileData
+    from parsers.model import DirEntry, FileData
 
 log = logging.getLogger(__name__)
 
@@ -103,24 +104,42 @@ class Order:
 
 
 class _Directory:
-    """A listed directory."""
-
-    __slots__ = ("files", "folders", "number", "parent", "sizes")
+    """A listed directory. What is in it is sorted out when somebody goes on into it: few are."""
 
     def __init__(self, number: int, listing: Listing, parent: _Directory | None) -> None:
         self.number = number
         self.parent = parent
-        self.sizes: dict[int, int] = {}
-        files, folders = [], []
-        for name, ino, kind, attrs in listing.entries:
-            child = listing.base | ino
-            if kind == stat.S_IFREG and attrs is not None and attrs.size:
-                files.append((name, child))
-                self.sizes[child] = min(attrs.size, HEAD_OF_FILE)
-            elif kind == stat.S_IFDIR:
-                folders.append((name, child))
-        self.files = Order(files)
-        self.folders = Order(folders)
+        self._listing = listing
+
+    @property
+    def members(self) -> list[int]:
+        """All files and directories in it."""
+        base = self._listing.base
+        return [base | entry.ino for entry in self._listing.entries]
+
+    @cached_property
+    def sizes(self) -> dict[int, int]:
+        """How many bytes of each file to fetch ahead; only of those that have some."""
+        return {
+            self._listing.base | entry.ino: min(entry.attrs.size, HEAD_OF_FILE)
+            for entry in self._listing.entries
+            if entry.kind == stat.S_IFREG and entry.attrs is not None and entry.attrs.size
+        }
+
+    @cached_property
+    def files(self) -> Order:
+        """The files that have a size."""
+        return self._order(lambda _entry, number: number in self.sizes)
+
+    @cached_property
+    def folders(self) -> Order:
+        """The directories."""
+        return self._order(lambda entry, _number: entry.kind == stat.S_IFDIR)
+
+    def _order(self, wanted: Callable[[DirEntry, int], bool]) -> Order:
+        base = self._listing.base
+        pairs = [(entry, base | entry.ino) for entry in self._listing.entries]
+        return Order([(entry.name, number) for entry, number in pairs if wanted(entry, number)])
 
 
 class WalkAhead:
@@ -184,12 +203,12 @@ class WalkAhead:
             return
         directory = _Directory(number, listing, self._where.get(number))
         self._directories[number] = directory
-        for entry in listing.entries:
-            self._where[listing.base | entry.ino] = directory
+        self._where.update(dict.fromkeys(directory.members, directory))
         if len(self._directories) > DIRECTORIES_KEPT:
             _, old = self._directories.popitem(last=False)
-            for child in [child for child, where in self._where.items() if where is old]:
-                del self._where[child]
+            for child in old.members:
+                if self._where.get(child) is old:
+                    del self._where[child]
 
     # The next directories
 

@@ -27,6 +27,12 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="until a read that gets no answer is an error (default: 60)",
     )
+    group.add_argument(
+        "--keepalive",
+        type=_seconds,
+        metavar="SECONDS",
+        help="read a little after so long without traffic, so that the server does not hang up",
+    )
 
 
 def add_drive_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,11 +49,15 @@ def add_drive_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_options(arguments: argparse.Namespace) -> OpenOptions:
     """Return what the arguments say of opening sources."""
-    remote = RemoteOptions().limited(cache_size=arguments.cache_size, timeout=arguments.timeout)
-    drives = getattr(arguments, "drive", [])
-    if len(dict(drives)) < len(drives):
+    remote = RemoteOptions().limited(
+        cache_size=arguments.cache_size,
+        timeout=arguments.timeout,
+        keepalive=arguments.keepalive,
+    )
+    drives = dict(arguments.drive)
+    if len(drives) < len(arguments.drive):
         raise UsageError("--drive: a letter is given twice")
-    return OpenOptions(force=arguments.force, remote=remote, drives=dict(drives))
+    return OpenOptions(force=arguments.force, remote=remote, drives=drives)
 
 
 def _size(text: str) -> int:
