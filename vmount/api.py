@@ -85,6 +85,13 @@ class DiskSet:
         """Return a file's attributes. Raises OSError."""
         return self._resolve(path, follow=follow)[1]
 
+    def number(self, path: str | bytes) -> int:
+        """Return what tells a file from all others of the set; hard links have one number. Raises OSError.
+
+        A volume's files have other numbers below root/.
+        """
+        return self._resolve(path, follow=False)[0]
+
     def listdir(self, path: str | bytes = "/") -> list[Entry]:
         """Return what a directory holds. Raises OSError."""
         number, _ = self._resolve(path, follow=True)

@@ -42,7 +42,7 @@ class Copier:
         self.report = CopyReport()
         self._disks = disks
         self._on_progress = on_progress
-        self._links: dict[tuple[str, int], Path] = {}
+        self._links: dict[int, Path] = {}
 
     def copy(self, path: str, target: Path) -> None:
         """Copy a file or a tree to `target`, which is the new name itself."""
@@ -72,15 +72,15 @@ class Copier:
             place.unlink(missing_ok=True)
             place.symlink_to(self._disks.readlink(source))
         elif stat.S_ISREG(attrs.mode):
-            volume = "/".join(source.strip("/").split("/")[:2])
-            first = self._links.get((volume, attrs.ino)) if attrs.nlink > 1 else None
+            number = self._disks.number(source) if attrs.nlink > 1 else 0
+            first = self._links.get(number)
             if first is not None:
                 place.unlink(missing_ok=True)
                 place.hardlink_to(first)
             else:
                 self._copy_content(source, place)
                 if attrs.nlink > 1:
-                    self._links[volume, attrs.ino] = place
+                    self._links[number] = place
         elif stat.S_ISFIFO(attrs.mode):
             os.mkfifo(place)
         else:

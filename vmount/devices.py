@@ -38,3 +38,5 @@ class Device:
     """With a source: why not all of it can be read."""
     guid: str = ""
     """A dynamic volume's GUID, a logical volume's or an array's UUID."""
+    logical: tuple[str, str] | None = None
+    """A logical volume's group, and its name in it."""

@@ -152,7 +152,16 @@ async def assemble_logical(devices: Sequence[Device], taken: set[str]) -> Assemb
             except ParseError as error:
                 problem = str(error)
         made.devices.append(
-            Device(name, "lvm", volume.size, extents, source, problem=problem, guid=volume.uuid)
+            Device(
+                name,
+                "lvm",
+                volume.size,
+                extents,
+                source,
+                problem=problem,
+                guid=volume.uuid,
+                logical=(volume.group, volume.name),
+            )
         )
         if volume.degraded:
             made.warnings.append(f"{name}: degraded: read by its redundancy")

@@ -23,7 +23,7 @@ from vmount.remote import RemoteDisk, RemoteOptions, exports_of, is_remote
 from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vmount.runtime import Runtime
 
@@ -56,6 +56,8 @@ class OpenOptions:
     force: bool = False
     """Open a snapshot chain whose parent has changed since."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
+    drives: Mapping[str, str] = field(default_factory=dict)
+    """Names of volumes by the drive letters that they are to have."""
 
 
 class OpenFiles:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 
+from vmount.errors import UsageError
 from vmount.remote import RemoteOptions
 from vmount.sources import OpenOptions
 
@@ -34,6 +35,18 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_drive_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what concerns drive letters."""
+    parser.add_argument(
+        "--drive",
+        action="append",
+        type=_drive,
+        default=[],
+        metavar="LETTER=VOLUME",
+        help="show a volume as this drive, as in D=disk0-p2; may be given several times",
+    )
+
+
 def open_options(arguments: argparse.Namespace) -> OpenOptions:
     """Return what the arguments say of opening sources."""
     remote = RemoteOptions().limited(
@@ -41,7 +54,10 @@ def open_options(arguments: argparse.Namespace) -> OpenOptions:
         timeout=arguments.timeout,
         keepalive=arguments.keepalive,
     )
-    return OpenOptions(force=arguments.force, remote=remote)
+    drives = dict(arguments.drive)
+    if len(drives) < len(arguments.drive):
+        raise UsageError("--drive: a letter is given twice")
+    return OpenOptions(force=arguments.force, remote=remote, drives=drives)
 
 
 def _size(text: str) -> int:
@@ -49,6 +65,13 @@ def _size(text: str) -> int:
     if matched is None or int(matched[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
     return int(matched[1]) * UNITS[matched[2].upper()]
+
+
+def _drive(text: str) -> tuple[str, str]:
+    matched = re.fullmatch(r"([A-Za-z]):?=(.+)", text)
+    if matched is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form D=VOLUME")
+    return matched[1].upper(), matched[2]
 
 
 def _seconds(text: str) -> float:
