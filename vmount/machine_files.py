@@ -33,7 +33,8 @@ class LocalFileOpener:
         Raises FileNotFoundError or PermissionError naming it, or the OSError of the first candidate that
         is there.
         """
-        for candidate in candidates(name, near):
+        places = candidates(name, near)
+        for candidate in places:
             path = Path(candidate)
             if path.exists():
                 if near is not None:
@@ -41,7 +42,7 @@ class LocalFileOpener:
                 source = LocalFile(path, self._runtime)
                 self._stack.callback(source.close)
                 return OpenedFile(str(path), source)
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), places[0])
 
 
 def _check_reach(path: Path, near: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
+from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
 from vmount.disks import ChainLink, Disk, path_component, unique_name
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 RAW_PREFIX = "raw:"
 """In front of a path: take the file as it is, whatever it looks like."""
+
+FORCE = "to read it all the same: --force"
 
 LARGEST_VMX = 1 << 20
 """Bytes. A .vmx is a few KiB; what is larger is something else."""
@@ -139,7 +142,8 @@ class OpenFiles:
             except OSError as error:
                 raise SourceError(explain(error)) from error
             except ParseError as error:
-                raise SourceError(str(error.named(location))) from error
+                remedy = FORCE if isinstance(error, ParentChanged) else ""
+                raise SourceError(str(error.named(location)), remedy=remedy) from error
             self._stack.enter_context(stack.pop_all())
             return disk
 
