@@ -13,6 +13,7 @@ import errno
 import functools
 import logging
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -170,15 +171,17 @@ class FuseOps(pyfuse3.Operations):
             listing = await self._walker.listdir(inode)
             self._listings[fh] = (inode, listing)
         entry = EntryAttributes()
-        base, reply, fill = listing.base, pyfuse3.readdir_reply, self._entry
+        entry.entry_timeout = entry.attr_timeout = FOREVER
+        base, reply = listing.base, pyfuse3.readdir_reply
+        # What is set once for all does not hold for the tree's own files, which may change.
+        fill = self._fill if base >> VOLUME_SHIFT else self._entry
         for index in range(start_id, len(listing.entries)):
             name, ino, kind, attrs = listing.entries[index]
             if attrs is None:
-                # The name is there; its own lookup will fail, and say why.
-                fill(entry, base | ino, Attrs(ino, kind, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0))
-                entry.entry_timeout = entry.attr_timeout = 0
-            else:
-                fill(entry, base | ino, attrs)
+                if not reply(token, name, self._damaged(base | ino, kind), index + 1):
+                    return
+                continue
+            fill(entry, base | ino, attrs)
             if not reply(token, name, entry, index + 1):
                 return
 
@@ -263,8 +266,22 @@ class FuseOps(pyfuse3.Operations):
         data.f_namemax = 255 * 3
         return data
 
+    def _damaged(self, number: int, kind: int) -> EntryAttributes:
+        """Return an entry whose name is there; its own lookup will fail, and say why."""
+        nothing = Attrs(0, kind or stat.S_IFREG, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        entry = self._fill(EntryAttributes(), number, nothing)
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
     def _entry(self, entry: EntryAttributes, number: int, attrs: Attrs) -> EntryAttributes:
-        (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, btime) = attrs
+        """Fill an entry and say how long the kernel may keep it."""
+        lasts = number >> VOLUME_SHIFT or not self._tree.is_changing(number)
+        entry.entry_timeout = FOREVER
+        entry.attr_timeout = FOREVER if lasts else 0
+        return self._fill(entry, number, attrs)
+
+    def _fill(self, entry: EntryAttributes, number: int, attrs: Attrs) -> EntryAttributes:
+        (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, _) = attrs
         owner = self._owner
         entry.st_ino = number
         entry.st_mode = mode
@@ -277,8 +294,4 @@ class FuseOps(pyfuse3.Operations):
         entry.st_atime_ns = atime
         entry.st_mtime_ns = mtime
         entry.st_ctime_ns = ctime
-        entry.st_birthtime_ns = btime
-        timeout = FOREVER if number >> VOLUME_SHIFT or not self._tree.is_changing(number) else 0
-        entry.entry_timeout = FOREVER
-        entry.attr_timeout = timeout
         return entry
