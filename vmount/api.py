@@ -45,6 +45,10 @@ READ_SIZE = 1 << 20
 """Bytes that a file opened here reads ahead of its caller."""
 
 
+FOLDERS_KEPT = 4096
+"""Directories whose paths are remembered."""
+
+
 class Entry(NamedTuple):
     """A name in a directory."""
 
@@ -61,6 +65,7 @@ class DiskSet:
         self._bridge = bridge
         info = as_json(describe(manager)).encode()
         self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
+        self._folders: dict[bytes, int] = {}
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -156,7 +161,22 @@ class DiskSet:
 
     def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
         with _told(path):
-            return self._bridge.run(lambda: resolve(self._tree, os.fsencode(path), follow=follow))
+            return self._bridge.run(lambda: self._find(os.fsencode(path), follow=follow))
+
+    async def _find(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
+        """Return the file at a path: by its directory, where that was just used, else from the root."""
+        folder, _, name = path.rpartition(b"/")
+        above = self._folders.get(folder)
+        if above is not None and name not in (b"", b".", b".."):
+            found = await self._tree.lookup(above, name)
+            if found is not None and not (follow and stat.S_ISLNK(found[1].mode)):
+                return found
+        number, attrs = await resolve(self._tree, path, follow=follow)
+        if stat.S_ISDIR(attrs.mode):
+            if len(self._folders) >= FOLDERS_KEPT:
+                self._folders.clear()
+            self._folders[path.rstrip(b"/")] = number
+        return number, attrs
 
     async def _xattrs(self, number: int) -> dict[str, bytes]:
         found = await self._tree.xattrs(number)

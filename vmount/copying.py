@@ -47,19 +47,20 @@ class Copier:
     def copy(self, path: str, target: Path) -> None:
         """Copy a file or a tree to `target`, which is the new name itself."""
         directories: list[tuple[Path, Attrs]] = []
-        pending = [(path, target)]
+        pending: list[tuple[str, Path, Attrs | None]] = [(path, target, None)]
         while pending:
-            source, place = pending.pop()
+            source, place, attrs = pending.pop()
             try:
-                attrs = self._disks.stat(source, follow=False)
+                if attrs is None:
+                    attrs = self._disks.stat(source, follow=False)
                 if stat.S_ISDIR(attrs.mode):
                     if place != target and place.is_symlink():
                         # The disk may name a link and a directory alike, to lead us out of the target.
                         place.unlink()
                     place.mkdir(exist_ok=True)
                     directories.append((place, attrs))
-                    for entry in reversed(self._disks.listdir(source)):
-                        pending.append((f"{source.rstrip('/')}/{entry.name}", place / entry.name))
+                    for name, known in reversed(self._disks.listdir(source)):
+                        pending.append((f"{source.rstrip('/')}/{name}", place / name, known))
                 else:
                     self._copy_one(source, place, attrs)
             except OSError as error:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from parsers.model import DirEntry, FileData
+    from parsers.reader import BlockSource, Span
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,8 @@ DIRECTORIES_AHEAD = 16
 """Listings made ahead."""
 DIRECTORIES_KEPT = 256
 """Directories remembered, to know what comes next in them."""
+FILES_TOGETHER = 32
+"""Files asked for at once: their requests are put in order, and neighbours become one."""
 FILES_KEPT = 1024
 """Files whose place on the volume was looked up ahead, until they are opened."""
 
@@ -289,16 +292,20 @@ class WalkAhead:
         )
 
     async def _fetch(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            volume = self._tree.volume(number)
-            assert volume is not None
-            try:
-                data = await volume.filesystem.data(number & INO_MASK)
-                content = open_file(volume.data, data)
-            except (ParseError, OSError) as error:
-                log.debug("fetching ahead: %s", error)
-                continue
-            volume.data.prefetch(content.where(0, HEAD_OF_FILE))
-            self._data[number] = data
-            if len(self._data) > FILES_KEPT:
-                self._data.popitem(last=False)
+        for first in range(0, len(numbers), FILES_TOGETHER):
+            spans: dict[BlockSource, list[Span]] = {}
+            for number in numbers[first : first + FILES_TOGETHER]:
+                volume = self._tree.volume(number)
+                assert volume is not None
+                try:
+                    data = await volume.filesystem.data(number & INO_MASK)
+                    content = open_file(volume.data, data)
+                except (ParseError, OSError) as error:
+                    log.debug("fetching ahead: %s", error)
+                    continue
+                spans.setdefault(volume.data, []).extend(content.where(0, HEAD_OF_FILE))
+                self._data[number] = data
+                if len(self._data) > FILES_KEPT:
+                    self._data.popitem(last=False)
+            for source, wanted in spans.items():
+                source.prefetch(wanted)

@@ -40,7 +40,10 @@ PAGES_KEPT = 1024
 LARGEST_CELL = 1 << 20
 """Bytes: Windows makes none larger; what is larger is cut in pieces (big data)."""
 LARGEST_VALUE = 16 << 20
-"""Bytes of data that are held in memory; what is asked for here has a few hundred."""
+"""Bytes of data, of one value or all of a key, that are held in memory; what is asked for here has a few
+hundred."""
+MOST_SUBKEYS = 1 << 17
+"""Of one key. The key with most, of all the classes of a system's components, has some ten thousands."""
 MOST_VALUES = LARGEST_CELL // 4
 """Of one key: their list is one cell."""
 
@@ -63,7 +66,7 @@ class Hive:
         self._reader = reader
         # A file that was cut short still answers for what it has.
         self._end = min(reader.size, BINS_START + base.bins_size)
-        self._most_keys = base.bins_size // KEY.size
+        self._most_keys = min(base.bins_size // KEY.size, MOST_SUBKEYS)
         self._pages: dict[int, Buffer] = {}
 
     @property
@@ -123,6 +126,8 @@ class Hive:
             decode_value(await self._cell(offset), offset)
             for offset in await self._value_offsets(key)
         ]
+        if sum(cell.size for cell in cells) > LARGEST_VALUE:
+            raise Unsupported(f"more than {LARGEST_VALUE} bytes in the values of a registry key")
         return [await self._complete(cell) for cell in cells]
 
     async def _key(self, offset: int) -> Key:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from contextlib import ExitStack
@@ -339,3 +340,27 @@ def test_opening_takes_few_reads(windows: list[Path]) -> None:
     assert sum(len(reader.reads) for reader in readers) < 60
     for reader in readers:
         reader.close()
+
+
+@pytest.mark.parametrize("family", ["windows", "linux"])
+def test_damage_costs_what_is_known_of_the_guest_and_no_more(
+    windows: list[Path], linux: Path, tmp_path: Path, family: str
+) -> None:
+    whole = (
+        windows[0].parent / "c.img" if family == "windows" else linux.parent / "root.img"
+    ).read_bytes()
+    used = [at for at in range(0, len(whole), 1024) if any(whole[at : at + 1024])]
+    image = tmp_path / "damaged.img"
+    chosen = random.Random(11)
+    known = 0
+    for _ in range(60):
+        data = bytearray(whole)
+        for _ in range(60):
+            data[chosen.choice(used) + chosen.randrange(1024)] = chosen.randrange(256)
+        image.write_bytes(data)
+        with open_disks(image) as disks:
+            info = disks.info()
+            known += info["guest"] is not None
+            assert info["volumes"][0]["name"] == "disk0"
+            assert info["guest"] is None or info["guest"]["family"] == family
+    assert known

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fixtures import guests
+from fixtures.programs import run
 from vmount.api import open_disks
 from vmount.guest.linux import parse_os_release
 
@@ -79,6 +80,20 @@ def test_several_systems_are_listed_in_the_order_of_their_volumes(tmp_path: Path
     guest = guest_of(one, two)
     assert [guest["name"], *(each["name"] for each in guest["others"])] == ["One", "Two"]
     assert guest_of(two, one)["name"] == "Two"
+
+
+def test_hostile_texts_are_bounded_and_fit_for_a_terminal(tmp_path: Path) -> None:
+    winding = b"/a/.." * 800
+    lines = [b"LABEL=x %s ext4" % winding] * 600 + [b"LABEL=x /\\033[2J ext4"] * 600
+    release = b'PRETTY_NAME="\x1b[2Jhidden"\n'
+    files = {"etc/os-release": release, "etc/fstab": b"\n".join(lines), "a/b": b""}
+    root = volume(tmp_path, files)
+    relabelled = tmp_path / "x.img"
+    shutil.copy(volume(tmp_path, {"file": b""}, OTHER_UUID), relabelled)
+    run("e2label", str(relabelled), "x")
+    with open_disks(root, relabelled) as disks:
+        assert len(disks.warnings) <= 51
+        assert all(text.isprintable() and len(text) < 600 for text in disks.warnings)
 
 
 def test_lines_of_os_release_that_are_none() -> None:

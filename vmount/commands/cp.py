@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -15,6 +16,10 @@ from vmount.errors import Exit, UsageError
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
+
+
+REFRESH = 0.1
+"""Seconds between updates of the progress bar."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +82,16 @@ def _progress(as_json: bool) -> Iterator[Callable[[CopyReport, str], None]]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None, files=0)
-        yield lambda report, source: progress.update(
-            task, completed=report.bytes, files=report.files, description=source
-        )
+        shown = 0.0
+
+        def show(report: CopyReport, source: str) -> None:
+            nonlocal shown
+            now = time.monotonic()
+            # Small files come by the thousand a second, and each update takes rich a while.
+            if now - shown >= REFRESH:
+                shown = now
+                progress.update(
+                    task, completed=report.bytes, files=report.files, description=source
+                )
+
+        yield show

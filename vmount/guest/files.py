@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from parsers.errors import Unsupported
 from parsers.reader import check_bounds
 from vmount.filemap import open_file
 
@@ -21,6 +22,12 @@ if TYPE_CHECKING:
 
 LARGEST_TEXT = 1 << 20
 """Bytes: fstab and os-release are texts of a few KiB."""
+
+LONGEST_PATH = 4096
+"""Bytes: PATH_MAX of Linux."""
+
+MOST_LOOKUPS = 10_000
+"""In one tree: the paths that are looked up have a few names each, and links may multiply what is hostile."""
 
 MOST_LINKS = 40
 """Symbolic links followed on one path: as many as Linux follows."""
@@ -98,6 +105,7 @@ class GuestTree:
 
     def __init__(self, root: Volume) -> None:
         self.mounts = [Mount(root)]
+        self._lookups = 0
 
     def mount(self, volume: Volume, place: Place) -> None:
         """Cover a directory with a volume."""
@@ -105,7 +113,9 @@ class GuestTree:
         self.mounts.append(Mount(volume))
 
     async def find(self, path: bytes) -> Place | None:
-        """Return the file at a path, None if there is none. Raises OSError(ELOOP)."""
+        """Return the file at a path, None if there is none. Raises OSError(ELOOP, ENAMETOOLONG)."""
+        if len(path) > LONGEST_PATH:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
         trail = [await self._top(0)]
         pending = _components(path)
         links = 0
@@ -117,6 +127,9 @@ class GuestTree:
                 continue
             if not stat.S_ISDIR(here.attrs.mode):
                 return None
+            self._lookups += 1
+            if self._lookups > MOST_LOOKUPS:
+                raise Unsupported(f"more than {MOST_LOOKUPS} names on the way to a guest's files")
             mount = self.mounts[here.mount]
             filesystem, _ = opened(mount.volume)
             attrs = await filesystem.lookup(here.attrs.ino, name)
@@ -146,6 +159,13 @@ class GuestTree:
     async def _top(self, index: int) -> Place:
         filesystem, _ = opened(self.mounts[index].volume)
         return Place(index, await filesystem.attrs(filesystem.root))
+
+
+def printable(text: str) -> str:
+    """Return what a guest says of itself as a terminal may have it."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
 
 
 def _components(path: bytes) -> list[bytes]:

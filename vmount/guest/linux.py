@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from parsers.errors import ParseError
 from vmount.errors import explain
 from vmount.fstab import FstabEntry, find_volumes_of, parse_fstab
-from vmount.guest.files import GuestTree, Place, find_file, open_guest_file
+from vmount.guest.files import GuestTree, Place, find_file, open_guest_file, printable
 from vmount.guest.info import GuestInfo
 
 if TYPE_CHECKING:
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 MOST_MOUNTS = 256
 """Volumes in one tree; a guest with more would be a strange one."""
+
+MOST_WARNINGS = 50
+LONGEST_WARNING = 500
+"""An fstab of nothing but nonsense must not fill the log."""
 
 PROGRAMS = (b"/bin/sh", b"/sbin/init", b"/bin/busybox")
 """Whose ELF header tells how many bits the system has."""
@@ -75,7 +79,10 @@ class _Told:
         self.warnings: list[str] = []
 
     def warn(self, text: str) -> None:
-        self.warnings.append(f"{self._volume}: {text}")
+        if len(self.warnings) < MOST_WARNINGS:
+            self.warnings.append(f"{self._volume}: {printable(text[:LONGEST_WARNING])}")
+        elif len(self.warnings) == MOST_WARNINGS:
+            self.warnings.append(f"{self._volume}: and more of the kind")
 
     async def read(self, tree: GuestTree, path: bytes) -> bytes | None:
         """Return the content of a file, None if it is not there or cannot be read."""
@@ -195,12 +202,12 @@ def parse_os_release(text: bytes) -> dict[str, str]:
             quote, value = value[0], value[1:-1]
             if quote == '"':
                 value = _SHELL_ESCAPE.sub(r"\1", value)
-        values[name] = value
+        values[name] = printable(value)
     return values
 
 
 def _first_line(text: bytes) -> str:
-    return text.decode("utf-8", "replace").strip().partition("\n")[0]
+    return printable(text.decode("utf-8", "replace").strip().partition("\n")[0])
 
 
 async def _bits(tree: GuestTree) -> int | None:

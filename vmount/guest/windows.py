@@ -12,7 +12,7 @@ from parsers.ntfs import NtfsFilesystem
 from parsers.registry import Hive, open_hive
 from parsers.registry.mounted_devices import MountedDevice, decode_mounted_devices
 from vmount.errors import explain
-from vmount.guest.files import find_file, open_guest_file, opened
+from vmount.guest.files import find_file, open_guest_file, opened, printable
 from vmount.guest.info import GuestInfo
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ BITS = {"x86": 32, "arm": 32, "amd64": 64, "ia64": 64, "arm64": 64}
 
 MOST_FOLDERS = 64
 """Directories of a volume's root that are searched for mounted volumes."""
+LARGEST_INDEX = 64 << 10
+"""Bytes: a directory with more than some 500 names is not searched; it would take too long."""
 
 CURRENT_VERSION = r"Microsoft\Windows NT\CurrentVersion"
 ENVIRONMENT = r"Control\Session Manager\Environment"
@@ -97,7 +99,7 @@ async def _with_version(hive: Hive, info: GuestInfo) -> GuestInfo:
     values = {value.name.lower(): value for value in await hive.values(key)}
 
     def text(name: str) -> str:
-        return values[name].text or "" if name in values else ""
+        return printable(values[name].text or "") if name in values else ""
 
     def number(name: str) -> int | None:
         return values[name].number if name in values else None
@@ -171,5 +173,10 @@ async def _links(filesystem: NtfsFilesystem) -> AsyncIterator[tuple[str, Ino]]:
             path = f"{above}{entry.name.decode('utf-8', 'replace')}\\"
             if entry.kind == stat.S_IFLNK:
                 yield path, entry.ino
-            elif entry.kind == stat.S_IFDIR and not above:
+            elif (
+                entry.kind == stat.S_IFDIR
+                and not above
+                and entry.attrs is not None
+                and entry.attrs.size <= LARGEST_INDEX
+            ):
                 pending.append((path, entry.ino))

@@ -253,6 +253,20 @@ def test_a_key_with_more_subkeys_than_the_hive_has_room_for_is_refused() -> None
         run_sync(hive.values(decode_key(content, 0)))
 
 
+def test_values_that_share_their_data_do_not_fill_the_memory() -> None:
+    data = bytearray(build_hive(Key("ROOT").set("A", "v", BINARY, bytes(1_000_000))))
+    hive = opened(data)
+    key = run_sync(hive.find("A"))
+    assert key is not None
+    # The list of a thousand values, all one, is written over the data itself.
+    at = data.index(b"vk") - 4 - BINS_START
+    place = data.index(bytes(10_000)) & ~7
+    struct.pack_into("<i1000I", data, place, -4008, *[at] * 1000)
+    crowded = key._replace(value_count=1000, values=place - BINS_START)
+    with pytest.raises(Unsupported, match="bytes in the values"):
+        run_sync(opened(data).values(crowded))
+
+
 @pytest.mark.parametrize("form", FORMS, ids=repr)
 def test_damaged_hives_cost_an_error_or_give_a_value(form: Form) -> None:
     whole = build_hive(sample(), form)
