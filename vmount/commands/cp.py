@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         copier = Copier(disks, show)
         for path in arguments.paths:
             name = PurePosixPath(path).name
-            if into and not name:
+            if into and name in ("", ".."):
                 raise UsageError(f"{path}: has no name to be copied under")
             copier.copy(path, destination / name if into else destination)
     return _say(copier.report, as_json=arguments.json)
