@@ -25,6 +25,7 @@ TASKS = {
     "find, 20,000 files": "find . -type f -size +0 -newermt 2001-01-01 >/dev/null",
     "tar, 20,000 small files": "tar cf - directory-* | cat >/dev/null",
     "one 512 MiB file": "cat huge >/dev/null",
+    "tar, everything (1.6 GiB)": "tar cf - . | cat >/dev/null",
 }
 
 
@@ -60,11 +61,9 @@ def compare(
     ours, theirs = [], []
     for _ in range(ROUNDS):
         with mounted_by_us(image, folder / "ours") as root:
-            ours.append(timed(shell("sha256sum disks/disk0.raw >/dev/null", root)))
-        theirs.append(timed(shell(f"sha256sum {image} >/dev/null", folder)))
-    yield Pair(
-        "sha256sum of the disk's block file", median(ours), median(theirs), "the image itself"
-    )
+            ours.append(timed(shell("head -c 1G disks/disk0.raw | sha256sum >/dev/null", root)))
+        theirs.append(timed(shell(f"head -c 1G {image} | sha256sum >/dev/null", folder)))
+    yield Pair("sha256sum, 1 GiB of the disk", median(ours), median(theirs), "the image itself")
 
 
 def report_ours(image: Path, folder: Path) -> None:

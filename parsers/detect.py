@@ -6,21 +6,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
+from parsers.exfat import open_exfat
 from parsers.ext.filesystem import open_ext
+from parsers.fat import open_fat
 from parsers.ntfs import open_ntfs
-from parsers.signatures import identify
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from parsers.model import Filesystem
     from parsers.reader import BlockSource
+    from parsers.signatures import Signature
 
 PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
     ("ext", open_ext),
     ("ntfs", open_ntfs),
+    ("fat", open_fat),
+    ("exfat", open_exfat),
 )
-"""In this order: a volume that was formatted anew may still hold the backup boot sector of an NTFS.
+"""In this order: a volume that was formatted anew may still hold the backup boot sector
+of an NTFS or FAT.
 A probe returns the open file system or raises NotRecognised to let the next one try."""
 
 
@@ -37,10 +42,10 @@ class Detected:
     problem: str | None
 
 
-async def detect(reader: BlockSource) -> Detected:
+async def detect(reader: BlockSource, signature: Signature | None) -> Detected:
     """Say what is on a volume, and open it if its format is one that can be read.
 
-    Raises OSError where the volume cannot be read: that is not an answer to what is on it.
+    `signature` is what `identify` says of it. Raises OSError where the volume cannot be read: that is not an answer to what is on it.
     """
     for name, probe in PROBES:
         try:
@@ -51,7 +56,6 @@ async def detect(reader: BlockSource) -> Detected:
             return Detected(name, "", "", None, str(error))
         info = filesystem.info
         return Detected(info.fstype, info.label, info.uuid, filesystem, None)
-    signature = await identify(reader)
     if signature is None:
         return Detected(None, "", "", None, "no known file system")
     return Detected(

@@ -87,6 +87,8 @@ class Parity:
     chunk: int
     layout: ParityLayout
     parities: int = 1
+    in_sync: bool = True
+    """False: parity may not be that of the data, and nothing is to be computed from it."""
 
 
 @dataclass(frozen=True, slots=True)

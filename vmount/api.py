@@ -18,7 +18,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -45,6 +45,10 @@ READ_SIZE = 1 << 20
 """Bytes that a file opened here reads ahead of its caller."""
 
 
+FOLDERS_KEPT = 4096
+"""Directories whose paths are remembered."""
+
+
 class Entry(NamedTuple):
     """A name in a directory."""
 
@@ -61,6 +65,7 @@ class DiskSet:
         self._bridge = bridge
         info = as_json(describe(manager)).encode()
         self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
+        self._folders: dict[bytes, int] = {}
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -84,6 +89,13 @@ class DiskSet:
     def stat(self, path: str | bytes, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
         return self._resolve(path, follow=follow)[1]
+
+    def number(self, path: str | bytes) -> int:
+        """Return what tells a file from all others of the set; hard links have one number. Raises OSError.
+
+        A volume's files have other numbers below root/.
+        """
+        return self._resolve(path, follow=False)[0]
 
     def listdir(self, path: str | bytes = "/") -> list[Entry]:
         """Return what a directory holds. Raises OSError."""
@@ -115,15 +127,28 @@ class DiskSet:
             content = self._bridge.run(lambda: self._tree.open(number))
         return FileReader(content, os.fsdecode(path), self._bridge)
 
-    def walk(self, path: str | bytes = "/") -> Iterator[tuple[str, list[Entry]]]:
+    def walk(
+        self, path: str | bytes = "/", on_error: Callable[[OSError], None] | None = None
+    ) -> Iterator[tuple[str, list[Entry]]]:
         """Yield each directory below a path, that of the path first, with what it holds.
 
-        A directory that cannot be listed raises when the walk comes to it.
+        A directory that cannot be listed, or that the walk has been in already (damage can put one
+        inside itself), is passed over and its OSError given to `on_error`; without that it is raised.
         """
-        pending = [os.fsdecode(path)]
+        pending, entered = [os.fsdecode(path)], set[int]()
         while pending:
             here = pending.pop()
-            entries = self.listdir(here)
+            try:
+                number, _ = self._resolve(here, follow=True)
+                if number in entered:
+                    raise OSError(errno.ELOOP, "a directory that was listed already", here)
+                entered.add(number)
+                entries = self.listdir(here)
+            except OSError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
             yield here, entries
             pending += [
                 f"{here.rstrip('/')}/{entry.name}"
@@ -149,7 +174,22 @@ class DiskSet:
 
     def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
         with _told(path):
-            return self._bridge.run(lambda: resolve(self._tree, os.fsencode(path), follow=follow))
+            return self._bridge.run(lambda: self._find(os.fsencode(path), follow=follow))
+
+    async def _find(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
+        """Return the file at a path: by its directory, where that was just used, else from the root."""
+        folder, _, name = path.rpartition(b"/")
+        above = self._folders.get(folder)
+        if above is not None and name not in (b"", b".", b".."):
+            found = await self._tree.lookup(above, name)
+            if found is not None and not (follow and stat.S_ISLNK(found[1].mode)):
+                return found
+        number, attrs = await resolve(self._tree, path, follow=follow)
+        if stat.S_ISDIR(attrs.mode):
+            if len(self._folders) >= FOLDERS_KEPT:
+                self._folders.clear()
+            self._folders[path.rstrip(b"/")] = number
+        return number, attrs
 
     async def _xattrs(self, number: int) -> dict[str, bytes]:
         found = await self._tree.xattrs(number)

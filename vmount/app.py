@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -88,6 +89,7 @@ async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], No
             walker = WalkAhead(tree, nursery) if is_distant else tree
             operations = FuseOps(tree, walker, _owner(config.owner))
             statistics.operations = operations
+            _relax_collector()
             with _recorded(config, state), _mounted(config, operations):
                 await _answer_until_unmounted(config, on_ready)
         finally:
@@ -168,6 +170,17 @@ def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
 def _option(text: str) -> str:
     """Quote a mount option's value: a comma would end it."""
     return text.replace("\\", "\\\\").replace(",", "\\,")
+
+
+def _relax_collector() -> None:
+    """Collect garbage rarely: what a request makes is freed by reference counts.
+
+    What was loaded at the start stays; going over it again and again took 7 % of the time of reading
+    20,000 files.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 async def _answer_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> None:

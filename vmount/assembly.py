@@ -40,8 +40,8 @@ def build_source(mapping: words.Mapping, devices: Mapping[str, BlockSource]) -> 
             return Stripe(build(columns), chunk)
         case words.Mirror(copies):
             return Mirror(build(copies))
-        case words.Parity(columns, chunk, layout, parities):
-            return Parity(build(columns), chunk, layout, parities)
+        case words.Parity(columns, chunk, layout, parities, in_sync):
+            return Parity(build(columns), chunk, layout, parities, in_sync)
         case words.Raid10(columns, chunk, near_copies, far_copies, far_offset):
             return Raid10(build(columns), chunk, near_copies, far_copies, far_offset)
 

@@ -8,10 +8,12 @@ pyfuse3's default, is asked once.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
 import os
+import stat
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
@@ -47,6 +49,11 @@ class Owner:
 
 BY_HANDLE = frozenset({"read", "readdir"})
 """Operations whose first argument is a handle; the others' is an inode number."""
+
+SMALL_FILE = 128 << 10
+"""Bytes of a file that is handed to the kernel whole when it is opened."""
+MOST_HANDED_OVER = 1 << 17
+"""Files remembered as handed over."""
 
 MOST_REPORTS = 10_000
 """Troubles logged in the life of a mount; a disk that is all damage must not fill the log."""
@@ -102,6 +109,9 @@ class FuseOps(pyfuse3.Operations):
         self._listings: dict[int, tuple[int, Listing | None]] = {}
         self._handles = count(1)
         self._numbers: dict[int, int] = {}
+        self._opened: dict[int, int] = {}
+        """How many handles an open file has."""
+        self._handed_over: set[int] = set()
         self._reported: set[tuple[int, str]] = set()
         self.bytes_read = 0
         """Bytes given to readers so far."""
@@ -161,15 +171,17 @@ class FuseOps(pyfuse3.Operations):
             listing = await self._walker.listdir(inode)
             self._listings[fh] = (inode, listing)
         entry = EntryAttributes()
-        base, reply, fill = listing.base, pyfuse3.readdir_reply, self._entry
+        entry.entry_timeout = entry.attr_timeout = FOREVER
+        base, reply = listing.base, pyfuse3.readdir_reply
+        # What is set once for all does not hold for the tree's own files, which may change.
+        fill = self._fill if base >> VOLUME_SHIFT else self._entry
         for index in range(start_id, len(listing.entries)):
             name, ino, kind, attrs = listing.entries[index]
             if attrs is None:
-                # The name is there; its own lookup will fail, and say why.
-                fill(entry, base | ino, Attrs(ino, kind, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0))
-                entry.entry_timeout = entry.attr_timeout = 0
-            else:
-                fill(entry, base | ino, attrs)
+                if not reply(token, name, self._damaged(base | ino, kind), index + 1):
+                    return
+                continue
+            fill(entry, base | ino, attrs)
             if not reply(token, name, entry, index + 1):
                 return
 
@@ -185,10 +197,13 @@ class FuseOps(pyfuse3.Operations):
         if flags & WRITING:
             raise FUSEError(errno.EROFS)
         content = await self._walker.open(inode)
+        changing = self._tree.is_changing(inode)
+        if content.size <= SMALL_FILE and not changing:
+            self._hand_over(inode, content)
         handle = next(self._handles)
         self._files[handle] = content
         self._numbers[handle] = inode
-        changing = self._tree.is_changing(inode)
+        self._opened[inode] = self._opened.get(inode, 0) + 1
         return FileInfo(fh=handle, direct_io=changing, keep_cache=not changing)
 
     @guarded
@@ -203,7 +218,28 @@ class FuseOps(pyfuse3.Operations):
     @guarded
     async def release(self, fh: int) -> None:
         self._files.pop(fh, None)
-        self._numbers.pop(fh, None)
+        inode = self._numbers.pop(fh, 0)
+        left = self._opened.pop(inode, 1) - 1
+        if left:
+            self._opened[inode] = left
+
+    def _hand_over(self, inode: int, content: FileMap) -> None:
+        """Put a small file into the kernel's page cache before it asks: no request of its own is left.
+
+        Only on the first open, and while nobody else has the file open: the kernel may then hold one of
+        its pages locked, waiting for us, and we would wait for the page.
+        """
+        if inode in self._handed_over or inode in self._opened:
+            return
+        data = content.try_read(0, content.size)
+        if not data:
+            return
+        with contextlib.suppress(OSError):
+            pyfuse3.notify_store(inode, 0, data)  # type: ignore[arg-type]  # any buffer will do
+            self.bytes_read += len(data)
+        if len(self._handed_over) >= MOST_HANDED_OVER:
+            self._handed_over.clear()
+        self._handed_over.add(inode)
 
     # Extended attributes
 
@@ -230,8 +266,22 @@ class FuseOps(pyfuse3.Operations):
         data.f_namemax = 255 * 3
         return data
 
+    def _damaged(self, number: int, kind: int) -> EntryAttributes:
+        """Return an entry whose name is there; its own lookup will fail, and say why."""
+        nothing = Attrs(0, kind or stat.S_IFREG, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        entry = self._fill(EntryAttributes(), number, nothing)
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
     def _entry(self, entry: EntryAttributes, number: int, attrs: Attrs) -> EntryAttributes:
-        (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, btime) = attrs
+        """Fill an entry and say how long the kernel may keep it."""
+        lasts = number >> VOLUME_SHIFT or not self._tree.is_changing(number)
+        entry.entry_timeout = FOREVER
+        entry.attr_timeout = FOREVER if lasts else 0
+        return self._fill(entry, number, attrs)
+
+    def _fill(self, entry: EntryAttributes, number: int, attrs: Attrs) -> EntryAttributes:
+        (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, _) = attrs
         owner = self._owner
         entry.st_ino = number
         entry.st_mode = mode
@@ -244,8 +294,4 @@ class FuseOps(pyfuse3.Operations):
         entry.st_atime_ns = atime
         entry.st_mtime_ns = mtime
         entry.st_ctime_ns = ctime
-        entry.st_birthtime_ns = btime
-        timeout = FOREVER if number >> VOLUME_SHIFT or not self._tree.is_changing(number) else 0
-        entry.entry_timeout = FOREVER
-        entry.attr_timeout = timeout
         return entry

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vmount.disks import Disk
+    from vmount.guest import Guest
     from vmount.manager import MountManager
     from vmount.volumes import Volume
 
@@ -15,8 +17,8 @@ def describe(manager: MountManager) -> dict[str, Any]:
     """Return the description of a set of disks. Sizes and offsets are in bytes."""
     return {
         "disks": [_disk(disk) for disk in manager.disks],
-        "volumes": [_volume(volume) for volume in manager.volumes],
-        "guest": None,
+        "volumes": [_volume(volume, manager.guest) for volume in manager.volumes],
+        "guest": _guest(manager.guest),
         "warnings": list(manager.warnings),
     }
 
@@ -52,7 +54,15 @@ def _disk(disk: Disk) -> dict[str, Any]:
     }
 
 
-def _volume(volume: Volume) -> dict[str, Any]:
+def _guest(guest: Guest) -> dict[str, Any] | None:
+    if not guest.systems:
+        return None
+    main, *others = [asdict(system) for system in guest.systems]
+    return main | {"others": others}
+
+
+def _volume(volume: Volume, guest: Guest) -> dict[str, Any]:
+    drive = guest.drives.letter_of(volume.name)
     partition = volume.partition
     return {
         "name": volume.name,
@@ -74,9 +84,9 @@ def _volume(volume: Volume) -> dict[str, Any]:
             "name": partition.name,
             "guid": partition.guid,
         },
-        "letter": None,
-        "letter_assigned": False,
-        "guest_mount_points": [],
+        "letter": None if drive is None else drive.letter,
+        "letter_assigned": drive is not None and drive.assigned,
+        "guest_mount_points": list(guest.mount_points.get(volume.name, ())),
         "tree": None if volume.filesystem is None else f"volumes/{volume.name}",
         "problem": volume.problem,
     }

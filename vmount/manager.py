@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from vmount.guest import Guest, find_guest
 from vmount.sources import OpenFiles, OpenOptions
-from vmount.volumes import DiskContent, Volume, find_volumes
+from vmount.volumes import Found, find_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,24 +22,32 @@ class MountManager:
     """All disks of a machine, open read-only, and all volumes on them. Close it when done."""
 
     def __init__(
-        self, sources: Sequence[str], files: OpenFiles, contents: Sequence[DiskContent]
+        self, sources: Sequence[str], files: OpenFiles, found: Found, guest: Guest
     ) -> None:
         self.sources = tuple(sources)
-        self.contents = tuple(contents)
+        self.contents = found.contents
+        self.volumes = found.volumes
+        """Disk by disk; then those made of several pieces."""
+        self.guest = guest
+        self._found_warnings = found.warnings
         self._files = files
 
     @classmethod
     async def open(
         cls, sources: Sequence[str], runtime: Runtime, options: OpenOptions | None = None
     ) -> MountManager:
-        """Open the disks that `sources` name and find their volumes.
+        """Open the disks that `sources` name, find their volumes and what the guest does with them.
 
-        Raises SourceError if a source cannot be opened; then nothing stays open.
+        Raises SourceError if a source cannot be opened, UsageError for a drive letter of a volume that is
+        not there; then nothing stays open.
         """
+        options = options or OpenOptions()
         files = OpenFiles(runtime)
         try:
-            disks = await files.open_sources(sources, options or OpenOptions())
-            manager = cls(sources, files, await find_volumes(disks, runtime))
+            disks = await files.open_sources(sources, options)
+            found = await find_volumes(disks, runtime)
+            guest = await find_guest(found, runtime, options.drives)
+            manager = cls(sources, files, found, guest)
         except BaseException:
             await files.aclose()
             raise
@@ -52,11 +61,6 @@ class MountManager:
         return tuple(content.disk for content in self.contents)
 
     @property
-    def volumes(self) -> tuple[Volume, ...]:
-        """The volumes, disk by disk."""
-        return tuple(volume for content in self.contents for volume in content.volumes)
-
-    @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know, one sentence each."""
         texts: list[str] = []
@@ -65,8 +69,10 @@ class MountManager:
             if content.disk.problem is not None:
                 texts.append(f"{content.disk.name}: {content.disk.problem}")
             texts += content.warnings
+        texts += self._found_warnings
         for volume in self.volumes:
             texts += volume.warnings
+        texts += self.guest.warnings
         return tuple(texts)
 
     async def aclose(self) -> None:

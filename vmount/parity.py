@@ -107,11 +107,17 @@ def _exponents(layout: ParityLayout, columns: int, p: int, q: int | None) -> dic
 class Parity(Scattered):
     """Chunks dealt out to columns with parity among them.
 
+    Nothing is computed from parity that is not `in_sync`.
     Raises Corrupt for columns that do not match, Unsupported for a layout that there is not.
     """
 
     def __init__(
-        self, columns: Sequence[BlockSource], chunk: int, layout: ParityLayout, parities: int
+        self,
+        columns: Sequence[BlockSource],
+        chunk: int,
+        layout: ParityLayout,
+        parities: int,
+        in_sync: bool = True,
     ) -> None:
         size = column_size(columns, chunk)
         count = len(columns)
@@ -121,6 +127,7 @@ class Parity(Scattered):
             raise Corrupt("number of columns with parity", actual=count)
         super().__init__(columns, size * (count - parities))
         self._chunk = chunk
+        self._in_sync = in_sync
         period = count - 1 if layout in _Q_LAST else count
         self._rows = [row_of(layout, count, parities, row) for row in range(period)]
         self._missing = {
@@ -157,6 +164,8 @@ class Parity(Scattered):
         """
         check_bounds(offset, length, self.size)
         pieces = self.pieces(offset, length)
+        if not self._in_sync:
+            return await self._gather(pieces, length)
         failed: dict[int, OSError] = dict(self._missing)
         if not any(piece.source in failed for piece in pieces):
             try:

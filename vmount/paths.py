@@ -76,7 +76,9 @@ class _Walk:
         target = await self._tree.readlink(link)
         if target.startswith(b"/"):
             volume = self._tree.volume(link)
-            top = link & ~INO_MASK | volume.filesystem.root if volume is not None else ROOT
+            top = ROOT
+            if volume is not None:
+                top = volume.top or link & ~INO_MASK | volume.filesystem.root
             numbers = [number for number, _ in self._trail]
             if top in numbers:
                 del self._trail[numbers.index(top) + 1 :]

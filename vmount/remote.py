@@ -36,10 +36,13 @@ class RemoteOptions:
     nbd: NbdOptions = field(default_factory=NbdOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
 
-    def limited(self, *, cache_size: int | None, timeout: float | None) -> RemoteOptions:
-        """Return these options with another cache size in bytes and deadline of a read in seconds."""
+    def limited(
+        self, *, cache_size: int | None, timeout: float | None, keepalive: float | None
+    ) -> RemoteOptions:
+        """Return these options with another cache size in bytes, deadline of a read and interval of
+        keeping a connection in use, both in seconds."""
         cache = self.cache if cache_size is None else replace(self.cache, capacity=cache_size)
-        nbd = self.nbd
+        nbd = replace(self.nbd, keepalive_interval=keepalive)
         if timeout is not None:
             nbd = replace(
                 nbd,

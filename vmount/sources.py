@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
+from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
 from vmount.disks import ChainLink, Disk, path_component, unique_name
 from vmount.errors import SourceError, explain
-from vmount.machine_files import LocalFileOpener
+from vmount.machine_files import LocalFileOpener, check_reach
 from vmount.remote import RemoteDisk, RemoteOptions, exports_of, is_remote
 from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from vmount.runtime import Runtime
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 RAW_PREFIX = "raw:"
 """In front of a path: take the file as it is, whatever it looks like."""
+
+FORCE = "to read it all the same: --force"
 
 LARGEST_VMX = 1 << 20
 """Bytes. A .vmx is a few KiB; what is larger is something else."""
@@ -53,6 +56,8 @@ class OpenOptions:
     force: bool = False
     """Open a snapshot chain whose parent has changed since."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
+    drives: Mapping[str, str] = field(default_factory=dict)
+    """Names of volumes by the drive letters that they are to have."""
 
 
 class OpenFiles:
@@ -115,9 +120,11 @@ class OpenFiles:
             name = unique_name(path_component(device.address.replace(":", "-")), taken)
             location = str(path.parent / device.file_name)
             try:
+                check_reach(Path(location), path)
                 disks.append(await self._open_disk(name, device.file_name, location, options))
-            except SourceError as error:
-                disks.append(Disk(name, device.file_name, "unknown", None, problem=str(error)))
+            except (SourceError, OSError) as error:
+                problem = explain(error) if isinstance(error, OSError) else str(error)
+                disks.append(Disk(name, device.file_name, "unknown", None, problem=problem))
         if not disks:
             raise SourceError(f"{source}: the machine has no virtual disk")
         if all(disk.data is None for disk in disks):
@@ -137,7 +144,8 @@ class OpenFiles:
             except OSError as error:
                 raise SourceError(explain(error)) from error
             except ParseError as error:
-                raise SourceError(str(error.named(location))) from error
+                remedy = FORCE if isinstance(error, ParentChanged) else ""
+                raise SourceError(str(error.named(location)), remedy=remedy) from error
             self._stack.enter_context(stack.pop_all())
             return disk
 

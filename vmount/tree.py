@@ -17,13 +17,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from parsers.model import Attrs, DirEntry, XAttr
+from parsers.errors import Corrupt
+from parsers.model import Attrs, DirEntry, Ino, XAttr
+from parsers.ntfs import NtfsFilesystem
 from vmount.disks import path_component, unique_name
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
+from vmount.links import DriveLinks
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem
     from parsers.reader import BlockSource
+    from vmount.guest import RootMount
     from vmount.manager import MountManager
 
 VOLUME_SHIFT = 48
@@ -55,16 +59,29 @@ class Directory:
     children: dict[bytes, int] = field(default_factory=dict)
 
 
-Node: TypeAlias = Directory | BlockFile | TextFile
+@dataclass(frozen=True)
+class Link:
+    """A symbolic link."""
+
+    target: bytes
+
+
+Node: TypeAlias = Directory | BlockFile | TextFile | Link
 
 
 @dataclass(frozen=True)
 class MountedVolume:
-    """A volume whose files are shown."""
+    """A volume whose files are shown; one that is shown in several places is several of these."""
 
     name: str
     filesystem: Filesystem
     data: BlockSource
+    top: int | None = None
+    """Where the absolute links on it start; None: at its own root."""
+    links: DriveLinks | None = None
+    """Finds what is meant by its links that name drives."""
+    covered: dict[Ino, int] = field(default_factory=dict)
+    """Numbers of other volumes' roots that are shown in place of its directories."""
 
 
 class Listing:
@@ -96,11 +113,23 @@ class Tree:
             self._directory(parent).children[name] = number
         return number
 
-    def add_volume(self, parent: int, name: bytes, volume: MountedVolume) -> None:
-        """Show the files of a volume as a directory below one of the tree's own."""
-        number = len(self._volumes)
+    def add_volume(self, parent: int, name: bytes, volume: MountedVolume) -> int:
+        """Show the files of a volume as a directory below one of the tree's own; return its number."""
+        number = self._number_volume(volume)
+        self._directory(parent).children[name] = number
+        return number
+
+    def cover(self, directory: int, volume: MountedVolume) -> int:
+        """Show the files of a volume in place of a directory of another; return the number of its root."""
+        number = self._number_volume(volume)
+        below = self.volume(directory)
+        assert below is not None
+        below.covered[directory & INO_MASK] = number
+        return number
+
+    def _number_volume(self, volume: MountedVolume) -> int:
         self._volumes.append(volume)
-        self._directory(parent).children[name] = number << VOLUME_SHIFT | volume.filesystem.root
+        return len(self._volumes) - 1 << VOLUME_SHIFT | volume.filesystem.root
 
     # Reading
 
@@ -115,7 +144,12 @@ class Tree:
 
     def space(self) -> tuple[int, int]:
         """Return the size of all volumes shown, and what is free on them, in bytes."""
-        infos = [volume.filesystem.info for volume in self._volumes if volume is not None]
+        filesystems = {
+            id(volume.filesystem): volume.filesystem
+            for volume in self._volumes
+            if volume is not None
+        }
+        infos = [filesystem.info for filesystem in filesystems.values()]
         return sum(info.size for info in infos), sum(info.free for info in infos)
 
     def is_changing(self, number: int) -> bool:
@@ -140,15 +174,25 @@ class Tree:
             return None if number is None else (number, await self.attrs(number))
         attrs = await volume.filesystem.lookup(parent & INO_MASK, name)
         if attrs is None and b"%" in name:
-            attrs = await volume.filesystem.lookup(parent & INO_MASK, unquote_to_bytes(name))
-        return None if attrs is None else (parent & ~INO_MASK | attrs.ino, attrs)
+            meant = unquote_to_bytes(name)
+            if _is_unusable(meant) and _shown(meant) == name:
+                attrs = await volume.filesystem.lookup(parent & INO_MASK, meant)
+        if attrs is None:
+            return None
+        if attrs.ino in volume.covered:
+            number = volume.covered[attrs.ino]
+            return number, await self.attrs(number)
+        return parent & ~INO_MASK | attrs.ino, attrs
 
     async def listdir(self, number: int) -> Listing:
         """Return what a directory holds."""
         volume = self.volume(number)
         if volume is not None:
-            found = await volume.filesystem.listdir(number & INO_MASK)
-            return Listing(number & ~INO_MASK, _usable(found))
+            found = _usable(await volume.filesystem.listdir(number & INO_MASK))
+            base = number & ~INO_MASK
+            if volume.covered and any(entry.ino in volume.covered for entry in found):
+                return Listing(0, [await self._uncovered(entry, base, volume) for entry in found])
+            return Listing(base, found)
         entries = []
         for name, child in self._directory(number).children.items():
             attrs = await self.attrs(child)
@@ -167,13 +211,18 @@ class Tree:
                 return BytesFile(render())
             case Directory():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            case Link():
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
 
     async def readlink(self, number: int) -> bytes:
         """Return the target of a symbolic link."""
         volume = self.volume(number)
-        if volume is None:
+        if volume is not None:
+            return await _readlink(volume, number & INO_MASK)
+        node = self._node(number)
+        if not isinstance(node, Link):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        return await volume.filesystem.readlink(number & INO_MASK)
+        return node.target
 
     async def xattrs(self, number: int) -> Mapping[bytes, XAttr]:
         """Return a file's extended attributes."""
@@ -190,6 +239,13 @@ class Tree:
         if content.size > LARGEST_XATTR:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))
         return bytes(await content.read(0, content.size))
+
+    async def _uncovered(self, entry: DirEntry, base: int, volume: MountedVolume) -> DirEntry:
+        """Return an entry as it is shown, with its whole number."""
+        number = volume.covered.get(entry.ino)
+        if number is None:
+            return entry._replace(ino=base | entry.ino)
+        return DirEntry(entry.name, number, stat.S_IFDIR, await self.attrs(number))
 
     def _node(self, number: int) -> Node:
         node = self._nodes[number] if number < len(self._nodes) else None
@@ -216,6 +272,8 @@ class Tree:
                 size = source.size
             case TextFile(render):
                 size = len(render())
+            case Link(target):
+                mode, size = stat.S_IFLNK | 0o777, len(target)
         made = self._made
         return Attrs(
             number, mode, nlink, os.getuid(), os.getgid(), size, size, 0, made, made, made, made
@@ -226,25 +284,36 @@ def _usable(entries: Sequence[DirEntry]) -> Sequence[DirEntry]:
     """Percent-encode names that no path can hold: damage, or somebody's attempt to lead a copy astray."""
     if any(_is_unusable(entry.name) for entry in entries):
         return [
-            entry._replace(name=os.fsencode(path_component(os.fsdecode(entry.name))))
-            if _is_unusable(entry.name)
-            else entry
+            entry._replace(name=_shown(entry.name)) if _is_unusable(entry.name) else entry
             for entry in entries
         ]
     return entries
+
+
+def _shown(name: bytes) -> bytes:
+    return os.fsencode(path_component(os.fsdecode(name)))
 
 
 def _is_unusable(name: bytes) -> bool:
     return b"/" in name or b"\0" in name or name in {b"", b".", b".."}
 
 
+async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:
+    target = None
+    if volume.links is not None and isinstance(volume.filesystem, NtfsFilesystem):
+        target = await volume.links.target(volume.filesystem, ino, volume.name)
+    if target is None:
+        target = await volume.filesystem.readlink(ino)
+    if b"\0" in target:
+        raise Corrupt("target of a symbolic link", expected="no NUL", actual=repr(target[:80]))
+    return target
+
+
 def build_tree(
     manager: MountManager, info: Callable[[], bytes], status: Callable[[], bytes]
 ) -> Tree:
-    """Lay out what a mount shows: info.json, disks/, volumes/ and the hidden .vmount/.
-
-    `drives/` and `root/` are further directories of links into `volumes/`.
-    """
+    """Lay out what a mount shows: info.json, disks/, volumes/, the guest's drives/ and root/, and the
+    hidden .vmount/."""
     tree = Tree()
     tree.add(ROOT, b"info.json", TextFile(info))
     disks = tree.add(ROOT, b"disks", Directory())
@@ -253,14 +322,39 @@ def build_tree(
             tree.add(disks, os.fsencode(f"{disk.name}.raw"), BlockFile(disk.data))
     volumes = tree.add(ROOT, b"volumes", Directory())
     taken: set[str] = set()
+    shown_as: dict[str, str] = {}
+    links = DriveLinks(manager.guest.drives, shown_as)
     for volume in manager.volumes:
         if volume.data is None:
             continue
         name = unique_name(path_component(volume.name), taken)
         tree.add(volumes, os.fsencode(f"{name}.raw"), BlockFile(volume.data))
         if volume.filesystem is not None:
-            shown = MountedVolume(name, volume.filesystem, volume.data)
+            shown = MountedVolume(volume.name, volume.filesystem, volume.data, links=links)
             tree.add_volume(volumes, os.fsencode(name), shown)
+            shown_as[volume.name] = name
+    letters = manager.guest.drives.letters
+    if letters:
+        drives = tree.add(ROOT, b"drives", Directory())
+        for letter in sorted(letters):
+            target = f"../volumes/{shown_as[letters[letter].volume]}"
+            tree.add(drives, letter.encode(), Link(os.fsencode(target)))
+    _add_root(tree, manager.guest.root)
     control = tree.add(ROOT, b".vmount", Directory())
     tree.add(control, b"status.json", TextFile(status, changing=True))
     return tree
+
+
+def _add_root(tree: Tree, mounts: Sequence[RootMount]) -> None:
+    """Show the guest's own tree as root/: its volumes, each in place of the directory that it covers."""
+    numbers: list[int] = []
+    for volume, path, at in mounts:
+        assert volume.filesystem is not None
+        assert volume.data is not None
+        top = numbers[0] if numbers else None
+        shown = MountedVolume(f"root{path}", volume.filesystem, volume.data, top)
+        if at is None:
+            numbers.append(tree.add_volume(ROOT, b"root", shown))
+        else:
+            below, ino = at
+            numbers.append(tree.cover(numbers[below] & ~INO_MASK | ino, shown))

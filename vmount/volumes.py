@@ -1,63 +1,95 @@
-"""From disks to volumes."""
+"""From disks to volumes.
+
+Strategy: disks give devices (partitions, or the whole disk); devices that are members of a volume
+manager's set make further devices, which may be members again (LVM on RAID); each device that is left
+over is a volume, and what is on it is found out by its content.
+"""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from parsers.partition.table import read_partition_table
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from parsers.detect import Detected, detect
 from parsers.errors import NotRecognised, ParseError
+from parsers.partition.table import read_partition_table
+from parsers.signatures import identify
 from vmount.blocks import Slice
+from vmount.devices import Device, Extent
 from vmount.errors import explain
+from vmount.groups import (
+    Assembly,
+    assemble_arrays,
+    assemble_dynamic,
+    assemble_logical,
+    is_dynamic,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from parsers.partition.table import Partition, PartitionTable
-
     from parsers.model import Filesystem
+    from parsers.partition.table import Partition, PartitionTable
     from parsers.reader import BlockSource
+    from parsers.signatures import Signature
     from vmount.disks import Disk
     from vmount.runtime import Runtime
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Extent:
-    """Where a piece of a volume is. Bytes."""
-
-    disk: str
-    offset: int
-    length: int
+RAID_MEMBER = "linux_raid_member"
+PHYSICAL_VOLUME = "LVM2_member"
+STORAGE_SPACES = "storage_spaces"
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume: a partition, or a disk without a partition table.
+    """A device and what is on it.
 
-    A volume whose bytes can be had but not its files has `data` and no `filesystem`; `problem` says why.
+    One whose bytes can be had but not its files has `data` and no `filesystem`; `problem` says why.
     """
 
-    name: str
-    kind: str
-    """ "whole" or "partition"."""
-    extents: tuple[Extent, ...]
-    data: BlockSource | None
+    device: Device
     filesystem: Filesystem | None
     fstype: str | None
+    """As blkid names it; None if it was not recognised."""
     label: str
     uuid: str
-    partition: Partition | None = None
     problem: str | None = None
 
     @property
+    def name(self) -> str:
+        """As it is shown; unique in its set."""
+        return self.device.name
+
+    @property
+    def kind(self) -> str:
+        """ "whole", "partition", "ldm", "lvm" or "md"."""
+        return self.device.kind
+
+    @property
     def size(self) -> int:
-        """Bytes in the volume."""
-        return sum(extent.length for extent in self.extents)
+        """Bytes."""
+        return self.device.size
+
+    @property
+    def extents(self) -> tuple[Extent, ...]:
+        """Where it lies on the disks."""
+        return self.device.extents
+
+    @property
+    def data(self) -> BlockSource | None:
+        """Its bytes; None if there is no way to them."""
+        return self.device.source
+
+    @property
+    def partition(self) -> Partition | None:
+        """The entry of the partition table, if it is a partition."""
+        return self.device.partition
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -73,69 +105,156 @@ class DiskContent:
 
     disk: Disk
     table: PartitionTable | None
-    volumes: tuple[Volume, ...]
+    devices: tuple[Device, ...]
     warnings: tuple[str, ...] = ()
 
 
-async def find_volumes(disks: Sequence[Disk], runtime: Runtime) -> list[DiskContent]:
+@dataclass(frozen=True)
+class Found:
+    """All that is on a set of disks."""
+
+    contents: tuple[DiskContent, ...]
+    volumes: tuple[Volume, ...]
+    """Disk by disk; then those made of several pieces."""
+    warnings: tuple[str, ...]
+
+
+@dataclass
+class _Search:
+    """The devices found so far, and what each is recognised as."""
+
+    runtime: Runtime
+    devices: list[Device] = field(default_factory=list)
+    signatures: dict[str, Signature | None] = field(default_factory=dict)
+    members: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    async def add(self, devices: Sequence[Device]) -> None:
+        """Add devices, each with what it is recognised as."""
+        found = await _gather(self.runtime, devices, self._identify)
+        self.devices += devices
+        self.signatures |= {
+            device.name: signature for device, signature in zip(devices, found, strict=True)
+        }
+
+    async def _identify(self, device: Device) -> Signature | None:
+        try:
+            return None if device.source is None else await identify(device.source)
+        except (ParseError, OSError) as error:
+            text = explain(error) if isinstance(error, OSError) else str(error)
+            self.warnings.append(f"{device.name}: {text}")
+            return None
+
+    def take(self, assembly: Assembly) -> list[Device]:
+        """Note what a volume manager said; return the devices that it made."""
+        self.members |= assembly.members
+        self.warnings += assembly.warnings
+        return assembly.devices
+
+    def recognised_as(self, name: str) -> list[Device]:
+        """Return the devices that have a signature."""
+        return [device for device in self.devices if self._name_of(device) == name]
+
+    def _name_of(self, device: Device) -> str | None:
+        signature = self.signatures[device.name]
+        return None if signature is None else signature.name
+
+
+async def find_volumes(disks: Sequence[Disk], runtime: Runtime) -> Found:
     """Find the volumes of all disks. What cannot be read is in the result with its problem."""
-    return await runtime.gather([lambda disk=disk: _read_disk(disk, runtime) for disk in disks])  # type: ignore[misc]
+    contents = await _gather(runtime, disks, _read_disk)
+    search = _Search(runtime)
+    taken = {device.name for content in contents for device in content.devices}
+    dynamic = [
+        content.disk
+        for content in contents
+        if content.table is not None and is_dynamic(content.table)
+    ]
+    made = search.take(await assemble_dynamic(dynamic, taken)) if dynamic else []
+    for content in contents:
+        is_member = content.disk.name in search.members
+        await search.add([] if is_member else content.devices)
+    await search.add(made)
+    for signature, assemble in (
+        (RAID_MEMBER, assemble_arrays),
+        (PHYSICAL_VOLUME, assemble_logical),
+    ):
+        pieces = search.recognised_as(signature)
+        if pieces:
+            await search.add(search.take(await assemble(pieces, taken)))
+
+    async def open_volume(device: Device) -> Volume:
+        return await _open_volume(device, search)
+
+    volumes = await _gather(runtime, search.devices, open_volume)
+    return Found(tuple(contents), tuple(volumes), tuple(search.warnings))
 
 
-async def _read_disk(disk: Disk, runtime: Runtime) -> DiskContent:
+async def _read_disk(disk: Disk) -> DiskContent:
     source = disk.data
     if source is None:
         return DiskContent(disk, None, ())
     try:
         table = await read_partition_table(source)
     except NotRecognised:
-        whole = await _open_volume(disk.name, "whole", Extent(disk.name, 0, source.size), source)
-        return DiskContent(disk, None, (whole,))
+        extent = Extent(disk.name, 0, source.size)
+        return DiskContent(
+            disk, None, (Device(disk.name, "whole", source.size, (extent,), source),)
+        )
     except ParseError as error:
         return DiskContent(disk, None, (), (f"{disk.name}: partition table: {error}",))
     except OSError as error:
         return DiskContent(disk, None, (), (f"{disk.name}: {explain(error)}",))
-    volumes = await runtime.gather(
-        [
-            lambda partition=partition: _open_partition(disk, source, partition)  # type: ignore[misc]
-            for partition in table.partitions
-        ]
-    )
+    devices = tuple(_partition(disk, source, partition) for partition in table.partitions)
     warnings = tuple(f"{disk.name}: {text}" for text in table.warnings)
-    return DiskContent(disk, table, tuple(volumes), warnings)
+    return DiskContent(disk, table, devices, warnings)
 
 
-async def _open_partition(disk: Disk, source: BlockSource, partition: Partition) -> Volume:
-    name = f"{disk.name}-p{partition.number}"
+def _partition(disk: Disk, source: BlockSource, partition: Partition) -> Device:
     extent = Extent(disk.name, partition.offset, partition.length)
-    if partition.problem is not None:
-        return Volume(
-            name, "partition", (extent,), None, None, None, "", "", partition, partition.problem
-        )
-    return await _open_volume(name, "partition", extent, source, partition)
-
-
-async def _open_volume(
-    name: str, kind: str, extent: Extent, source: BlockSource, partition: Partition | None = None
-) -> Volume:
-    data = source if kind == "whole" else Slice(source, extent.offset, extent.length)
-    try:
-        found = await detect(data)
-    except ParseError as error:
-        found = Detected(None, "", "", None, str(error))
-    except OSError as error:
-        found = Detected(None, "", "", None, explain(error))
-    if found.problem is not None:
-        log.warning("%s: %s", name, found.problem)
-    return Volume(
-        name,
-        kind,
+    data = None
+    if partition.problem is None:
+        data = Slice(source, partition.offset, partition.length)
+    return Device(
+        f"{disk.name}-p{partition.number}",
+        "partition",
+        partition.length,
         (extent,),
         data,
+        partition,
+        partition.problem,
+    )
+
+
+async def _open_volume(device: Device, search: _Search) -> Volume:
+    signature = search.signatures[device.name]
+    found = Detected(None, "", "", None, device.problem)
+    member_of = search.members.get(device.name)
+    if member_of is not None and signature is not None:
+        found = Detected(signature.name, signature.label, signature.uuid, None, member_of)
+    elif signature is not None and signature.name == STORAGE_SPACES:
+        text = "a member of a Storage Spaces pool, which is not supported"
+        found = Detected(signature.name, "", signature.uuid, None, text)
+    elif device.source is not None:
+        try:
+            found = await detect(device.source, signature)
+        except ParseError as error:
+            found = Detected(None, "", "", None, str(error))
+        except OSError as error:
+            found = Detected(None, "", "", None, explain(error))
+        if found.problem is not None:
+            log.info("%s: %s", device.name, found.problem)
+    return Volume(
+        device,
         found.filesystem,
         found.fstype,
         found.label,
         found.uuid,
-        partition,
-        found.problem,
+        device.problem or found.problem,
     )
+
+
+async def _gather(
+    runtime: Runtime, items: Sequence[T], call: Callable[[T], Coroutine[Any, Any, R]]
+) -> list[R]:
+    return await runtime.gather([partial(call, item) for item in items])

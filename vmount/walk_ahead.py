@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import stat
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import trio
@@ -23,9 +24,10 @@ from vmount.read_ahead import ReadAhead
 from vmount.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from parsers.model import FileData
+    from parsers.model import DirEntry, FileData
+    from parsers.reader import BlockSource, Span
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,10 @@ DIRECTORIES_AHEAD = 16
 """Listings made ahead."""
 DIRECTORIES_KEPT = 256
 """Directories remembered, to know what comes next in them."""
+FILES_TOGETHER = 32
+"""Files asked for at once: their requests are put in order, and neighbours become one."""
+MOST_FILES_AHEAD = 512
+"""Files asked for and not opened yet, however small they are."""
 FILES_KEPT = 1024
 """Files whose place on the volume was looked up ahead, until they are opened."""
 
@@ -59,11 +65,13 @@ class Order:
         self.visits = 0
 
     def visit(self, number: int) -> None:
-        """Note a visit."""
+        """Note a visit. One who is not a member (a damaged directory may say so) is passed over."""
         if self._places is None:
             self._places = tuple(
                 {item: n for n, item in enumerate(order)} for order in self._orders
             )
+        if number not in self._places[0]:
+            return
         self.visits += 1
         before = self._hits[1] > self._hits[0]
         for which, places in enumerate(self._places):
@@ -90,7 +98,7 @@ class Order:
 
     def next(self, number: int) -> int | None:
         """Return who comes after a member; None if it is the last."""
-        if self._places is None:
+        if self._places is None or number not in self._places[0]:
             return None
         which = self._hits[1] > self._hits[0]
         place = self._places[which][number] + 1
@@ -103,24 +111,42 @@ class Order:
 
 
 class _Directory:
-    """A listed directory."""
-
-    __slots__ = ("files", "folders", "number", "parent", "sizes")
+    """A listed directory. What is in it is sorted out when somebody goes on into it: few are."""
 
     def __init__(self, number: int, listing: Listing, parent: _Directory | None) -> None:
         self.number = number
         self.parent = parent
-        self.sizes: dict[int, int] = {}
-        files, folders = [], []
-        for name, ino, kind, attrs in listing.entries:
-            child = listing.base | ino
-            if kind == stat.S_IFREG and attrs is not None and attrs.size:
-                files.append((name, child))
-                self.sizes[child] = min(attrs.size, HEAD_OF_FILE)
-            elif kind == stat.S_IFDIR:
-                folders.append((name, child))
-        self.files = Order(files)
-        self.folders = Order(folders)
+        self._listing = listing
+
+    @property
+    def members(self) -> list[int]:
+        """All files and directories in it."""
+        base = self._listing.base
+        return [base | entry.ino for entry in self._listing.entries]
+
+    @cached_property
+    def sizes(self) -> dict[int, int]:
+        """How many bytes of each file to fetch ahead; only of those that have some."""
+        return {
+            self._listing.base | entry.ino: min(entry.attrs.size, HEAD_OF_FILE)
+            for entry in self._listing.entries
+            if entry.kind == stat.S_IFREG and entry.attrs is not None and entry.attrs.size
+        }
+
+    @cached_property
+    def files(self) -> Order:
+        """The files that have a size."""
+        return self._order(lambda _entry, number: number in self.sizes)
+
+    @cached_property
+    def folders(self) -> Order:
+        """The directories."""
+        return self._order(lambda entry, _number: entry.kind == stat.S_IFDIR)
+
+    def _order(self, wanted: Callable[[DirEntry, int], bool]) -> Order:
+        base = self._listing.base
+        pairs = [(entry, base | entry.ino) for entry in self._listing.entries]
+        return Order([(entry.name, number) for entry, number in pairs if wanted(entry, number)])
 
 
 class WalkAhead:
@@ -184,12 +210,12 @@ class WalkAhead:
             return
         directory = _Directory(number, listing, self._where.get(number))
         self._directories[number] = directory
-        for entry in listing.entries:
-            self._where[listing.base | entry.ino] = directory
+        self._where.update(dict.fromkeys(directory.members, directory))
         if len(self._directories) > DIRECTORIES_KEPT:
             _, old = self._directories.popitem(last=False)
-            for child in [child for child, where in self._where.items() if where is old]:
-                del self._where[child]
+            for child in old.members:
+                if self._where.get(child) is old:
+                    del self._where[child]
 
     # The next directories
 
@@ -238,14 +264,14 @@ class WalkAhead:
             is_walk = directory.files.visits > 1 or self._follows_a_walk(directory)
             self._window = FIRST_WINDOW if is_walk else 0
         # A request for every file would be many small ones.
-        if self._asked_bytes > self._window // 2:
+        if self._asked_bytes > self._window // 2 or len(self._asked) > MOST_FILES_AHEAD // 2:
             return
         wanted = []
         for child, size in self._coming(directory):
             self._asked[child] = size
             self._asked_bytes += size
             wanted.append(child)
-            if self._asked_bytes >= self._window:
+            if self._asked_bytes >= self._window or len(self._asked) >= MOST_FILES_AHEAD:
                 break
         if wanted:
             self._nursery.start_soon(self._fetch, wanted)
@@ -270,16 +296,20 @@ class WalkAhead:
         )
 
     async def _fetch(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            volume = self._tree.volume(number)
-            assert volume is not None
-            try:
-                data = await volume.filesystem.data(number & INO_MASK)
-                content = open_file(volume.data, data)
-            except (ParseError, OSError) as error:
-                log.debug("fetching ahead: %s", error)
-                continue
-            volume.data.prefetch(content.where(0, HEAD_OF_FILE))
-            self._data[number] = data
-            if len(self._data) > FILES_KEPT:
-                self._data.popitem(last=False)
+        for first in range(0, len(numbers), FILES_TOGETHER):
+            spans: dict[BlockSource, list[Span]] = {}
+            for number in numbers[first : first + FILES_TOGETHER]:
+                volume = self._tree.volume(number)
+                assert volume is not None
+                try:
+                    data = await volume.filesystem.data(number & INO_MASK)
+                    content = open_file(volume.data, data)
+                except (ParseError, OSError) as error:
+                    log.debug("fetching ahead: %s", error)
+                    continue
+                spans.setdefault(volume.data, []).extend(content.where(0, HEAD_OF_FILE))
+                self._data[number] = data
+                if len(self._data) > FILES_KEPT:
+                    self._data.popitem(last=False)
+            for source, wanted in spans.items():
+                source.prefetch(wanted)

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from parsers.availability import is_readable, missing_devices
 from parsers.errors import Corrupt, ParseError
-from parsers.ldm.readable import devices_missing, is_readable
 from parsers.ldm.structures import SECTOR
 from parsers.ldm.volume import Members, volume_mapping
 from parsers.mapping import Mapping, Missing
@@ -172,7 +172,7 @@ def _assemble_volume(
     mapping: Mapping = Missing(record.name, size)
     try:
         kind, mapping, devices = volume_mapping(record, database, members)
-        missing = devices_missing(mapping)
+        missing = missing_devices(mapping)
         if len(devices) > 1 and not trusted:
             raise Corrupt("there are clones of its disks, and which belong together is not known")
         if not is_readable(mapping):

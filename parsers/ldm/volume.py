@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from parsers.availability import is_readable
 from parsers.errors import Corrupt, Unsupported
-from parsers.ldm.readable import is_readable
 from parsers.ldm.structures import SECTOR
 from parsers.ldm.vblk import RAID5, SPANNED, STRIPED, ComponentRecord, PartitionRecord, VolumeRecord
 from parsers.mapping import (

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt, ParseError
 from parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAttr
-from parsers.ntfs.attribute import DATA
+from parsers.ntfs.attribute import DATA, FILE_NAME
 from parsers.ntfs.directory import Directory
 from parsers.ntfs.file_attrs import file_attrs, quick_attrs
 from parsers.ntfs.file_data import file_data
-from parsers.ntfs.file_name import DIRECTORY_BIT, DOS
+from parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
 from parsers.ntfs.mft import MAX_READ
 from parsers.ntfs.names import from_wtf8, to_wtf8
 from parsers.ntfs.record import INO_MASK, matches
@@ -42,6 +42,10 @@ BITMAP_FILE = 6
 FIRST_USER = 16
 """Files below this number are the volume's own. Windows has used 24 since 2000, NT 4 did not."""
 
+MOST_DIRECTORIES = 1 << 14
+"""In one another: Windows has paths of 32767 characters."""
+
+_PARENT = FILE_NAME_KEY.picker("parent", "namespace")
 _TYPE = stat.S_IFMT(0xFFFF)
 _new = tuple.__new__
 
@@ -159,6 +163,21 @@ class NtfsFilesystem:
         point = await self._special.reparse(await self._mft.attributes(record))
         return point.link if point else None
 
+    async def depth(self, ino: Ino) -> int:
+        """Return how many directories a file is below the root: 0 for one that is in it.
+
+        One with several names counts by its first. Raises Corrupt for one that no way leads to.
+        """
+        record = await self._record(ino)
+        for above in range(MOST_DIRECTORIES):
+            parent = await self._parent(record)
+            if parent & INO_MASK == ROOT:
+                return above
+            record = await self._record(parent & INO_MASK)
+            if not matches(record, parent):
+                raise Corrupt("parent of a file is gone", record.where, actual=parent)
+        raise Corrupt("file's directories lead round", record.where)
+
     async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
         """Return names and sizes in bytes of a file's named streams."""
         attributes = await self._mft.attributes(await self._record(ino))
@@ -223,6 +242,18 @@ class NtfsFilesystem:
         if not record.in_use or record.base:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return record
+
+    async def _parent(self, record: Record) -> int:
+        """Return the reference of the directory that a file's first name is in."""
+        for attribute in select(await self._mft.attributes(record), FILE_NAME):
+            value = attribute.value
+            if len(value) < FILE_NAME_KEY.size:
+                raise Corrupt("size of a file name", record.where, actual=len(value))
+            parent: int
+            parent, namespace = _PARENT.unpack_from(value)
+            if namespace != DOS:
+                return parent
+        raise Corrupt("file has no name", record.where)
 
     async def _directory(self, ino: Ino) -> tuple[Record, Directory]:
         record = await self._record(ino)

@@ -71,6 +71,8 @@ class SpecialFiles:
         Raises Unsupported if a filter driver keeps them in some other way, OSError(EINVAL) if the file is
         a link or a device. An empty file holds nothing that could be wrong.
         """
+        if not decode_standard_of(attributes)[4] & (REPARSE | SYSTEM):
+            return
         if await self.look(record, attributes):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         point = await self.reparse(attributes)

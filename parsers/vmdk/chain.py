@@ -89,6 +89,13 @@ class Link:
         return found
 
 
+class ParentChanged(Corrupt):
+    """A snapshot's parent has been written to since: what the chain reads as is nothing that ever was.
+
+    Opening with `force` goes on all the same.
+    """
+
+
 class ChainReader:
     """Opens the links of one disk, with the caches that they share."""
 
@@ -161,7 +168,7 @@ class ChainReader:
 
     def _doubt(self, link: Link, problem: str) -> None:
         if not self._force:
-            raise Corrupt(problem).named(link.name)
+            raise ParentChanged(problem).named(link.name)
         self._warn(f"{link.name}: {problem}")
 
     async def _link(self, opened: OpenedFile) -> Link:

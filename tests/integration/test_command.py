@@ -314,3 +314,14 @@ def test_no_root_is_needed(vmount: Vmount, image: Path, tmp_path: Path) -> None:
 
 def readable_by_all(path: Path) -> bool:
     return all(part.stat().st_mode & 0o005 == 0o005 for part in (path, *path.parents))
+
+
+def test_r25_many_readers_of_the_same_small_files(vmount: Vmount, volume: ExtFixture) -> None:
+    """Small files are handed to the kernel when they are opened, which must not lock anybody out."""
+    expected = [entry.walked for entry in volume.entries]
+    with vmount.mounted(volume.image) as mountpoint, ThreadPoolExecutor(8) as pool:
+        walks = [pool.submit(walk, mountpoint / "volumes/disk0") for _ in range(8)]
+        while not all(future.done() for future in walks):
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+            time.sleep(0.05)
+        assert all(future.result() == expected for future in walks)

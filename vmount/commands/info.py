@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.api import open_disks
-from vmount.commands.options import add_remote_arguments, open_options
-from vmount.errors import Exit
+from vmount.commands.options import add_source_arguments, open_options
+from vmount.errors import Exit, printable
 from vmount.info import as_json
 from vmount.remote import exports_of, is_remote
 
@@ -28,10 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE")
     parser.add_argument("--json", action="store_true", help="as JSON, as info.json in a mount")
-    add_remote_arguments(parser)
-    parser.add_argument(
-        "--force", action="store_true", help="open a snapshot whose parent has changed since"
-    )
+    add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -88,24 +85,48 @@ def _print_tables(info: dict[str, Any]) -> None:
             disk["format"],
             f"{links} files" if links > 1 else "",
             disk["transport"]["used"] or "",
-            Text(disk["problem"] or disk["source"], style="red" if disk["problem"] else ""),
+            Text(
+                printable(disk["problem"] or disk["source"]), style="red" if disk["problem"] else ""
+            ),
         )
-    volumes = table("Volumes", "name", "size", "type", "label", "partition", "uuid", "remark")
+    columns = ("name", "size", "type", "guest's", "label", "partition", "uuid", "remark")
+    volumes = table("Volumes", *columns)
     for volume in info["volumes"]:
         partition = volume["partition"] or {}
         volumes.add_row(
             volume["name"],
             human_size(volume["size"]),
             volume["fstype"] or "?",
-            Text(volume["label"]),
-            Text(partition.get("name") or partition.get("type_name") or ""),
+            Text(printable(_place(volume))),
+            Text(printable(volume["label"])),
+            Text(printable(partition.get("name") or partition.get("type_name") or "")),
             volume["uuid"],
-            Text(volume["problem"] or "", style="yellow"),
+            Text(printable(volume["problem"] or ""), style="yellow"),
         )
     console.print(disks)
     console.print(volumes)
+    if info["guest"] is not None:
+        for system in (info["guest"], *info["guest"]["others"]):
+            console.print(Text(printable(f"guest: {_system(system)}")))
     for warning in info["warnings"]:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(Text(printable(f"warning: {warning}"), style="yellow"))
+
+
+def _place(volume: dict[str, Any]) -> str:
+    """Return where the guest has a volume; a letter that it does not know of is in brackets."""
+    places = list(volume["guest_mount_points"])
+    if volume["letter_assigned"]:
+        places.append(f"({volume['letter']}:)")
+    return ", ".join(places)
+
+
+def _system(system: dict[str, Any]) -> str:
+    facts = [system["name"]]
+    if system["build"]:
+        facts.append(f"build {system['build']}")
+    if system["bits"]:
+        facts.append(f"{system['bits']} bits")
+    return f"{', '.join(facts)}, {system['system_folder']} on {system['volume']}"
 
 
 def human_size(size: int) -> str:

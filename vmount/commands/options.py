@@ -5,13 +5,23 @@ from __future__ import annotations
 import argparse
 import re
 
+from vmount.errors import UsageError
 from vmount.remote import RemoteOptions
 from vmount.sources import OpenOptions
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that opens sources can be told."""
+    parser.add_argument(
+        "--force", action="store_true", help="open a snapshot whose parent has changed since"
+    )
+    _add_drive_arguments(parser)
+    _add_remote_arguments(parser)
+
+
+def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what concerns distant disks."""
     group = parser.add_argument_group("distant disks")
     group.add_argument(
@@ -26,12 +36,37 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="until a read that gets no answer is an error (default: 60)",
     )
+    group.add_argument(
+        "--keepalive",
+        type=_seconds,
+        metavar="SECONDS",
+        help="read a little after so long without traffic, so that the server does not hang up",
+    )
+
+
+def _add_drive_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what concerns drive letters."""
+    parser.add_argument(
+        "--drive",
+        action="append",
+        type=_drive,
+        default=[],
+        metavar="LETTER=VOLUME",
+        help="show a volume as this drive, as in D=disk0-p2; may be given several times",
+    )
 
 
 def open_options(arguments: argparse.Namespace) -> OpenOptions:
     """Return what the arguments say of opening sources."""
-    remote = RemoteOptions().limited(cache_size=arguments.cache_size, timeout=arguments.timeout)
-    return OpenOptions(force=arguments.force, remote=remote)
+    remote = RemoteOptions().limited(
+        cache_size=arguments.cache_size,
+        timeout=arguments.timeout,
+        keepalive=arguments.keepalive,
+    )
+    drives = dict(arguments.drive)
+    if len(drives) < len(arguments.drive):
+        raise UsageError("--drive: a letter is given twice")
+    return OpenOptions(force=arguments.force, remote=remote, drives=drives)
 
 
 def _size(text: str) -> int:
@@ -39,6 +74,13 @@ def _size(text: str) -> int:
     if matched is None or int(matched[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
     return int(matched[1]) * UNITS[matched[2].upper()]
+
+
+def _drive(text: str) -> tuple[str, str]:
+    matched = re.fullmatch(r"([A-Za-z]):?=(.+)", text)
+    if matched is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form D=VOLUME")
+    return matched[1].upper(), matched[2]
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,203 @@
+"""The set of entries that describes a file: one of the file, one of its stream, its name in parts.
+
+Source: the specification, sections 6.3.3 (the checksum), 7.4, 7.6 and 7.7.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import NamedTuple
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.exfat.entry import BENIGN, ENTRY_SIZE, FILE, IN_USE, NAME, SECONDARY, STREAM
+from parsers.fat.timestamp import decode_time
+from parsers.layout import Field, Layout
+from parsers.model import Attrs
+from parsers.reader import Buffer
+from parsers.wtf8 import from_utf16
+
+FILE_ENTRY = Layout(
+    "exFAT file entry",
+    Field("type", "B"),
+    Field("secondaries", "B"),
+    Field("checksum", "H"),
+    Field("attributes", "H"),
+    Field("reserved1", "2x"),
+    Field("created", "I"),
+    Field("modified", "I"),
+    Field("accessed", "I"),
+    Field("created_centiseconds", "B"),
+    Field("modified_centiseconds", "B"),
+    Field("created_zone", "B"),
+    Field("modified_zone", "B"),
+    Field("accessed_zone", "B"),
+    Field("reserved2", "7x"),
+)
+
+STREAM_ENTRY = Layout(
+    "exFAT stream extension entry",
+    Field("type", "B"),
+    Field("flags", "B"),
+    Field("reserved1", "x"),
+    Field("name_units", "B"),
+    Field("name_hash", "H"),
+    Field("reserved2", "2x"),
+    Field("valid", "Q"),
+    Field("reserved3", "4x"),
+    Field("first_cluster", "I"),
+    Field("size", "Q"),
+)
+
+MAX_SET = 256
+"""Entries in a set: the number of secondary ones is a byte. A name of 255 takes 19, vendors may add more."""
+
+UNITS_IN_ENTRY = 15
+DIRECTORY = 0x10
+ALLOCATED = 0x01
+NO_FAT_CHAIN = 0x02
+"""Flags of a stream: it may have clusters; they lie side by side and the FAT says nothing of them."""
+
+_ZONE_VALID = 0x80
+
+_FILE = FILE_ENTRY.picker(*(f.name for f in FILE_ENTRY.fields if not f.name.startswith("reserved")))
+_STREAM = STREAM_ENTRY.picker(
+    *(f.name for f in STREAM_ENTRY.fields if not f.name.startswith("reserved"))
+)
+_new = tuple.__new__
+
+
+class FileEntry(NamedTuple):
+    """What a set says of its file. Times are of DOS with 10 ms and zone as on the disk."""
+
+    name: str
+    attributes: int
+    created: tuple[int, int, int]
+    modified: tuple[int, int, int]
+    accessed: tuple[int, int, int]
+    flags: int
+    name_hash: int
+    first_cluster: int
+    """0: none."""
+    size: int
+    valid: int
+    entries: int
+    """In the set."""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is a directory."""
+        return bool(self.attributes & DIRECTORY)
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether its clusters lie side by side and the FAT says nothing of them."""
+        return bool(self.flags & NO_FAT_CHAIN)
+
+
+def decode_set(data: Buffer, offset: int = 0) -> FileEntry:
+    """Decode the set whose file entry is at `offset`.
+
+    Raises Corrupt if it is damaged, Unsupported if it has an entry that must not be ignored and is
+    not known here.
+    """
+    if len(data) - offset < ENTRY_SIZE or data[offset] != FILE:
+        raise Corrupt("no file entry", expected=FILE)
+    _, secondaries, checksum, attributes, created, modified, accessed, *details = _FILE.unpack_from(
+        data, offset
+    )
+    if secondaries < 2:
+        raise Corrupt("number of secondary entries", expected="at least 2", actual=secondaries)
+    end = offset + (secondaries + 1) * ENTRY_SIZE
+    if end > len(data):
+        raise Corrupt("directory ends within a file's entries", actual=secondaries)
+    raw = bytes(data[offset:end])
+    actual = set_checksum(raw)
+    if actual != checksum:
+        raise Corrupt("checksum of a file's entries", expected=checksum, actual=actual)
+    if raw[ENTRY_SIZE] != STREAM:
+        raise Corrupt("no stream extension entry", expected=STREAM, actual=raw[ENTRY_SIZE])
+    _, flags, units, name_hash, valid, first_cluster, size = _STREAM.unpack_from(raw, ENTRY_SIZE)
+    parts = -(-units // UNITS_IN_ENTRY)
+    if not 1 <= parts < secondaries:
+        expected = f"{parts + 1} secondary entries"
+        raise Corrupt("length of a name", expected=expected, actual=secondaries)
+    for number, kind in enumerate(raw[2 * ENTRY_SIZE :: ENTRY_SIZE]):
+        if number < parts:
+            if kind != NAME:
+                raise Corrupt("no file name entry", expected=NAME, actual=kind)
+        elif kind & (IN_USE | SECONDARY | BENIGN) != IN_USE | SECONDARY | BENIGN:
+            raise Unsupported(f"exFAT directory entry of type {kind:#x}")
+    if valid > size:
+        raise Corrupt("valid data longer than the file", expected=size, actual=valid)
+    if size and not flags & ALLOCATED:
+        raise Corrupt("file that cannot have clusters has a size", actual=size)
+    created10, modified10, *zones = details
+    return _new(
+        FileEntry,
+        (
+            _name(raw, parts, units),
+            attributes,
+            (created, created10, zones[0]),
+            (modified, modified10, zones[1]),
+            (accessed, 0, zones[2]),
+            flags,
+            name_hash,
+            first_cluster if flags & ALLOCATED else 0,
+            size,
+            valid,
+            secondaries + 1,
+        ),
+    )
+
+
+def guess_name(data: Buffer, offset: int) -> str | None:
+    """Return the name of the damaged set at `offset` as far as it can be told."""
+    stream = offset + ENTRY_SIZE
+    if len(data) < stream + ENTRY_SIZE or data[stream] != STREAM:
+        return None
+    units = data[stream + 3]
+    raw = bytes(data[offset : stream + (1 + -(-units // UNITS_IN_ENTRY)) * ENTRY_SIZE])
+    kinds = raw[2 * ENTRY_SIZE :: ENTRY_SIZE]
+    whole = len(raw) // ENTRY_SIZE - 2
+    if not whole or any(kind != NAME for kind in kinds):
+        return None
+    return _name(raw, whole, units)
+
+
+def set_checksum(raw: bytes) -> int:
+    """Return the checksum of a set; that of its file entry's own checksum field is left out."""
+    total = 0
+    for byte in raw[:2] + raw[4:]:
+        total = ((total << 15 | total >> 1) + byte) & 0xFFFF
+    return total
+
+
+def entry_attrs(entry: FileEntry, ino: int, cluster_size: int, utc_offset: int) -> Attrs:
+    """Return what an entry says of its file. The time of a change of attributes is not kept: it is that
+    of modification. `utc_offset` is for times without a zone, in minutes."""
+    modified = _time(entry.modified, utc_offset)
+    mode = stat.S_IFDIR | 0o755 if entry.attributes & DIRECTORY else stat.S_IFREG | 0o644
+    allocated = -(-entry.size // cluster_size) * cluster_size
+    times = (
+        _time(entry.accessed, utc_offset),
+        modified,
+        modified,
+        _time(entry.created, utc_offset),
+    )
+    return _new(Attrs, (ino, mode, 1, 0, 0, entry.size, allocated, 0, *times))
+
+
+def _time(value: tuple[int, int, int], utc_offset: int) -> int:
+    stamp, centiseconds, zone = value
+    if zone & _ZONE_VALID:
+        # Seven bits with a sign: quarters of an hour.
+        utc_offset = 15 * ((zone & 0x7F ^ 0x40) - 0x40)
+    return decode_time(stamp >> 16, stamp & 0xFFFF, centiseconds, utc_offset)
+
+
+def _name(raw: bytes, parts: int, units: int) -> str:
+    start = 2 * ENTRY_SIZE
+    pieces = [
+        raw[at + 2 : at + ENTRY_SIZE] for at in range(start, start + parts * ENTRY_SIZE, ENTRY_SIZE)
+    ]
+    return from_utf16(b"".join(pieces)[: 2 * units])

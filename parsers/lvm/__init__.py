@@ -1,0 +1,1 @@
+"""LVM2: volume groups, and the logical volumes in them."""

@@ -1,0 +1,86 @@
+"""Reading a physical volume: its label, and the newest text of its metadata areas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parsers.errors import Corrupt, ParseError
+from parsers.lvm.group import VolumeGroup, decode_group
+from parsers.lvm.label import (
+    AREA_HEADER_SIZE,
+    LABEL_SECTORS,
+    SECTOR,
+    Range,
+    TextLocation,
+    decode_area_header,
+    find_label,
+    lvm_crc,
+)
+from parsers.reader import Span
+
+if TYPE_CHECKING:
+    from parsers.reader import Reader
+
+MAX_TEXT = 64 << 20
+"""Bytes. Texts of thousands of volumes have a few MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhysicalVolume:
+    """A physical volume as it describes itself."""
+
+    uuid: str
+    group: VolumeGroup | None
+    """From its own metadata; None if it keeps none, or it cannot be read."""
+    problems: tuple[str, ...]
+    """Damage of its metadata areas."""
+    reader: Reader
+
+
+async def read_pv(reader: Reader) -> PhysicalVolume:
+    """Read a device's label and metadata. Raises NotRecognised if it is no physical volume.
+
+    Raises Corrupt if its label is damaged; a damaged metadata area is one of the `problems`.
+    """
+    label = find_label(await reader.read(0, min(LABEL_SECTORS * SECTOR, reader.size)))
+    newest: VolumeGroup | None = None
+    problems: list[str] = []
+    reader.prefetch([Span(area.offset, AREA_HEADER_SIZE) for area in label.metadata_areas])
+    for area in label.metadata_areas:
+        try:
+            group = await _read_area(reader, area)
+        except ParseError as error:
+            problems.append(str(error))
+            continue
+        if group is not None and (newest is None or group.seqno > newest.seqno):
+            newest = group
+    return PhysicalVolume(label.uuid, newest, tuple(problems), reader)
+
+
+async def _read_area(reader: Reader, area: Range) -> VolumeGroup | None:
+    location = decode_area_header(await reader.read(area.offset, AREA_HEADER_SIZE), area.offset)
+    if location is None:
+        return None
+    size = min(area.size or reader.size, reader.size - area.offset)
+    text = bytearray()
+    for span in text_spans(location, area.offset, size):
+        text += await reader.read(*span)
+    crc = lvm_crc(text)
+    where = area.offset + location.offset
+    if crc != location.crc:
+        raise Corrupt("LVM2 metadata: checksum", where, expected=location.crc, actual=crc)
+    return decode_group(bytes(text).rstrip(b"\0").decode("utf-8", "surrogateescape"))
+
+
+def text_spans(location: TextLocation, start: int, size: int) -> list[Span]:
+    """Return where the text is on the device; it goes on behind the area's header at the area's end."""
+    where = start + location.offset
+    ring = size - AREA_HEADER_SIZE
+    if not AREA_HEADER_SIZE <= location.offset < size or location.size > min(ring, MAX_TEXT):
+        raise Corrupt("LVM2 metadata: place of the text", where, actual=location.size)
+    first = min(location.size, size - location.offset)
+    spans = [Span(where, first)]
+    if first < location.size:
+        spans.append(Span(start + AREA_HEADER_SIZE, location.size - first))
+    return spans

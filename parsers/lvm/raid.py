@@ -1,0 +1,152 @@
+"""The superblock that dm-raid keeps in each image's metadata volume, and which images it tells to trust.
+
+Source: Linux kernel, drivers/md/dm-raid.c. Little-endian.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.layout import Field, Layout
+from parsers.mapping import ParityLayout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.reader import Buffer
+
+SUPERBLOCK_SIZE = 512
+NEVER = 0xFFFFFFFFFFFFFFFF
+"""As a position of recovery or resynchronisation: there is none, all is done."""
+_MAGIC = 0x64526D44  # "DmRd"
+_HAS_V190 = 1
+_RESHAPE_ACTIVE = 1
+
+SUPERBLOCK = Layout(
+    "dm-raid superblock",
+    Field("magic", "I"),
+    Field("compat_features", "I"),
+    Field("num_devices", "I"),
+    Field("array_position", "I"),
+    Field("events", "Q"),
+    Field("failed_devices", "Q"),
+    Field("disk_recovery_offset", "Q"),
+    Field("array_resync_offset", "Q"),
+    Field("level", "i"),
+    Field("layout", "i"),
+    Field("stripe_sectors", "i"),
+    Field("flags", "I"),
+    Field("array_sectors", "Q"),
+    Field("reshape_position", "Q"),
+    Field("new_level", "i"),
+    Field("delta_disks", "i"),
+    Field("new_layout", "i"),
+    Field("new_stripe_sectors", "i"),
+    Field("data_offset", "Q"),
+    Field("new_data_offset", "Q"),
+    Field("sectors", "Q"),
+    Field("extended_failed_devices", "3Q"),
+    Field("incompat_features", "I"),
+)
+
+PARITY_LAYOUTS: dict[str, tuple[ParityLayout, int]] = {
+    # Unlike MD's own level 4, dm-raid's has its parity first.
+    "raid4": (ParityLayout.PARITY_FIRST, 1),
+    "raid5_n": (ParityLayout.PARITY_LAST, 1),
+    "raid5": (ParityLayout.LEFT_SYMMETRIC, 1),
+    "raid5_ls": (ParityLayout.LEFT_SYMMETRIC, 1),
+    "raid5_la": (ParityLayout.LEFT_ASYMMETRIC, 1),
+    "raid5_rs": (ParityLayout.RIGHT_SYMMETRIC, 1),
+    "raid5_ra": (ParityLayout.RIGHT_ASYMMETRIC, 1),
+    "raid6": (ParityLayout.ROTATING_ZERO_RESTART, 2),
+    "raid6_zr": (ParityLayout.ROTATING_ZERO_RESTART, 2),
+    "raid6_nr": (ParityLayout.ROTATING_N_RESTART, 2),
+    "raid6_nc": (ParityLayout.ROTATING_N_CONTINUE, 2),
+    "raid6_n_6": (ParityLayout.PARITY_LAST, 2),
+    "raid6_ls_6": (ParityLayout.LEFT_SYMMETRIC_6, 2),
+    "raid6_la_6": (ParityLayout.LEFT_ASYMMETRIC_6, 2),
+    "raid6_rs_6": (ParityLayout.RIGHT_SYMMETRIC_6, 2),
+    "raid6_ra_6": (ParityLayout.RIGHT_ASYMMETRIC_6, 2),
+}
+"""By segment type: the layout (lvmraid(7)) and the number of parities."""
+
+
+@dataclass(frozen=True, slots=True)
+class RaidSuperblock:
+    """What one image's metadata says of the array."""
+
+    position: int
+    """Of this image in the array."""
+    events: int
+    failed: int
+    """Bit n: image n has failed."""
+    recovered: bool
+    """This image has all that it should have."""
+    in_sync: bool
+    """Redundancy was computed for all of the array."""
+    data_offset: int
+    """Bytes from the image's start to its data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Which images of an array hold what they should."""
+
+    stale: frozenset[int]
+    in_sync: bool
+    data_offsets: tuple[int, ...]
+
+
+def decode_superblock(data: Buffer) -> RaidSuperblock | None:
+    """Decode an image's superblock; None where the kernel has not written one yet.
+
+    Raises Unsupported for an array that is being reshaped.
+    """
+    raw = SUPERBLOCK.parse(data)
+    if raw.magic != _MAGIC:
+        if any(data[: SUPERBLOCK.size]):
+            raise Corrupt("dm-raid superblock: magic", 0, expected=_MAGIC, actual=raw.magic)
+        return None
+    failed = raw.failed_devices
+    data_offset = 0
+    if raw.incompat_features:
+        raise Unsupported(f"dm-raid features {raw.incompat_features:#x}")
+    if raw.compat_features & _HAS_V190:
+        if raw.flags & _RESHAPE_ACTIVE or raw.delta_disks:
+            raise Unsupported("a RAID volume that is being reshaped")
+        for number, bits in enumerate(raw.extended_failed_devices):
+            failed |= bits << 64 * (number + 1)
+        data_offset = raw.data_offset * 512
+    return RaidSuperblock(
+        raw.array_position,
+        raw.events,
+        failed,
+        raw.disk_recovery_offset == NEVER,
+        raw.array_resync_offset == NEVER,
+        data_offset,
+    )
+
+
+def judge(superblocks: Sequence[RaidSuperblock | None]) -> Trust:
+    """Compare the superblocks of an array's images, in order; None is an absent one.
+
+    An image is stale if the freshest superblock calls it failed, if it was not rebuilt to its end, or if
+    it missed more than one change (a crash between two writes explains one, as MD has it).
+    """
+    present = [superblock for superblock in superblocks if superblock is not None]
+    offsets = tuple(0 if block is None else block.data_offset for block in superblocks)
+    if not present:
+        return Trust(frozenset(), False, offsets)
+    freshest = max(present, key=lambda superblock: superblock.events)
+    stale = {
+        index
+        for index, superblock in enumerate(superblocks)
+        if superblock is None
+        or superblock.position != index
+        or freshest.failed >> index & 1
+        or not superblock.recovered
+        or superblock.events + 1 < freshest.events
+    }
+    return Trust(frozenset(stale), freshest.in_sync, offsets)
