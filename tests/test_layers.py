@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("raid", "parity"),
     ("blocks", "galois"),
     ("control", "unmount"),
-    ("mountinfo", "state", "logs"),
+    ("mountinfo", "state", "logs", "block_devices"),
     ("errors",),
 )
 """The modules and packages of vmount, highest first. A module may import what stands in a lower line,

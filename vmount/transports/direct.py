@@ -16,7 +16,8 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -68,14 +69,18 @@ async def open_direct(path: Path, options: DirectOptions = DEFAULTS) -> DirectDe
     Raises TransportError if it is not there, may not be read, is empty or does not answer.
     """
     limiter = trio.CapacityLimiter(options.threads)
-    with trio.move_on_after(options.timeout) as scope:
+    opened = _Descriptor(path)
+    with ExitStack() as stack:
+        stack.callback(opened.close)
         try:
-            opened = await _in_thread(lambda: _Descriptor.open(path), limiter)
+            with trio.fail_after(options.timeout):
+                await _in_thread(opened.open, limiter)
+        except trio.TooSlowError as error:
+            raise _no_answer(path, 0, options) from error
         except OSError as error:
             raise _refused(path, error) from error
-        return DirectDevice(path, opened, limiter, options)
-    assert scope.cancelled_caught
-    raise TransportTimeout(f"{path}: no answer within {options.timeout:g} s; are its paths up?")
+        stack.pop_all()
+    return DirectDevice(opened, limiter, options)
 
 
 class DirectDevice:
@@ -83,12 +88,11 @@ class DirectDevice:
 
     def __init__(
         self,
-        path: Path,
         opened: _Descriptor,
         limiter: trio.CapacityLimiter,
         options: DirectOptions,
     ) -> None:
-        self.path = path
+        self.path = opened.path
         self.size = opened.size
         self.max_read = max(MAX_READ, opened.block)
         self.preferred_read = max(PREFERRED_READ, opened.block)
@@ -114,10 +118,7 @@ class DirectDevice:
         with trio.move_on_after(self._options.timeout) as scope:
             await self._fill(start, view, needed)
         if scope.cancelled_caught:
-            raise TransportTimeout(
-                f"{self.path}: no answer within {self._options.timeout:g} s"
-                f" at {offset:#x}; are its paths up?"
-            )
+            raise _no_answer(self.path, offset, self._options)
         return view[offset - start : offset - start + length]
 
     async def allocated(self, offset: int, length: int) -> Sequence[Extent]:
@@ -179,60 +180,50 @@ class DirectDevice:
 
 
 class _Descriptor:
-    """An open device. It is closed when the last read has returned, given up or not: a number that is
-    closed earlier could by then be another file's."""
+    """A device to be opened and read in threads. What it holds is let go of when the last of them has
+    returned, given up or not: a number that is closed earlier could by then be another file's."""
 
-    def __init__(self, path: Path, fd: int, size: int, block: int, *, direct: bool) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.size = size
-        self.block = block
+        self.size = 0
+        self.block = BLOCK
         """Bytes that reads are made of."""
-        self.direct = direct
+        self.direct = True
         """Reads go past the page cache."""
-        self._fd = fd
-        self._users = 1
         self.closed = False
+        self._fd = -1
+        self._users = 1
         self._lock = threading.Lock()
 
-    @classmethod
-    def open(cls, path: Path) -> _Descriptor:
-        """Open `path` and read from it once. Raises OSError."""
-        for direct in (True, False):
+    def open(self) -> None:
+        """Open the device and read from it once. Raises OSError."""
+        with self._using():
             try:
-                fd = _open(path, direct=direct)
+                self._open(direct=True)
             except OSError as error:
-                if direct and error.errno == errno.EINVAL:
-                    continue
-                raise
-            try:
-                size, block = _size(fd, path), _block_size(fd)
-                opened = cls(path, fd, size, block, direct=direct)
-                os.preadv(fd, (_aligned_memory(block),), 0)
-            except OSError as error:
-                os.close(fd)
-                if direct and error.errno == errno.EINVAL:
-                    continue
-                raise
-            except BaseException:
-                os.close(fd)
-                raise
-            if not direct:
+                if error.errno != errno.EINVAL:
+                    raise
+                self._open(direct=False)
                 # What is in the page cache may be from before another host's write.
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                log.warning("%s cannot be read with O_DIRECT: through the page cache then", path)
-            return opened
-        raise AssertionError("without O_DIRECT it was opened or raised")
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                log.warning("%s: no O_DIRECT there, it is read through the page cache", self.path)
+
+    def _open(self, *, direct: bool) -> None:
+        fd = _open(self.path, direct=direct)
+        try:
+            self.size, self.block, self.direct = _size(fd, self.path), _block_size(fd), direct
+            os.preadv(fd, (_aligned_memory(self.block),), 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
 
     def fill(self, start: int, view: memoryview, needed: int) -> None:
         """Read at least `needed` bytes at `start`, which is a multiple of the block, as `view`'s length is.
 
         Raises OSError, TransportError if the device has become shorter.
         """
-        with self._lock:
-            if self.closed:
-                raise TransportClosed(f"{self.path}: closed")
-            self._users += 1
-        try:
+        with self._using():
             done = 0
             while True:
                 count = os.preadv(self._fd, (view[done:],), start + done)
@@ -245,8 +236,6 @@ class _Descriptor:
                     )
                 # The next read has to begin at a block, so that a part of one is read again.
                 done += count - count % self.block
-        finally:
-            self._release()
 
     def close(self) -> None:
         """Take no more reads. A second call does nothing."""
@@ -256,11 +245,23 @@ class _Descriptor:
             self.closed = True
         self._release()
 
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Keep the device open meanwhile. Raises TransportClosed."""
+        with self._lock:
+            if self.closed:
+                raise TransportClosed(f"{self.path}: closed")
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._release()
+
     def _release(self) -> None:
         with self._lock:
             self._users -= 1
             last = self._users == 0
-        if last:
+        if last and self._fd >= 0:
             os.close(self._fd)
 
 
@@ -296,6 +297,12 @@ def _aligned_memory(length: int) -> memoryview:
 
 async def _in_thread(function: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
     return await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=limiter)
+
+
+def _no_answer(path: Path, offset: int, options: DirectOptions) -> TransportTimeout:
+    return TransportTimeout(
+        f"{path}: no answer within {options.timeout:g} s at {offset:#x}; are its paths up?"
+    )
 
 
 def _refused(path: Path, error: OSError) -> TransportError:

@@ -13,7 +13,6 @@ from tests.loop_devices import attached
 from vmount.transports.base import Transport
 from vmount.transports.direct import DirectOptions, open_direct
 
-
 WITHOUT_DIRECT = Path("/sys/kernel/btf/vmlinux")
 """A file on a file system that has no O_DIRECT, and that gives at most a page a read."""
 

@@ -64,7 +64,7 @@ async def test_r44_a_file_that_becomes_shorter_gives_eio(image: Path, kept: int)
 
 async def test_r44_a_device_without_a_medium_is_refused(image: Path, device: Path) -> None:
     os.truncate(image, 0)
-    subprocess.run(["losetup", "--set-capacity", str(device)], check=True)
+    run("losetup", "--set-capacity", str(device))
     with pytest.raises(TransportError, match="offline"):
         await open_direct(device)
 
@@ -78,7 +78,7 @@ async def test_r44_a_lun_that_cannot_be_read_is_refused_at_open(image: Path, dev
 
 async def test_r48_a_write_protected_device(image: Path) -> None:
     with attached(image, read_only=False) as device:
-        subprocess.run(["blockdev", "--setro", str(device)], check=True)
+        run("blockdev", "--setro", str(device))
         lun = await open_direct(device)
         assert await lun.read(0, lun.size) == image.read_bytes()
         await lun.aclose()
@@ -147,3 +147,7 @@ def stoppable(image: Path, folder: Path) -> Iterator[tuple[Path, int]]:
                 yield mountpoint / "nbd", nbdfuse.pid
             finally:
                 subprocess.run(["fusermount3", "-u", "-z", str(mountpoint)], check=True)
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True)
