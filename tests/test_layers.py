@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cache",),
     ("transports",),
     ("vsphere",),
+    ("datastore_path",),
     ("bridge",),
     ("runtime",),
     ("assembly",),
