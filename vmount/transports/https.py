@@ -272,7 +272,7 @@ class HttpsTransport:
         except trio.TooSlowError as error:
             raise _Again("no reply in time") from error
         except httpx.TransportError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            if _untrusted(error):
                 raise TransportRefused(
                     f"{self._name}: the server's certificate is not trusted; "
                     "add its authority or pin its thumbprint"
@@ -358,6 +358,14 @@ class HttpsTransport:
 
     def _too_late(self) -> TransportTimeout:
         return TransportTimeout(
-            f"{self._name}: no answer within {self._options.total_timeout:g} s",
+            f"{self._name}: not read within {self._options.total_timeout:g} s; last: {self._reason}",
             code=errno.ETIMEDOUT,
         )
+
+
+def _untrusted(error: BaseException) -> bool:
+    """Say whether a failed verification is at the root: httpx and trio wrap it."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause is not None
