@@ -18,7 +18,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -127,15 +127,28 @@ class DiskSet:
             content = self._bridge.run(lambda: self._tree.open(number))
         return FileReader(content, os.fsdecode(path), self._bridge)
 
-    def walk(self, path: str | bytes = "/") -> Iterator[tuple[str, list[Entry]]]:
+    def walk(
+        self, path: str | bytes = "/", on_error: Callable[[OSError], None] | None = None
+    ) -> Iterator[tuple[str, list[Entry]]]:
         """Yield each directory below a path, that of the path first, with what it holds.
 
-        A directory that cannot be listed raises when the walk comes to it.
+        A directory that cannot be listed, or that the walk has been in already (damage can put one
+        inside itself), is passed over and its OSError given to `on_error`; without that it is raised.
         """
-        pending = [os.fsdecode(path)]
+        pending, entered = [os.fsdecode(path)], set[int]()
         while pending:
             here = pending.pop()
-            entries = self.listdir(here)
+            try:
+                number, _ = self._resolve(here, follow=True)
+                if number in entered:
+                    raise OSError(errno.ELOOP, "a directory that was listed already", here)
+                entered.add(number)
+                entries = self.listdir(here)
+            except OSError as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
             yield here, entries
             pending += [
                 f"{here.rstrip('/')}/{entry.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
 from vmount.config import default_state_dir
-from vmount.errors import Exit, VmountError, explain
+from vmount.errors import Exit, VmountError, explain, printable
 from vmount.logs import LEVELS, configure
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    _prepare_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         print(_overview(), end="", file=sys.stderr)
@@ -86,14 +88,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = parser_of(name, command).parse_args(words)
     try:
         configure(parsed.log_level, parsed.log_file)
-        return command.run(parsed)
+        try:
+            return command.run(parsed)
+        finally:
+            sys.stdout.flush()
     except VmountError as error:
         return fail(str(error), error.exit_code)
     except BrokenPipeError:
         # Whoever read our output has gone; nobody is left to be told.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return Exit.FAILED
     except OSError as error:
+        _give_up_output()
         return fail(explain(error), Exit.FAILED)
     except KeyboardInterrupt:
         return fail("interrupted", Exit.FAILED)
@@ -101,10 +107,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def fail(message: str, code: int) -> int:
     """Print an error as the one line that it is and return the exit code."""
-    line = f"vmount: {message}\n".encode("utf-8", "surrogateescape")
+    line = f"vmount: {printable(message)}\n".encode("utf-8", "surrogateescape")
     sys.stderr.flush()
     os.write(2, line)
     return code
+
+
+def _prepare_streams() -> None:
+    """Open the standard streams that the caller has closed, and write UTF-8 whatever the locale is.
+
+    A disk's file would get the number of a closed stream, and lose it when the server detaches.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor)
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+
+
+def _give_up_output() -> None:
+    """Let go what could not be written: Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def load(name: str) -> Command:

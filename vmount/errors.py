@@ -66,3 +66,18 @@ def explain(error: OSError) -> str:
     """Return what an OSError says in one line, without its number."""
     text = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {text}" if error.filename is not None else text
+
+
+def printable(text: str) -> str:
+    """Return text for a terminal or a log: what a guest's name could steer it with is escaped.
+
+    Bytes that are no UTF-8 (surrogate escapes) stay what they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char
+        if char.isprintable() or "\udc80" <= char <= "\udcff"
+        else char.encode("unicode_escape").decode()
+        for char in text
+    )

@@ -6,6 +6,8 @@ import logging
 import logging.handlers
 from pathlib import Path
 
+from vmount.errors import printable
+
 FORMAT = "vmount: %(lowerlevel)s: %(message)s"
 FILE_FORMAT = "%(asctime)s %(lowerlevel)s %(name)s: %(message)s"
 SYSLOG_FORMAT = "vmount[%(process)d]: %(lowerlevel)s: %(message)s"
@@ -20,6 +22,10 @@ class Formatter(logging.Formatter):
         """Return the line."""
         record.lowerlevel = record.levelname.lower()
         return super().format(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """Return the line without a traceback: one line, whatever a guest's names hold."""
+        return printable(super().formatMessage(record))
 
 
 def configure(level: str, log_file: Path | None) -> None:

@@ -38,14 +38,15 @@ class LocalFileOpener:
             path = Path(candidate)
             if path.exists():
                 if near is not None:
-                    _check_reach(path, Path(near))
+                    check_reach(path, Path(near))
                 source = LocalFile(path, self._runtime)
                 self._stack.callback(source.close)
                 return OpenedFile(str(path), source)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), places[0])
 
 
-def _check_reach(path: Path, near: Path) -> None:
+def check_reach(path: Path, near: Path) -> None:
+    """Raise PermissionError if the file `near`, which names `path`, must not have it opened."""
     real = path.resolve()
     if real.suffix.lower() != ".vmdk" and real.parent != near.resolve().parent:
         raise PermissionError(

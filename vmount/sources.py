@@ -18,7 +18,7 @@ from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
 from vmount.disks import ChainLink, Disk, path_component, unique_name
 from vmount.errors import SourceError, explain
-from vmount.machine_files import LocalFileOpener
+from vmount.machine_files import LocalFileOpener, check_reach
 from vmount.remote import RemoteDisk, RemoteOptions, exports_of, is_remote
 from vmount.transports.file import LocalFile
 
@@ -120,9 +120,11 @@ class OpenFiles:
             name = unique_name(path_component(device.address.replace(":", "-")), taken)
             location = str(path.parent / device.file_name)
             try:
+                check_reach(Path(location), path)
                 disks.append(await self._open_disk(name, device.file_name, location, options))
-            except SourceError as error:
-                disks.append(Disk(name, device.file_name, "unknown", None, problem=str(error)))
+            except (SourceError, OSError) as error:
+                problem = explain(error) if isinstance(error, OSError) else str(error)
+                disks.append(Disk(name, device.file_name, "unknown", None, problem=problem))
         if not disks:
             raise SourceError(f"{source}: the machine has no virtual disk")
         if all(disk.data is None for disk in disks):

@@ -38,14 +38,14 @@ class StateDir:
     """The folder of the records. It belongs to one user and is made when it is first needed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        # The server leaves the folder that it was started in.
+        self._path = path.absolute()
 
     def write(self, record: MountRecord) -> None:
         """Write a record. Raises VmountError if the folder cannot be used."""
         try:
             self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            status = self._path.lstat()
-            if status.st_uid != os.getuid() or status.st_mode & 0o022:
+            if not self._is_ours():
                 raise VmountError(
                     f"{self._path}: belongs to somebody else, or others may write to it",
                     remedy="name another folder with --state-dir",
@@ -65,8 +65,11 @@ class StateDir:
         self._file(record).unlink(missing_ok=True)
 
     def records(self) -> Iterator[MountRecord]:
-        """Yield all records, those of dead processes too. A file that is no record is passed over."""
-        if not self._path.is_dir():
+        """Yield all records, those of dead processes too. A file that is no record is passed over.
+
+        A folder that others may write to has none: a record names a process that may be sent a signal.
+        """
+        if not self._path.is_dir() or not self._is_ours():
             return
         for file in sorted(self._path.glob("*.json")):
             try:
@@ -81,9 +84,14 @@ class StateDir:
                 continue
 
     def find(self, mountpoint: str) -> MountRecord | None:
-        """Return the record of the mount at a path, the youngest if there are several."""
+        """Return the record of the mount at a path: the youngest one whose process runs, or of all."""
         found = [record for record in self.records() if record.mountpoint == mountpoint]
-        return max(found, key=lambda record: record.started, default=None)
+        return max(found, key=lambda record: (record.is_alive, record.started), default=None)
+
+    def _is_ours(self) -> bool:
+        """Say whether nobody else can have put anything there."""
+        status = self._path.lstat()
+        return status.st_uid == os.getuid() and not status.st_mode & 0o022
 
     def _file(self, record: MountRecord) -> Path:
         return self._path / f"{record.pid}-{record.started}.json"

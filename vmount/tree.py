@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from parsers.errors import Corrupt
 from parsers.model import Attrs, DirEntry, Ino, XAttr
 from parsers.ntfs import NtfsFilesystem
 from vmount.disks import path_component, unique_name
@@ -173,7 +174,9 @@ class Tree:
             return None if number is None else (number, await self.attrs(number))
         attrs = await volume.filesystem.lookup(parent & INO_MASK, name)
         if attrs is None and b"%" in name:
-            attrs = await volume.filesystem.lookup(parent & INO_MASK, unquote_to_bytes(name))
+            meant = unquote_to_bytes(name)
+            if _is_unusable(meant) and _shown(meant) == name:
+                attrs = await volume.filesystem.lookup(parent & INO_MASK, meant)
         if attrs is None:
             return None
         if attrs.ino in volume.covered:
@@ -281,12 +284,14 @@ def _usable(entries: Sequence[DirEntry]) -> Sequence[DirEntry]:
     """Percent-encode names that no path can hold: damage, or somebody's attempt to lead a copy astray."""
     if any(_is_unusable(entry.name) for entry in entries):
         return [
-            entry._replace(name=os.fsencode(path_component(os.fsdecode(entry.name))))
-            if _is_unusable(entry.name)
-            else entry
+            entry._replace(name=_shown(entry.name)) if _is_unusable(entry.name) else entry
             for entry in entries
         ]
     return entries
+
+
+def _shown(name: bytes) -> bytes:
+    return os.fsencode(path_component(os.fsdecode(name)))
 
 
 def _is_unusable(name: bytes) -> bool:
@@ -297,7 +302,11 @@ async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:
     target = None
     if volume.links is not None and isinstance(volume.filesystem, NtfsFilesystem):
         target = await volume.links.target(volume.filesystem, ino, volume.name)
-    return await volume.filesystem.readlink(ino) if target is None else target
+    if target is None:
+        target = await volume.filesystem.readlink(ino)
+    if b"\0" in target:
+        raise Corrupt("target of a symbolic link", expected="no NUL", actual=repr(target[:80]))
+    return target
 
 
 def build_tree(

@@ -43,6 +43,8 @@ DIRECTORIES_KEPT = 256
 """Directories remembered, to know what comes next in them."""
 FILES_TOGETHER = 32
 """Files asked for at once: their requests are put in order, and neighbours become one."""
+MOST_FILES_AHEAD = 512
+"""Files asked for and not opened yet, however small they are."""
 FILES_KEPT = 1024
 """Files whose place on the volume was looked up ahead, until they are opened."""
 
@@ -63,11 +65,13 @@ class Order:
         self.visits = 0
 
     def visit(self, number: int) -> None:
-        """Note a visit."""
+        """Note a visit. One who is not a member (a damaged directory may say so) is passed over."""
         if self._places is None:
             self._places = tuple(
                 {item: n for n, item in enumerate(order)} for order in self._orders
             )
+        if number not in self._places[0]:
+            return
         self.visits += 1
         before = self._hits[1] > self._hits[0]
         for which, places in enumerate(self._places):
@@ -94,7 +98,7 @@ class Order:
 
     def next(self, number: int) -> int | None:
         """Return who comes after a member; None if it is the last."""
-        if self._places is None:
+        if self._places is None or number not in self._places[0]:
             return None
         which = self._hits[1] > self._hits[0]
         place = self._places[which][number] + 1
@@ -260,14 +264,14 @@ class WalkAhead:
             is_walk = directory.files.visits > 1 or self._follows_a_walk(directory)
             self._window = FIRST_WINDOW if is_walk else 0
         # A request for every file would be many small ones.
-        if self._asked_bytes > self._window // 2:
+        if self._asked_bytes > self._window // 2 or len(self._asked) > MOST_FILES_AHEAD // 2:
             return
         wanted = []
         for child, size in self._coming(directory):
             self._asked[child] = size
             self._asked_bytes += size
             wanted.append(child)
-            if self._asked_bytes >= self._window:
+            if self._asked_bytes >= self._window or len(self._asked) >= MOST_FILES_AHEAD:
                 break
         if wanted:
             self._nursery.start_soon(self._fetch, wanted)

@@ -104,6 +104,11 @@ class Descriptor:
         return sum(extent.sectors for extent in self.extents)
 
 
+_CID_DIGITS = 8
+"""QEMU rewrites a CID in place, which has one to eight digits: where it becomes shorter, as many
+bytes of the old end of the text stand behind the zero byte that ends the new one."""
+
+
 def is_descriptor(head: Buffer) -> bool:
     """Tell from the first bytes of a file (a sector is enough) whether it is descriptor text."""
     return _PROBE.match(bytes(head)) is not None
@@ -124,7 +129,8 @@ def parse_descriptor(raw: Buffer) -> Descriptor:
         raise NotRecognised("not a VMDK descriptor")
     end = data.find(0)
     if end >= 0:
-        if data.count(0, end) != len(data) - end:
+        rest = data[end:].strip(b"\0")
+        if len(rest) > _CID_DIGITS or not data[:end].endswith(rest):
             raise Corrupt("zero byte within the descriptor", end)
         data = data[:end]
     text, encoding = decode_text(data, "encoding")

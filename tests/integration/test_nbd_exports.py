@@ -48,7 +48,7 @@ def test_r2_all_ntfs_volumes_as_exports_of_one_server(
             assert f"disk {number}" in listed
 
 
-def test_r38_a_disk_of_another_size_after_a_restart_is_an_error(vmount: Vmount) -> None:
+def test_a_disk_of_another_size_after_a_restart_is_an_error(vmount: Vmount) -> None:
     image = vmount.folder / "disk.img"
     with image.open("wb") as file:
         file.truncate(64 << 20)

@@ -174,3 +174,12 @@ async def test_an_entry_that_lies_about_its_type(image: Path, tmp_path: Path) ->
     forged.write_bytes(data)
     async with walker_of(forged, tmp_path) as (walker, tree, _):
         assert (await walker.listdir(await number_of(walker, tree, b"liar"))).entries == []
+
+
+def test_a_visitor_who_is_no_member_is_passed_over() -> None:
+    order = Order([(b"a", 1), (b"b", 2)])
+    order.visit(7)
+    assert order.visits == 0
+    assert order.next(7) is None
+    order.visit(1)
+    assert order.next(1) == 2

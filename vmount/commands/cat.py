@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from vmount.api import READ_SIZE, open_disks
+from vmount.commands.options import add_source_arguments, open_options
 from vmount.errors import Exit
 
 if TYPE_CHECKING:
@@ -17,11 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("paths", nargs="+", metavar="PATH")
+    add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, one after the other."""
-    with open_disks(arguments.source) as disks:
+    with open_disks(arguments.source, options=open_options(arguments)) as disks:
         for path in arguments.paths:
             with disks.open(path) as file:
                 shutil.copyfileobj(file, sys.stdout.buffer, READ_SIZE)

@@ -10,8 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.options import add_source_arguments, open_options
 from vmount.copying import Copier, CopyReport
-from vmount.errors import Exit, UsageError
+from vmount.errors import Exit, UsageError, printable
 
 if TYPE_CHECKING:
     import argparse
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files or directories to copy")
     parser.add_argument("destination", type=Path, metavar="DEST", help="a directory, or a new name")
     parser.add_argument("--json", action="store_true", help="report as JSON")
+    add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,11 +38,15 @@ def run(arguments: argparse.Namespace) -> int:
     into = destination.is_dir()
     if len(arguments.paths) > 1 and not into:
         raise UsageError(f"{destination}: several files need a directory to be copied into")
-    with open_disks(arguments.source) as disks, _progress(arguments.json) as show:
+    options = open_options(arguments)
+    with (
+        open_disks(arguments.source, options=options) as disks,
+        _progress(arguments.json) as show,
+    ):
         copier = Copier(disks, show)
         for path in arguments.paths:
             name = PurePosixPath(path).name
-            if into and not name:
+            if into and name in ("", ".."):
                 raise UsageError(f"{path}: has no name to be copied under")
             copier.copy(path, destination / name if into else destination)
     return _say(copier.report, as_json=arguments.json)
@@ -52,7 +58,7 @@ def _say(report: CopyReport, *, as_json: bool) -> int:
         print(json.dumps(values, ensure_ascii=True))
     else:
         for problem in report.problems:
-            line = f"vmount: not copied: {problem}\n"
+            line = f"vmount: not copied: {printable(problem)}\n"
             sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
         print(f"{report.files} files, {report.bytes} bytes copied")
     return Exit.SOURCE if report.problems else Exit.OK

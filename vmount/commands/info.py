@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.api import open_disks
-from vmount.commands.options import add_drive_arguments, add_remote_arguments, open_options
-from vmount.errors import Exit
+from vmount.commands.options import add_source_arguments, open_options
+from vmount.errors import Exit, printable
 from vmount.info import as_json
 from vmount.remote import exports_of, is_remote
 
@@ -28,11 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE")
     parser.add_argument("--json", action="store_true", help="as JSON, as info.json in a mount")
-    add_drive_arguments(parser)
-    add_remote_arguments(parser)
-    parser.add_argument(
-        "--force", action="store_true", help="open a snapshot whose parent has changed since"
-    )
+    add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -89,7 +85,9 @@ def _print_tables(info: dict[str, Any]) -> None:
             disk["format"],
             f"{links} files" if links > 1 else "",
             disk["transport"]["used"] or "",
-            Text(disk["problem"] or disk["source"], style="red" if disk["problem"] else ""),
+            Text(
+                printable(disk["problem"] or disk["source"]), style="red" if disk["problem"] else ""
+            ),
         )
     columns = ("name", "size", "type", "guest's", "label", "partition", "uuid", "remark")
     volumes = table("Volumes", *columns)
@@ -99,19 +97,19 @@ def _print_tables(info: dict[str, Any]) -> None:
             volume["name"],
             human_size(volume["size"]),
             volume["fstype"] or "?",
-            Text(_place(volume)),
-            Text(volume["label"]),
-            Text(partition.get("name") or partition.get("type_name") or ""),
+            Text(printable(_place(volume))),
+            Text(printable(volume["label"])),
+            Text(printable(partition.get("name") or partition.get("type_name") or "")),
             volume["uuid"],
-            Text(volume["problem"] or "", style="yellow"),
+            Text(printable(volume["problem"] or ""), style="yellow"),
         )
     console.print(disks)
     console.print(volumes)
     if info["guest"] is not None:
         for system in (info["guest"], *info["guest"]["others"]):
-            console.print(Text(f"guest: {_system(system)}"))
+            console.print(Text(printable(f"guest: {_system(system)}")))
     for warning in info["warnings"]:
-        console.print(Text(f"warning: {warning}", style="yellow"))
+        console.print(Text(printable(f"warning: {warning}"), style="yellow"))
 
 
 def _place(volume: dict[str, Any]) -> str:

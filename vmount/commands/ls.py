@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from parsers.model import Attrs
 from vmount.api import DiskSet, Entry, open_disks
-from vmount.errors import Exit
+from vmount.commands.options import add_source_arguments, open_options
+from vmount.errors import Exit, explain, printable
 from vmount.info import as_json
 
 if TYPE_CHECKING:
@@ -24,23 +25,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
     parser.add_argument("-R", "--recursive", action="store_true", help="with all below")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """List."""
-    with open_disks(arguments.source) as disks:
+    """List; the exit code is 3 if a directory below could not be listed."""
+    problems = 0
+
+    def tell(error: OSError) -> None:
+        nonlocal problems
+        problems += 1
+        sys.stdout.flush()
+        line = f"vmount: not listed: {printable(explain(error))}\n"
+        sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
+        sys.stderr.flush()
+
+    with open_disks(arguments.source, options=open_options(arguments)) as disks:
         attrs = disks.stat(arguments.path)
         if not stat.S_ISDIR(attrs.mode):
             path = PurePosixPath(arguments.path)
             _show(arguments, disks, str(path.parent), [Entry(path.name, attrs)])
         elif arguments.recursive:
-            for directory, entries in disks.walk(arguments.path):
+            for directory, entries in disks.walk(arguments.path, tell):
                 if not arguments.json:
                     _write(f"{directory}:")
                 _show(arguments, disks, directory, entries)
         else:
             _show(arguments, disks, arguments.path, disks.listdir(arguments.path))
-    return Exit.OK
+    return Exit.SOURCE if problems else Exit.OK
 
 
 def _show(
@@ -61,7 +73,10 @@ def _as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]
         return {"path": path, "problem": "its record is damaged"}
     value: dict[str, Any] = {"path": path, "type": _kind(attrs.mode)} | attrs._asdict()
     if stat.S_ISLNK(attrs.mode):
-        value["target"] = disks.readlink(path)
+        try:
+            value["target"] = disks.readlink(path)
+        except OSError as error:
+            value["problem"] = explain(error)
     return value
 
 
@@ -81,11 +96,18 @@ def _kind(mode: int) -> str:
 def _long_line(disks: DiskSet, path: str, name: str, attrs: Attrs | None) -> str:
     if attrs is None:
         return f"?????????? {name} (its record is damaged)"
-    target = f" -> {disks.readlink(path)}" if stat.S_ISLNK(attrs.mode) else ""
+    target = f" -> {_target(disks, path)}" if stat.S_ISLNK(attrs.mode) else ""
     return (
         f"{stat.filemode(attrs.mode)} {attrs.nlink:>3} {attrs.uid:>5} {attrs.gid:>5} "
         f"{attrs.size:>14} {_time(attrs.mtime)} {name}{target}"
     )
+
+
+def _target(disks: DiskSet, path: str) -> str:
+    try:
+        return disks.readlink(path)
+    except OSError as error:
+        return f"({explain(error)})"
 
 
 def _time(nanoseconds: int) -> str:
@@ -96,4 +118,6 @@ def _time(nanoseconds: int) -> str:
 
 
 def _write(line: str) -> None:
+    if sys.stdout.isatty():
+        line = printable(line)
     sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmount.app import check_mountpoint, serve
-from vmount.commands.options import add_drive_arguments, add_remote_arguments, open_options
+from vmount.commands.options import add_source_arguments, open_options
 from vmount.config import MountConfig, OwnerMode
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
@@ -36,11 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=OwnerMode.ME,
         help="to whom files belong: to me (default), or as in the guest",
     )
-    parser.add_argument(
-        "--force", action="store_true", help="open a snapshot whose parent has changed since"
-    )
-    add_drive_arguments(parser)
-    add_remote_arguments(parser)
+    add_source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
 
 

@@ -12,7 +12,16 @@ from vmount.sources import OpenOptions
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
-def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
+def add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what every command that opens sources can be told."""
+    parser.add_argument(
+        "--force", action="store_true", help="open a snapshot whose parent has changed since"
+    )
+    _add_drive_arguments(parser)
+    _add_remote_arguments(parser)
+
+
+def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what concerns distant disks."""
     group = parser.add_argument_group("distant disks")
     group.add_argument(
@@ -35,7 +44,7 @@ def add_remote_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_drive_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_drive_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what concerns drive letters."""
     parser.add_argument(
         "--drive",

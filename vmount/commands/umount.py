@@ -53,6 +53,10 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     fusermount(mount, lazy=force)
     if record is None:
         return
+    if not record.is_alive:
+        # Its server was killed. The number may belong to another process by now.
+        state.remove(record)
+        return
     if force:
         with contextlib.suppress(ProcessLookupError):
             os.kill(record.pid, signal.SIGTERM)

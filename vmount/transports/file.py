@@ -30,7 +30,8 @@ class LocalFile:
     def __init__(self, path: Path, runtime: Runtime) -> None:
         self.path = path
         self._runtime = runtime
-        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY)
+        # Without waiting: opening a pipe would, until somebody writes to it.
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         try:
             self.size = _size(self._fd, path)
         except BaseException:

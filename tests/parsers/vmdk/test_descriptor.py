@@ -109,6 +109,16 @@ def test_an_encoding_that_cannot_be_is_refused(name: str) -> None:
     assert parse_descriptor(TEXT.replace("UTF-8", name).encode()).encoding == name
 
 
+@pytest.mark.parametrize("digits", range(1, 9))
+def test_a_cid_that_qemu_made_shorter_leaves_the_old_end_of_the_text(digits: int) -> None:
+    text = TEXT.encode()
+    shorter = text.replace(b"CID=0fb3bbf1", b"CID=0fb3bbf1"[: 4 + digits], 1)
+    written = shorter + b"\0" + text[len(shorter) + 1 :] + bytes(512)
+    assert parse_descriptor(written).cid == int("0fb3bbf1"[:digits], 16)
+    with pytest.raises(Corrupt, match="zero byte within the descriptor"):
+        parse_descriptor(shorter + b"\0" + b"RW 8\n" + bytes(512))
+
+
 def test_text_that_is_not_in_its_encoding_is_refused() -> None:
     with pytest.raises(Corrupt, match="text is not UTF-8"):
         parse_descriptor(TEXT.replace("web", "sé").encode("latin-1"))
