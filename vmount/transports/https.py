@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import errno
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -33,29 +32,22 @@ from vmount.transports.https_answer import (
     unsatisfied_total,
     version_of,
 )
-from vmount.transports.retry import Backoff
+from vmount.transports.https_client import (
+    Headers,
+    HttpsClient,
+    HttpsOptions,
+    Renew,
+    check_address,
+)
+
+__all__ = ["HttpsClient", "HttpsOptions", "HttpsTransport", "open_https", "open_https_file"]
 
 MOST_REDIRECTS = 3
 PREFERRED_READ = 256 << 10
 """Bytes: below this the round trip and the cost of a request outweigh the payload."""
-
-Headers = Mapping[str, str]
-Renew = Callable[[], Awaitable[Headers]]
-
-
-@dataclass(frozen=True)
-class HttpsOptions:
-    """Times in seconds, sizes in bytes."""
-
-    connections: int = 4
-    """Also the most requests in flight: HTTP/1.1 has one to a connection."""
-    max_request: int = 4 << 20
-    connect_timeout: float = 10.0
-    reply_timeout: float = 30.0
-    """For one request, from its start to its last byte."""
-    total_timeout: float = 60.0
-    """For one read, with all that is asked for again."""
-    backoff: Backoff = field(default_factory=Backoff)
+PRIVILEGE = "VirtualMachine.Provisioning.GetVmFiles"
+SLOWEST_DOWN = 30.0
+"""Seconds that a server's Retry-After is obeyed for at most: the deadline of the read is near then."""
 
 
 class _Again(Exception):
@@ -74,32 +66,27 @@ async def open_https(
     ssl_context: ssl.SSLContext | None = None,
     options: HttpsOptions | None = None,
 ) -> HttpsTransport:
-    """Open a file on an HTTPS server that serves ranges.
+    """Open a file on an HTTPS server that serves ranges, with connections of its own.
 
-    `headers` go with every request and are secret; `renew` gets new ones when the server refuses them.
-    Certificates are verified, by `ssl_context` if it is given. Raises TransportError.
+    The arguments are those of HttpsClient. Raises TransportError.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
-        raise TransportRefused("not an https:// address with a host", code=errno.EINVAL)
-    if "@" in parts.netloc:
-        raise TransportRefused(
-            f"https://{parts.hostname}: user and password must not stand in an address",
-            code=errno.EINVAL,
-        )
-    transport = HttpsTransport(
-        url,
-        dict(headers or {}),
-        renew,
-        ssl_context or ssl.create_default_context(),
-        options or HttpsOptions(),
-    )
+    check_address(url)
+    client = HttpsClient(headers=headers, renew=renew, ssl_context=ssl_context, options=options)
     try:
-        await transport.start()
+        return await open_https_file(url, client, closes_client=True)
     except BaseException:
         with trio.CancelScope(shield=True):
-            await transport.aclose()
+            await client.aclose()
         raise
+
+
+async def open_https_file(
+    url: str, client: HttpsClient, *, closes_client: bool = False
+) -> HttpsTransport:
+    """Open a file through connections that others may use as well. Raises TransportError."""
+    check_address(url)
+    transport = HttpsTransport(url, client, closes_client=closes_client)
+    await transport.start()
     return transport
 
 
@@ -107,42 +94,20 @@ class HttpsTransport:
     """A Transport; see open_https."""
 
     size = 0
-    preferred_read = PREFERRED_READ
 
-    def __init__(
-        self,
-        url: str,
-        headers: dict[str, str],
-        renew: Renew | None,
-        ssl_context: ssl.SSLContext,
-        options: HttpsOptions,
-    ) -> None:
+    def __init__(self, url: str, client: HttpsClient, *, closes_client: bool) -> None:
         self._url = url
         self._name = url.partition("?")[0]
-        self._headers = headers
-        self._renew = renew
-        self._generation = 0
-        self._renewing = trio.Lock()
-        self._options = options
-        self.max_read = options.max_request
+        self._client = client
+        self._closes_client = closes_client
+        self._options = client.options
+        self.max_read = self._options.max_request
         self.preferred_read = min(PREFERRED_READ, self.max_read)
-        self._limit = trio.CapacityLimiter(options.connections)
         self._version: Version | None = None
         self._closed = False
         self._requests = self._bytes = self._in_flight = self._retries = 0
         self._latency = 0.0
         self._reason = "no answer"
-        # Neither proxies nor ~/.netrc: what goes to this server is what was given for it.
-        self._client = httpx.AsyncClient(
-            verify=ssl_context,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(options.reply_timeout, connect=options.connect_timeout),
-            limits=httpx.Limits(
-                max_connections=options.connections,
-                max_keepalive_connections=options.connections,
-            ),
-        )
 
     async def start(self) -> None:
         """Learn size and version. Called once, by open_https."""
@@ -193,9 +158,10 @@ class HttpsTransport:
         )
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Read no more. A second call does nothing."""
         self._closed = True
-        await self._client.aclose()
+        if self._closes_client:
+            await self._client.aclose()
 
     async def _fill(self, start: int, view: memoryview) -> None:
         """Read into `view`, cut into requests that are under way at the same time."""
@@ -223,47 +189,42 @@ class HttpsTransport:
         """Ask until there is an answer; the deadline is the caller's."""
         renewed = False
         redirects = 0
+        client = self._client
         for delay in self._options.backoff.delays():
-            generation = self._generation
+            generation = client.generation
             try:
-                async with self._limit:
+                async with client.limit:
                     answer = await self._attempt(start, view)
             except _Again as again:
                 self._retries += 1
                 self._reason = str(again) or "connection lost"
-                await trio.sleep(max(delay, again.wait))
+                await trio.sleep(max(delay, min(again.wait, SLOWEST_DOWN)))
                 continue
             if answer is None:
                 return
+            self._retries += 1
             if answer.is_redirect:
                 redirects += 1
                 self._follow(answer, redirects)
-            elif renewed or self._renew is None:
+            elif renewed or not await client.renew(generation):
                 raise TransportRefused(
                     f"{self._name}: the server answers {answer.status_code}, not authorised; "
-                    "check user, password and the privilege to download files",
+                    f"check user, password and the privilege to download files ({PRIVILEGE})",
                     code=errno.EACCES,
                 )
             else:
                 renewed = True
-                await self._renew_headers(generation)
-            self._retries += 1
 
     async def _attempt(self, start: int, view: memoryview) -> httpx.Response | None:
         """Ask once. Return None if `view` is filled, else an answer about session or place."""
         if self._closed:
             raise TransportClosed(f"{self._name}: is closed")
         last = start + len(view) - 1
-        headers = {
-            **self._headers,
-            "Accept-Encoding": "identity",
-            "Range": f"bytes={start}-{last}",
-        }
         began = trio.current_time()
         self._in_flight += 1
         try:
             with trio.fail_after(self._options.reply_timeout):
-                async with self._client.stream("GET", self._url, headers=headers) as answer:
+                async with self._client.get(self._url, start, last) as answer:
                     if answer.is_redirect or answer.status_code in (401, 403):
                         return answer
                     if not self._accept(answer, start, last):
@@ -347,14 +308,6 @@ class HttpsTransport:
                 f"{self._name}: redirects to {new.scheme}://{new.hostname}; name that address"
             )
         self._url = target
-
-    async def _renew_headers(self, generation: int) -> None:
-        """Get new headers, once for all requests that were refused with the old ones."""
-        assert self._renew is not None
-        async with self._renewing:
-            if self._generation == generation:
-                self._headers = dict(await self._renew())
-                self._generation += 1
 
     def _too_late(self) -> TransportTimeout:
         return TransportTimeout(
