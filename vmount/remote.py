@@ -16,7 +16,8 @@ from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vmount.transports.base import Extent, Transport
+    from vmount.cache import CacheStats
+    from vmount.transports.base import Extent, Transport, TransportStats
     from vmount.transports.nbd import ExportInfo
 
 log = logging.getLogger(__name__)
@@ -88,21 +89,7 @@ class RemoteDisk:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of cache and transport; fits JSON."""
-        cache, transport = self.data.stats(), self._transport.stats()
-        reads = cache.hits + cache.misses
-        return {
-            "hit_rate": round(cache.hits / reads, 4) if reads else None,
-            "bytes_demanded": cache.bytes_demanded,
-            "bytes_fetched": cache.bytes_fetched,
-            "bytes_cached": cache.bytes_cached,
-            "prefetch_used": cache.guesses_used,
-            "prefetch_wasted": cache.guesses_wasted,
-            "requests": transport.requests,
-            "in_flight": transport.in_flight,
-            "retries": transport.retries,
-            "reconnects": transport.reconnects,
-            "latency_seconds": round(transport.latency, 6),
-        }
+        return statistics([(self.data.stats(), self._transport.stats())])
 
     async def aclose(self) -> None:
         """Let go of the server."""
@@ -136,3 +123,26 @@ async def exports_of(uri: str, options: RemoteOptions) -> Sequence[ExportInfo]:
     except NbdUriError as error:
         raise OSError(str(error)) from error
     return await list_exports(uri, options.nbd)
+
+
+def statistics(pairs: Sequence[tuple[CacheStats, TransportStats]]) -> dict[str, Any]:
+    """Return the counters of caches and their transports, added up; fits JSON."""
+    caches = [cache for cache, _ in pairs]
+    transports = [transport for _, transport in pairs]
+    hits = sum(cache.hits for cache in caches)
+    reads = hits + sum(cache.misses for cache in caches)
+    requests = sum(transport.requests for transport in transports)
+    waited = sum(transport.latency * transport.requests for transport in transports)
+    return {
+        "hit_rate": round(hits / reads, 4) if reads else None,
+        "bytes_demanded": sum(cache.bytes_demanded for cache in caches),
+        "bytes_fetched": sum(cache.bytes_fetched for cache in caches),
+        "bytes_cached": sum(cache.bytes_cached for cache in caches),
+        "prefetch_used": sum(cache.guesses_used for cache in caches),
+        "prefetch_wasted": sum(cache.guesses_wasted for cache in caches),
+        "requests": requests,
+        "in_flight": sum(transport.in_flight for transport in transports),
+        "retries": sum(transport.retries for transport in transports),
+        "reconnects": sum(transport.reconnects for transport in transports),
+        "latency_seconds": round(waited / requests, 6) if requests else 0.0,
+    }
