@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("copying",),
+    ("copying", "recovery"),
     ("app", "api"),
     ("fuse_ops",),
     ("walk_ahead",),
@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("raid", "parity"),
     ("blocks", "galois"),
-    ("mountinfo", "state", "logs"),
+    ("fusermount", "mountinfo", "state", "logs"),
     ("errors",),
 )
 """The modules and packages of vmount, highest first. A module may import what stands in a lower line,

@@ -24,12 +24,14 @@ from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
 from vmount.runtime import TrioRuntime, first_of
-from vmount.state import MountRecord, StateDir, process_start
+from vmount.state.things import MountPoint
 from vmount.tree import build_tree
 from vmount.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from vmount.state import Journal, StateDir
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +81,13 @@ def _answers(mountpoint: Path) -> bool:
 
 
 async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
+    with state.journal() as journal:
+        await _serve_recorded(config, journal, on_ready)
+
+
+async def _serve_recorded(
+    config: MountConfig, journal: Journal, on_ready: Callable[[], None]
+) -> None:
     async with trio.open_nursery() as nursery:
         manager = await MountManager.open(config.sources, TrioRuntime(nursery), config.options)
         try:
@@ -90,7 +99,7 @@ async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], No
             operations = FuseOps(tree, walker, _owner(config.owner))
             statistics.operations = operations
             _relax_collector()
-            with _recorded(config, state), _mounted(config, operations):
+            with _recorded(config, journal), _mounted(config, operations):
                 await _answer_until_unmounted(config, on_ready)
         finally:
             await manager.aclose()
@@ -132,14 +141,12 @@ def _owner(mode: OwnerMode) -> Owner:
 
 
 @contextmanager
-def _recorded(config: MountConfig, state: StateDir) -> Iterator[None]:
-    pid = os.getpid()
-    record = MountRecord(pid, process_start(pid) or 0, str(config.mountpoint), config.sources)
-    state.write(record)
+def _recorded(config: MountConfig, journal: Journal) -> Iterator[None]:
+    entry = journal.begin(MountPoint(str(config.mountpoint), config.sources))
     try:
         yield
     finally:
-        state.remove(record)
+        entry.end()
 
 
 @contextmanager
