@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from vmount.errors import MountError, VmountError, explain
-from vmount.fusermount import fusermount
 from vmount.mountinfo import find_mount
 from vmount.state import Entry, Journal, StateDir
 from vmount.state.journal import JournalError
@@ -30,6 +29,7 @@ from vmount.state.things import (
     TemporaryFolder,
     Thing,
 )
+from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
-from vmount.errors import Exit, MountError
-from vmount.fusermount import fusermount
+from vmount.commands.volumes import tell
+from vmount.errors import Exit
 from vmount.mountinfo import find_mount
 from vmount.state import StateDir
+from vmount.unmount import unmount
 
 if TYPE_CHECKING:
     import argparse
 
-PATIENCE = 30.0
-"""Seconds to wait for the serving process to end."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("mountpoints", nargs="+", metavar="MOUNTPOINT")
+    parser.add_argument(
+        "mountpoints",
+        nargs="+",
+        metavar="MOUNTPOINT",
+        help="a mount, or one volume of it: MOUNTPOINT/volumes/NAME",
+    )
     parser.add_argument(
         "--force",
         action="store_true",
@@ -31,31 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Unmount."""
     state = StateDir(arguments.state_dir)
-    for mountpoint in arguments.mountpoints:
-        unmount(os.path.realpath(mountpoint), state, force=arguments.force)
+    for path in map(os.path.realpath, arguments.mountpoints):
+        mountpoint, _, volume = path.rpartition("/volumes/")
+        if find_mount(path) is None and volume and find_mount(mountpoint) is not None:
+            request = {"do": "dismount", "volume": volume, "force": arguments.force}
+            tell(mountpoint, state, request)
+        else:
+            unmount(path, state, force=arguments.force)
     return Exit.OK
-
-
-def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
-    """Unmount and wait until the sources are released.
-
-    Raises BusyError naming the processes that use it, or MountError.
-    """
-    mount = find_mount(mountpoint)
-    if mount is None:
-        raise MountError(f"{mountpoint}: not a mount of vmount", remedy="vmount status lists them")
-    record = state.find(mountpoint)
-    fusermount(mount, lazy=force)
-    if record is None:
-        return
-    if not record.process.is_alive:
-        # Its server was killed. The number may belong to another process by now.
-        state.forget_mount(mountpoint)
-        return
-    if force:
-        record.process.send(signal.SIGTERM)
-    if not record.process.wait(PATIENCE):
-        raise MountError(
-            f"{mountpoint}: unmounted, but process {record.process.pid} still runs after "
-            f"{PATIENCE:.0f} s"
-        )

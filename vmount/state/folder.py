@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.errors import VmountError, explain
-from vmount.state.journal import SUFFIX, Contents, Journal, JournalError, read
+from vmount.state.journal import SOCKET_SUFFIX, SUFFIX, Contents, Journal, JournalError, read
 from vmount.state.lockfile import try_lock
 from vmount.state.things import MountPoint
 
@@ -25,6 +25,8 @@ class MountRecord:
     process: Process
     mountpoint: str
     sources: tuple[str, ...]
+    socket: Path
+    """On which the process is talked to."""
 
 
 class StateDir:
@@ -58,10 +60,11 @@ class StateDir:
 
     def records(self) -> Iterator[MountRecord]:
         """Yield what journals say of mounts."""
-        for _, contents in self.journals():
+        for path, contents in self.journals():
             for thing in contents.things.values():
                 if isinstance(thing, MountPoint) and contents.process is not None:
-                    yield MountRecord(contents.process, thing.path, thing.sources)
+                    socket = path.with_suffix(SOCKET_SUFFIX)
+                    yield MountRecord(contents.process, thing.path, thing.sources, socket)
 
     def find(self, mountpoint: str) -> MountRecord | None:
         """Return the record of the mount at a path: the youngest one whose process runs, or of all."""

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SUFFIX = ".journal"
+SOCKET_SUFFIX = ".sock"
 LONGEST = 1 << 24
 """Bytes of a journal that are read: a process does hundreds of things, of some hundred bytes each."""
 
@@ -174,6 +175,11 @@ class Journal:
         return self._path
 
     @property
+    def socket(self) -> Path:
+        """Where the process may be talked to as long as it has something in the journal."""
+        return self._path.with_suffix(SOCKET_SUFFIX)
+
+    @property
     def process(self) -> Process | None:
         """Who began the things."""
         return self._contents.process
@@ -212,6 +218,7 @@ class Journal:
                 return
             if not self._contents.things:
                 self._path.unlink(missing_ok=True)
+                self.socket.unlink(missing_ok=True)
             os.close(self._descriptor)
             self._descriptor = None
 

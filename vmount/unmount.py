@@ -1,0 +1,69 @@
+"""Taking a mount off the tree, and waiting for its process to release the sources."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+from vmount.errors import BusyError, MountError
+from vmount.mountinfo import KernelMount, find_mount, processes_below
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmount.state import StateDir
+
+PATIENCE = 30.0
+"""Seconds to wait for the serving process to end."""
+
+MOST_HOLDERS_SHOWN = 8
+
+
+def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
+    """Unmount and wait until the sources are released.
+
+    Raises BusyError naming the processes that use it, or MountError.
+    """
+    mount = find_mount(mountpoint)
+    if mount is None:
+        raise MountError(f"{mountpoint}: not a mount of vmount", remedy="vmount status lists them")
+    record = state.find(mountpoint)
+    fusermount(mount, lazy=force)
+    if record is None:
+        return
+    process = record.process
+    if not process.is_alive:
+        # Its server was killed. The number may belong to another process by now.
+        state.forget_mount(mountpoint)
+        return
+    if force:
+        process.send(signal.SIGTERM)
+    if not process.wait(PATIENCE):
+        raise MountError(
+            f"{mountpoint}: unmounted, but process {process.pid} still runs after {PATIENCE:.0f} s"
+        )
+
+
+def fusermount(mount: KernelMount, *, lazy: bool = False) -> None:
+    """Take a mount off the tree, at once or (`lazy`) when its last user is gone."""
+    command = ["fusermount3", "-u", *(["-z"] if lazy else []), "--", mount.mountpoint]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise MountError("fusermount3 is not installed", remedy="install fuse3") from error
+    if done.returncode == 0:
+        return
+    if "busy" not in done.stderr:
+        raise MountError(f"{mount.mountpoint}: {done.stderr.strip() or 'cannot be unmounted'}")
+    holders = processes_below(mount.mountpoint)
+    raise in_use(mount.mountpoint, holders)
+
+
+def in_use(path: str, holders: Sequence[tuple[int, str]]) -> BusyError:
+    """Return the error that names the processes (number, name) which use what is at a path."""
+    shown = ", ".join(f"{name} ({pid})" for pid, name in holders[:MOST_HOLDERS_SHOWN])
+    return BusyError(
+        f"{path}: in use by {shown or 'a process that cannot be seen from here'}",
+        remedy="end it first, or use --force",
+    )
