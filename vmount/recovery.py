@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import trio
 
 from vmount.errors import MountError, VmountError, explain
 from vmount.mountinfo import find_mount
@@ -28,6 +31,7 @@ from vmount.state.things import (
     Snapshot,
     TemporaryFolder,
     Thing,
+    Unknown,
 )
 from vmount.unmount import fusermount
 
@@ -40,6 +44,9 @@ if TYPE_CHECKING:
 TERM_PATIENCE = 5.0
 """Seconds for a helper process to end by itself after SIGTERM."""
 KILL_PATIENCE = 5.0
+IN_FLIGHT = 10.0
+"""Seconds in which a request of a process that was killed may still reach the server: what it has begun and
+is not there yet is looked for again after so long."""
 
 
 class Connect(Protocol):
@@ -83,6 +90,7 @@ class Recovery:
         *,
         dry_run: bool = False,
         hosts: frozenset[str] = frozenset(),
+        in_flight: float = IN_FLIGHT,
     ) -> None:
         """Make one that tells of each outcome at once.
 
@@ -94,6 +102,7 @@ class Recovery:
         self._tell = tell
         self._dry_run = dry_run
         self._hosts = hosts
+        self._in_flight = in_flight
         self._stack = AsyncExitStack()
         self._sessions: dict[Server, Session | VmountError] = {}
         self.report = Report()
@@ -114,48 +123,54 @@ class Recovery:
         return self.report
 
     async def _journal(self, journal: Journal) -> None:
-        """Undo what a dead process has left."""
+        """Undo what a dead process has left, the last thing first."""
         process = journal.process
         pid = None if process is None else process.pid
-        is_foreign = (
-            process is not None and process.is_elsewhere and process.host not in self._hosts
-        )
         kept: set[type] = set()
         for entry in reversed(journal.entries):
             thing = entry.thing
-            outcome = Outcome(thing.KIND, str(thing), pid)
             try:
-                if is_foreign:
-                    assert process is not None
-                    raise VmountError(
-                        f"it is a matter of {process.host!r}",
-                        remedy="run cleanup there; if that machine is gone, say --host of it here",
-                    )
-                if isinstance(thing, Snapshot) and kept & {AttachedDisk, HelperProcess}:
-                    raise VmountError("its disks may still be in use, see above")
-                done = f"would undo {thing}" if self._dry_run else await self._undo(entry, process)
+                self._check(thing, process, kept)
+                done = f"would undo: {thing}" if self._dry_run else await self._undo(entry, journal)
             except VmountError as error:
                 kept.add(type(thing))
-                self._remains(Outcome(outcome.kind, outcome.thing, pid, reason=str(error)))
-                continue
-            done_outcome = Outcome(outcome.kind, outcome.thing, pid, done=done)
-            self.report.cleaned.append(done_outcome)
-            self._tell(done_outcome)
+                self._remains(Outcome(thing.KIND, str(thing), pid, reason=str(error)))
+            else:
+                outcome = Outcome(thing.KIND, str(thing), pid, done=done)
+                self.report.cleaned.append(outcome)
+                self._tell(outcome)
+
+    def _check(self, thing: Thing, process: Process | None, kept: set[type]) -> None:
+        """Raise VmountError for what must not be undone; `kept`: what has not been, so far."""
+        if process is not None and process.is_elsewhere and process.host not in self._hosts:
+            raise VmountError(
+                f"a process of {process.host!r} did it",
+                remedy=f"run cleanup there, or here with --host {process.host} if it is gone for good",
+            )
+        if isinstance(thing, Snapshot) and kept & {AttachedDisk, HelperProcess}:
+            raise VmountError("its disks may still be in use, see above")
+        if isinstance(thing, Unknown):
+            raise VmountError("this version of vmount does not know it", remedy="use the newer one")
 
     def _remains(self, outcome: Outcome) -> None:
         self.report.remaining.append(outcome)
         self._tell(outcome)
 
-    async def _undo(self, entry: Entry, process: Process | None) -> str:
+    async def _undo(self, entry: Entry, journal: Journal) -> str:
         """Undo a thing and end its entry; return what was done. Raises VmountError if it stays."""
         thing = entry.thing
-        is_here = process is None or not process.is_elsewhere
         if isinstance(thing, RelocationLock | Snapshot | AttachedDisk):
             session = await self._session(thing.server)
+            if not thing.is_known:
+                written = journal.path.stat().st_mtime
+                await trio.sleep(max(0.0, written + self._in_flight - time.time()))
             from vmount.vsphere.undo import undo  # pyvmomi is loaded where it is needed
 
             return await undo(session, entry, self._state)
-        done = _undo_here(thing, self._state) if is_here else f"{thing} is gone with its machine"
+        if journal.process is not None and journal.process.is_elsewhere:
+            done = f"{thing} is gone with its machine"
+        else:
+            done = _undo_here(thing, self._state)
         entry.end()
         return done
 
@@ -166,6 +181,8 @@ class Recovery:
                 found = await self._stack.enter_async_context(self._connect(server))
             except VmountError as error:
                 found = error
+            except OSError as error:
+                found = VmountError(f"{server.host}: {explain(error)}")
             self._sessions[server] = found
         if isinstance(found, VmountError):
             raise found
@@ -178,9 +195,8 @@ def _undo_here(thing: Thing, state: StateDir) -> str:
         return _unmount(thing, state)
     if isinstance(thing, HelperProcess):
         return _end_helper(thing)
-    if isinstance(thing, TemporaryFolder):
-        return _remove_folder(thing)
-    raise VmountError("this version of vmount does not know it", remedy="use the newer one")
+    assert isinstance(thing, TemporaryFolder)
+    return _remove_folder(thing)
 
 
 def _unmount(thing: MountPoint, state: StateDir) -> str:

@@ -7,17 +7,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trio
-from pyVmomi import vim
 
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter
 from tests.vsphere.plain_session import PlainSession, connected
-from vmount.errors import SourceError, UsageError
 from vmount.state import StateDir
 from vmount.vsphere.access import Access, AccessOptions, Consistency, prepare
-from vmount.vsphere.disabled_methods import disable_relocation, enable_relocation
-from vmount.vsphere.locks import LockError, LockMode, source_id
-from vmount.vsphere.snapshots import Quiesce
 
 VM = "vm-57"
 CHANGES = ("DisableMethods", "CreateSnapshot_Task", "RemoveSnapshot_Task", "EnableMethods")

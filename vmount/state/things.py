@@ -50,6 +50,11 @@ class RelocationLock:
     is_held: bool = False
     """False: the server was asked, and may or may not have done it."""
 
+    @property
+    def is_known(self) -> bool:
+        """Say whether the server has answered that it is done."""
+        return self.is_held
+
     def __str__(self) -> str:
         return f"relocation lock of {self.vm}"
 
@@ -64,6 +69,11 @@ class Snapshot:
     name: str
     """No other snapshot has it."""
     moref: str = ""
+
+    @property
+    def is_known(self) -> bool:
+        """Say whether the server has answered that it is done."""
+        return bool(self.moref)
 
     def __str__(self) -> str:
         return f"snapshot {self.moref or repr(self.name)} of {self.vm}"
@@ -83,6 +93,11 @@ class AttachedDisk:
     """Of the backing, as vSphere writes it."""
     key: int | None = None
     """Of the device."""
+
+    @property
+    def is_known(self) -> bool:
+        """Say whether the server has answered that it is done."""
+        return self.key is not None
 
     def __str__(self) -> str:
         return f"disk {self.file} attached to {self.vm}"

@@ -119,7 +119,7 @@ class RelocationLocks:
 
     async def _try(self, vm: str, journal: Journal) -> Entry | Refused:
         thing = RelocationLock(self._session.server, vm, self.source_id)
-        is_held = any(other.is_held for other in self._holders(vm))
+        is_held = any(other.is_held for other in self._holders(thing))
         entry = journal.begin(thing)
         if not is_held:
             refused = await self._ask(entry, thing)
@@ -136,32 +136,34 @@ class RelocationLocks:
                 return await self._session.call(self._disable, thing.vm)
             except TROUBLE:
                 with suppress(*TROUBLE):
-                    await self._session.call(self._enable, thing)
+                    await self._session.call(self._enable, thing, False)
                     entry.end()
                 raise
         raise AssertionError("the scope swallows nothing")
 
-    async def release(self, entry: Entry) -> bool:
+    async def release(self, entry: Entry, *, is_sure: bool = True) -> bool:
         """Let go of a lock, and enable relocation if nobody else here holds it; say whether that was so.
 
-        The machine or the lock may be gone already. Raises VmountError.
+        The machine may be gone already; so may the lock, unless it `is_sure` to be there. Raises
+        VmountError, and what the session raises.
         """
         thing = entry.thing
         assert isinstance(thing, RelocationLock)
         async with self._mutex(thing.vm):
-            count = sum(1 for _ in self._holders(thing.vm))
+            count = sum(1 for _ in self._holders(thing))
             if count <= 1:
-                await self._session.call(self._enable, thing)
+                await self._session.call(self._enable, thing, is_sure)
             entry.end()
         return count <= 1
 
-    def _holders(self, vm: str) -> Iterator[RelocationLock]:
+    def _holders(self, lock: RelocationLock) -> Iterator[RelocationLock]:
+        """Yield what journals say of a lock, those of processes that were killed too."""
+        wanted = (lock.server.instance, lock.vm, lock.source_id)
         for _, contents in self._state.journals():
             for thing in contents.things.values():
                 if (
                     isinstance(thing, RelocationLock)
-                    and thing.vm == vm
-                    and thing.server.instance == self._session.server.instance
+                    and (thing.server.instance, thing.vm, thing.source_id) == wanted
                 ):
                     yield thing
 
@@ -193,10 +195,10 @@ class RelocationLocks:
             is_foreign=True,
         )
 
-    def _enable(self, thing: RelocationLock) -> None:
+    def _enable(self, thing: RelocationLock, is_sure: bool) -> None:
         vm = self._session.vm(thing.vm)
         try:
-            if thing.is_held or is_relocation_disabled(vm):
+            if is_sure or is_relocation_disabled(vm):
                 enable_relocation(vm, thing.source_id)
         except vmodl.fault.ManagedObjectNotFound:
             log.info("%s is gone, and its lock with it", thing.vm)

@@ -34,7 +34,7 @@ async def undo(session: Session, entry: Entry, state: StateDir) -> str:
 async def _undo(session: Session, entry: Entry, state: StateDir) -> str:
     thing = entry.thing
     if isinstance(thing, RelocationLock):
-        if await RelocationLocks(session, state).release(entry):
+        if await RelocationLocks(session, state).release(entry, is_sure=False):
             return f"unlocked {thing.vm}"
         return f"left {thing.vm} locked for others"
     if isinstance(thing, Snapshot):
