@@ -93,6 +93,7 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         server_version = "meddler"
+        wbufsize = -1  # head and body in one packet, or each answer waits for an acknowledgement
         onward: http.client.HTTPSConnection | None = None
 
         def do_GET(self) -> None:
