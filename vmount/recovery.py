@@ -10,10 +10,11 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -36,7 +37,6 @@ from vmount.state.things import (
 from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
 
     from vmount.vsphere.server import Session
@@ -49,12 +49,8 @@ IN_FLIGHT = 10.0
 is not there yet is looked for again after so long."""
 
 
-class Connect(Protocol):
-    """Opens a session with a server that a journal names."""
-
-    def __call__(self, server: Server) -> AbstractAsyncContextManager[Session]:
-        """Log in, and out when the context ends. Raises VmountError."""
-        ...
+Connect = Callable[[Server], "AbstractAsyncContextManager[Session]"]
+"""Logs in to a server that a journal names, and out when the context ends. Raises VmountError."""
 
 
 @dataclass(frozen=True)

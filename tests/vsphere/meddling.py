@@ -159,7 +159,7 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
             if self.onward is not None:
                 self.onward.close()
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *args: object) -> None:
             """Say nothing."""
 
     class Server(ThreadingHTTPServer):

@@ -34,16 +34,26 @@ class PlainSession:
 
     async def wait_task(self, task: Any, timeout: float) -> Any:
         with trio.fail_after(timeout):
-            while (info := await self.call(getattr, task, "info")).state in ("queued", "running"):
+            while (info := await self.call(_info, task)).state in ("queued", "running"):  # noqa: ASYNC110
                 await trio.sleep(0.02)
         if info.state == "error":
             raise info.error
         return info.result
 
 
+def _info(task: Any) -> Any:
+    return task.info
+
+
 @asynccontextmanager
 async def connected(
-    host: str, port: int, certificate: Path, user: str, password: str
+    host: str,
+    port: int,
+    certificate: Path,
+    user: str,
+    password: str,
+    *,
+    kind: type[PlainSession] = PlainSession,
 ) -> AsyncIterator[PlainSession]:
     context = ssl.create_default_context(cafile=str(certificate))
     connect = partial(
@@ -57,7 +67,7 @@ async def connected(
     )
     service = await trio.to_thread.run_sync(connect)
     try:
-        yield PlainSession(service, host, port, user)
+        yield kind(service, host, port, user)
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(Disconnect, service)
