@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("copying",),
+    ("copying", "recovery"),
     ("api",),
     ("handles",),
     ("serving",),
