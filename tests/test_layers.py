@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("volumes",),
     ("groups",),
     ("sources", "machine_files"),
+    ("routes",),
     ("datastores",),
     ("disks", "devices"),
     ("remote",),

@@ -12,6 +12,7 @@ import errno
 import logging
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
@@ -21,11 +22,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
+from vmount.state.processes import MARK
+from vmount.state.things import HelperProcess, TemporaryFolder
 from vmount.transports.base import TransportError, TransportTimeout
+
+if TYPE_CHECKING:
+    from vmount.state import Entry, Journal
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +95,7 @@ class _Reading(NamedTuple):
 class NbdProcess:
     """A program that serves a disk. Made by `start`, ended by `aclose`."""
 
-    def __init__(self, program: NbdProgram, folder: Path) -> None:
+    def __init__(self, program: NbdProgram, folder: Path, journal: Journal | None) -> None:
         self.socket = folder / SOCKET_NAME
         """Path of the Unix socket to connect to."""
         self._program = program
@@ -98,11 +104,21 @@ class NbdProcess:
         self._listener: trio.SocketListener | None = None
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._readings: list[_Reading] = []
+        self._mark = secrets.token_hex(8)
+        self._entries: list[Entry] = []
+        if journal is not None:
+            self._entries.append(journal.begin(TemporaryFolder(str(folder))))
+            self._entries.append(journal.begin(HelperProcess(program.name, self._mark)))
 
     @classmethod
-    async def start(cls, program: NbdProgram, nursery: trio.Nursery) -> NbdProcess:
-        """Start it; it can be connected to when this returns. Raises TransportError with its last words."""
-        process = cls(program, Path(tempfile.mkdtemp(prefix="vmount-nbd-")))
+    async def start(
+        cls, program: NbdProgram, nursery: trio.Nursery, journal: Journal | None = None
+    ) -> NbdProcess:
+        """Start it; it can be connected to when this returns.
+
+        The journal is told, for `vmount cleanup`. Raises TransportError with the program's last words.
+        """
+        process = cls(program, Path(tempfile.mkdtemp(prefix="vmount-nbd-")), journal)
         try:
             if program.is_inetd_style:
                 await process._listen(nursery)
@@ -112,12 +128,17 @@ class NbdProcess:
                 if scope.cancelled_caught:
                     raise TransportTimeout(
                         f"{program.name}: does not listen after {program.start_timeout:g} s"
-                        f"{process._said()}"
+                        f"{process.last_words}"
                     )
         except BaseException:
             await process.aclose()
             raise
         return process
+
+    @property
+    def last_words(self) -> str:
+        """What it wrote to standard error last, as the end of a message; empty for nothing."""
+        return f": {' | '.join(self._lines)}" if self._lines else ""
 
     async def aclose(self) -> None:
         """End the program and remove the socket. A second call does nothing."""
@@ -130,6 +151,8 @@ class NbdProcess:
             for reading in self._readings:
                 reading.scope.cancel()
         shutil.rmtree(self._folder, ignore_errors=True)
+        while self._entries:
+            self._entries.pop().end()
 
     async def _start_listening_program(self, nursery: trio.Nursery) -> None:
         process = await self._run(nursery, subprocess.DEVNULL, subprocess.DEVNULL)
@@ -139,7 +162,7 @@ class NbdProcess:
                 with trio.move_on_after(LAST_WORDS):
                     await self._readings[-1].ended.wait()
                 raise TransportError(
-                    f"{self._program.name}: has ended with code {process.returncode}{self._said()}"
+                    f"{self._program.name}: has ended with code {process.returncode}{self.last_words}"
                 )
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -182,7 +205,7 @@ class NbdProcess:
                 stdout=stdout,
                 stderr=writing,
                 pass_fds=self._program.descriptors,
-                env={**os.environ, **self._program.environment},
+                env={**os.environ, **self._program.environment, MARK: self._mark},
                 start_new_session=True,
             )
         except OSError as error:
@@ -228,9 +251,6 @@ class NbdProcess:
         if text:
             self._lines.append(text)
             log.info("%s: %s", self._program.name, text)
-
-    def _said(self) -> str:
-        return f": {' | '.join(self._lines)}" if self._lines else ""
 
 
 def _is_listening(path: Path) -> bool:

@@ -67,12 +67,7 @@ def vddk_program(disk: VddkDisk, library: Path) -> Iterator[NbdProgram]:
     nbdkit = shutil.which("nbdkit")
     if nbdkit is None:
         raise TransportError("nbdkit is not installed", code=errno.ENOENT)
-    # Not the pipe of "-FD", which can be read once: the plugin starts nbdkit anew to have VDDK's own
-    # libraries found, and reads the password again. A file in memory has no name and goes with its holders.
-    descriptor = os.memfd_create("password", 0)
-    try:
-        os.write(descriptor, disk.password.encode())
-        os.set_inheritable(descriptor, True)
+    with memory_file(disk.password) as descriptor:
         yield NbdProgram(
             f"nbdkit vddk ({disk.transport})",
             (
@@ -98,5 +93,18 @@ def vddk_program(disk: VddkDisk, library: Path) -> Iterator[NbdProgram]:
             secrets=(disk.password,),
             descriptors=(descriptor,),
         )
+
+
+@contextmanager
+def memory_file(secret: str) -> Iterator[int]:
+    """Give a descriptor of a file without a name that holds a secret, for a program that inherits it.
+
+    A pipe could be read once only: nbdkit's plugin starts nbdkit anew to have VDDK's own libraries found,
+    and reads the password again.
+    """
+    descriptor = os.memfd_create("secret")
+    try:
+        os.write(descriptor, secret.encode())
+        yield descriptor
     finally:
         os.close(descriptor)
