@@ -70,6 +70,27 @@ class Disk:
         return 0 if self.data is None else self.data.size
 
 
+def disk_of(
+    name: str,
+    source: str,
+    transport: str,
+    opened: OpenedDisk,
+    refused: tuple[Refusal, ...] = (),
+) -> Disk:
+    """Return a disk that a transport has opened."""
+    return Disk(
+        name,
+        source,
+        opened.format,
+        opened.data,
+        opened.chain,
+        transport,
+        opened.distant,
+        refused,
+        warnings=opened.warnings,
+    )
+
+
 def unique_name(wanted: str, taken: set[str]) -> str:
     """Return `wanted`, or with ~2, ~3 ... added if it is taken; the result is added to `taken`."""
     name, number = wanted, 1

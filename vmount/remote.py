@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.cache import CachedDisk, CacheOptions
+from vmount.transports.https_client import HttpsOptions
 from vmount.transports.nbd import list_exports, open_nbd
 from vmount.transports.nbd_options import NbdOptions
 from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 
 ZERO_MAP_STEP = 16 << 30
 """Bytes of a disk whose holes are asked for at a time, so that reads come between."""
+WEB = "https://"
 MOST_ZEROS = 1 << 18
 """Holes remembered: their map must not outgrow the cache."""
 GOODBYE = 2.0
@@ -36,6 +38,7 @@ class RemoteOptions:
 
     nbd: NbdOptions = field(default_factory=NbdOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
+    https: HttpsOptions = field(default_factory=HttpsOptions)
 
     def limited(
         self, *, cache_size: int | None, timeout: float | None, keepalive: float | None
@@ -43,19 +46,30 @@ class RemoteOptions:
         """Return these options with another cache size in bytes, deadline of a read and interval of
         keeping a connection in use, both in seconds."""
         cache = self.cache if cache_size is None else replace(self.cache, capacity=cache_size)
-        nbd = replace(self.nbd, keepalive_interval=keepalive)
+        nbd, https = replace(self.nbd, keepalive_interval=keepalive), self.https
         if timeout is not None:
+            https = replace(
+                https,
+                total_timeout=timeout,
+                reply_timeout=min(https.reply_timeout, timeout / 2),
+                connect_timeout=min(https.connect_timeout, timeout / 2),
+            )
             nbd = replace(
                 nbd,
                 total_timeout=timeout,
                 reply_timeout=min(nbd.reply_timeout, timeout / 2),
                 connect_timeout=min(nbd.connect_timeout, timeout / 2),
             )
-        return RemoteOptions(nbd, cache)
+        return RemoteOptions(nbd, cache, https)
 
 
 def is_remote(source: str) -> bool:
     """Say whether a source is a URI of a server and not a file."""
+    return is_nbd(source) or source.startswith(WEB)
+
+
+def is_nbd(source: str) -> bool:
+    """Say whether a source is a URI of an NBD server."""
     return source.partition(":")[0] in SCHEMES and ":" in source
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from vmount.transports.https_client import HttpsClient
 
 Address = Callable[[DatastorePath], str]
+
+USER_VARIABLE, PASSWORD_VARIABLE = "VMOUNT_HTTP_USER", "VMOUNT_HTTP_PASSWORD"
 
 
 class WebPlace:
@@ -47,3 +50,12 @@ def split_url(url: str) -> tuple[DatastorePath, Address]:
         return f"{parts.scheme}://{parts.netloc}/{quote(path.path, safe='/')}{query}"
 
     return DatastorePath(host, unquote(parts.path).lstrip("/")), address
+
+
+def basic_credentials(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that prove who asks for a plain https:// source; none without a user."""
+    user = environment.get(USER_VARIABLE)
+    if not user:
+        return {}
+    token = f"{user}:{environment.get(PASSWORD_VARIABLE, '')}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(token).decode()}"}

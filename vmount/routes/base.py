@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.remote import RemoteOptions
-from vmount.transports.https_client import HttpsOptions
 
 if TYPE_CHECKING:
     import trio
@@ -29,7 +28,6 @@ class RouteOptions:
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
-    https: HttpsOptions = field(default_factory=HttpsOptions)
     force: bool = False
     """Open a chain whose parent has changed since."""
 

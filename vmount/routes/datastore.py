@@ -57,7 +57,7 @@ def https_route(machine: Machine) -> DatastoreRoute:
         headers=_header(cookie),
         renew=renew,
         ssl_context=session.ssl_context,
-        options=machine.options.https,
+        options=machine.options.remote.https,
     )
     base = f"https://{session.settings.address}"
     place = WebPlace(
