@@ -27,13 +27,15 @@ from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
 from vmount.runtime import TrioRuntime, first_of
-from vmount.state import MountRecord, StateDir, process_start
+from vmount.state.things import MountPoint
 from vmount.tree_builder import build_tree
 from vmount.volume_mounts import VolumeMounts
 from vmount.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from vmount.state import Journal, StateDir
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,13 @@ def _answers(mountpoint: Path) -> bool:
 async def _serve(
     config: MountConfig, state: StateDir, on_ready: Callable[[], None], lifeline: int | None
 ) -> None:
+    with state.journal() as journal:
+        await _serve_recorded(config, journal, on_ready, lifeline)
+
+
+async def _serve_recorded(
+    config: MountConfig, journal: Journal, on_ready: Callable[[], None], lifeline: int | None
+) -> None:
     async with trio.open_nursery() as nursery:
         manager = await MountManager.open(config.sources, TrioRuntime(nursery), config.options)
         try:
@@ -106,8 +115,8 @@ async def _serve(
             if config.volumes is not None:
                 mounts.show_only(config.volumes)
             _relax_collector()
-            with _recorded(config, state) as record:
-                async with listening(state.socket(record)) as control:
+            with _recorded(config, journal):
+                async with listening(journal.socket) as control:
                     nursery.start_soon(answer_requests, control, partial(_do, mounts))
                     if lifeline is not None:
                         nursery.start_soon(_end_with, lifeline)
@@ -176,14 +185,12 @@ async def _end_with(lifeline: int) -> None:
 
 
 @contextmanager
-def _recorded(config: MountConfig, state: StateDir) -> Iterator[MountRecord]:
-    pid = os.getpid()
-    record = MountRecord(pid, process_start(pid) or 0, str(config.mountpoint), config.sources)
-    state.write(record)
+def _recorded(config: MountConfig, journal: Journal) -> Iterator[None]:
+    entry = journal.begin(MountPoint(str(config.mountpoint), config.sources))
     try:
-        yield record
+        yield
     finally:
-        state.remove(record)
+        entry.end()
 
 
 @contextmanager

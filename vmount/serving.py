@@ -20,7 +20,7 @@ from vmount.app import serve
 from vmount.control import ask, error_of
 from vmount.errors import Exit, MountError, VmountError
 from vmount.mountinfo import find_mount
-from vmount.state import MountRecord, StateDir, process_start
+from vmount.state import MountRecord, StateDir
 from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
@@ -54,15 +54,12 @@ class Server:
         except BaseException:
             self.close()
             raise
-        pid = self._process.pid
-        self._record = MountRecord(
-            pid, process_start(pid) or 0, str(self.mountpoint), config.sources
-        )
+        self._record = self._state.find(str(self.mountpoint))
 
     def ask(self, what: str, **values: Any) -> Any:
         """Ask the process for something and return its answer. Raises VmountError."""
         assert self._record is not None
-        return ask(self._state.socket(self._record), {"do": what, **values})
+        return ask(self._record.socket, {"do": what, **values})
 
     def close(self) -> None:
         """Unmount and wait for the end of the process. A second call does nothing."""
@@ -81,7 +78,7 @@ class Server:
             mount = find_mount(str(self.mountpoint))
             if mount is not None:
                 fusermount(mount, lazy=True)
-            self._state.remove(self._record)
+            self._state.forget_mount(str(self.mountpoint))
 
     def _begin(self, config: MountConfig, state_dir: Path) -> dict[str, Any]:
         process = self._process

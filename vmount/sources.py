@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
 from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
-from vmount.disks import ChainLink, Disk, path_component, unique_name
+from vmount.datastore_path import DatastorePathError
+from vmount.datastores.disk import DatastoreReading, open_datastore_disk
+from vmount.datastores.web import WebPlace, basic_credentials, split_url
+from vmount.disks import ChainLink, Disk, disk_of, path_component, unique_name
 from vmount.errors import SourceError, explain
 from vmount.machine_files import LocalFileOpener, check_reach
-from vmount.remote import RemoteDisk, RemoteOptions, exports_of, is_remote
+from vmount.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd
 from vmount.transports.file import LocalFile
+from vmount.transports.https_client import HttpsClient, check_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from parsers.reader import BlockSource
     from vmount.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -68,6 +73,7 @@ class OpenFiles:
         self.runtime = runtime
         self._stack = ExitStack()
         self._remotes: list[RemoteDisk] = []
+        self._distant = AsyncExitStack()
 
     async def open_sources(self, sources: Sequence[str], options: OpenOptions) -> list[Disk]:
         """Open every disk of every source, in order.
@@ -78,7 +84,10 @@ class OpenFiles:
         disks: list[Disk] = []
         taken: set[str] = set()
         for source in sources:
-            if is_remote(source):
+            if source.startswith(WEB):
+                name = unique_name(f"disk{len(disks)}", taken)
+                disks.append(await self._open_web(name, source, options))
+            elif is_nbd(source):
                 name = unique_name(f"disk{len(disks)}", taken)
                 disks.append(await self._open_remote(name, source, options))
             elif source.lower().endswith(".vmx"):
@@ -92,6 +101,7 @@ class OpenFiles:
         """Close all files and let go of all servers."""
         while self._remotes:
             await self._remotes.pop().aclose()
+        await self._distant.aclose()
         self._stack.close()
 
     async def _open_remote(self, name: str, uri: str, options: OpenOptions) -> Disk:
@@ -103,6 +113,34 @@ class OpenFiles:
             raise SourceError(explain(error), remedy=await _exports(uri, options)) from error
         self._remotes.append(remote)
         return Disk(name, uri, "raw", remote.data, transport=remote.name, remote=remote)
+
+    async def _open_web(self, name: str, url: str, options: OpenOptions) -> Disk:
+        """Open a disk on an HTTPS server by its descriptor; its other files are beside it."""
+        shown = url.partition("?")[0]
+        try:
+            check_address(url)
+            path, address = split_url(url)
+        except (OSError, DatastorePathError) as error:
+            raise SourceError(f"{shown}: {error}") from error
+        client = HttpsClient(headers=basic_credentials(os.environ), options=options.remote.https)
+        place = WebPlace(client, address)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(place.aclose)
+            reading = DatastoreReading(options.remote.cache, options.force)
+            try:
+                opened = await open_datastore_disk(
+                    place, str(path), self.runtime.nursery, reading, raw=True
+                )
+                stack.push_async_callback(opened.aclose)
+                if opened.format == "raw":
+                    await _refuse_foreign(opened.data, shown)
+            except OSError as error:
+                raise SourceError(explain(error)) from error
+            except ParseError as error:
+                remedy = FORCE if isinstance(error, ParentChanged) else ""
+                raise SourceError(str(error.named(shown)), remedy=remedy) from error
+            self._distant.push_async_callback(stack.pop_all().aclose)
+        return disk_of(name, shown, "https", opened)
 
     async def _open_machine(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
         path = Path(source)
@@ -160,7 +198,7 @@ class OpenFiles:
             stack.close()
             source = LocalFile(Path(location), self.runtime)
             stack.callback(source.close)
-            await _refuse_foreign(source)
+            await _refuse_foreign(source, location)
             return _raw_disk(name, shown, source)
         chain = tuple(ChainLink(link.name, link.descriptor.create_type) for link in vmdk.links)
         return Disk(name, shown, vmdk.format, vmdk, chain, warnings=vmdk.warnings)
@@ -197,15 +235,15 @@ async def _exports(uri: str, options: OpenOptions) -> str:
     return f"the server exports: {', '.join(map(repr, names))}" if names else ""
 
 
-async def _refuse_foreign(source: LocalFile) -> None:
+async def _refuse_foreign(source: BlockSource, name: str) -> None:
     """Raise SourceError for what would pass for a raw image and is not one."""
-    path = source.path
     head = bytes(await source.read(0, min(512, source.size)))
     for offset, magic, what in FOREIGN_IMAGES:
         if head[offset : offset + len(magic)] == magic:
-            raise SourceError(f"{path}: is {what}", remedy="convert or unpack it first")
+            raise SourceError(f"{name}: is {what}", remedy="convert or unpack it first")
+    path = PurePosixPath(name)
     if path.suffix.lower() == ".vmdk" and not path.stem.endswith(("-flat", "-rdmp", "-rdm")):
         raise SourceError(
-            f"{path}: has neither a VMDK header nor a descriptor",
+            f"{name}: has neither a VMDK header nor a descriptor",
             remedy=f"if it is a raw image all the same, name it {RAW_PREFIX}{path}",
         )

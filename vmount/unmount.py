@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
 import signal
 import subprocess
 from typing import TYPE_CHECKING
@@ -15,7 +12,7 @@ from vmount.mountinfo import KernelMount, find_mount, processes_below
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vmount.state import MountRecord, StateDir
+    from vmount.state import StateDir
 
 PATIENCE = 30.0
 """Seconds to wait for the serving process to end."""
@@ -35,16 +32,16 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     fusermount(mount, lazy=force)
     if record is None:
         return
-    if not record.is_alive:
+    process = record.process
+    if not process.is_alive:
         # Its server was killed. The number may belong to another process by now.
-        state.remove(record)
+        state.forget_mount(mountpoint)
         return
     if force:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
-    if not _wait(record):
+        process.send(signal.SIGTERM)
+    if not process.wait(PATIENCE):
         raise MountError(
-            f"{mountpoint}: unmounted, but process {record.pid} still runs after {PATIENCE:.0f} s"
+            f"{mountpoint}: unmounted, but process {process.pid} still runs after {PATIENCE:.0f} s"
         )
 
 
@@ -70,18 +67,3 @@ def in_use(path: str, holders: Sequence[tuple[int, str]]) -> BusyError:
         f"{path}: in use by {shown or 'a process that cannot be seen from here'}",
         remedy="end it first, or use --force",
     )
-
-
-def _wait(record: MountRecord) -> bool:
-    """Wait for the end of a process; say whether it came."""
-    if not record.is_alive:
-        return True
-    try:
-        descriptor = os.pidfd_open(record.pid)
-    except ProcessLookupError:
-        return True
-    try:
-        readable, _, _ = select.select([descriptor], [], [], PATIENCE)
-        return bool(readable)
-    finally:
-        os.close(descriptor)

@@ -28,6 +28,7 @@ func main() {
 	user := flag.String("username", "user", "who may log in")
 	certificate := flag.String("cert", "", "the server's certificate, PEM")
 	key := flag.String("key", "", "its private key, PEM")
+	calls := flag.String("calls", "", "a file to which calls are written")
 	flag.Parse()
 
 	pair, err := tls.LoadX509KeyPair(*certificate, *key)
@@ -44,8 +45,16 @@ func main() {
 		Host: *address,
 		User: url.UserPassword(*user, os.Getenv("VCSIM_PASSWORD")),
 	}
+	var callLog *os.File
+	if *calls != "" {
+		callLog, err = os.OpenFile(*calls, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
 	server := model.Service.NewServer()
 	defer server.Close()
+	server.Config.Handler = newShim(server.Config.Handler, callLog)
 
 	said := announcement{server.URL.Hostname(), server.URL.Port(), map[string]string{}}
 	for _, entity := range simulator.Map.All("Datastore") {

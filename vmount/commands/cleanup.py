@@ -2,41 +2,66 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import asynccontextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from vmount.errors import Exit, VmountError
-from vmount.mountinfo import find_mount
+import trio
+
+from vmount.errors import Exit, UsageError
+from vmount.recovery import Outcome, Recovery
 from vmount.state import StateDir
-from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import AsyncIterator
+
+    from vmount.state.things import Server
+    from vmount.vsphere.server import Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments: there are none."""
+    """Declare the arguments."""
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="only say what would be undone"
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="undo what was left by this machine too, which shares the state folder and is gone",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unmount what has no server any more and remove its record; say what was done and what remains."""
-    state = StateDir(arguments.state_dir)
-    cleaned = remaining = 0
-    for record in list(state.records()):
-        if record.is_alive:
-            continue
-        mount = find_mount(record.mountpoint)
-        try:
-            if mount is not None and not _served_by_another(state, record.mountpoint):
-                fusermount(mount, lazy=True)
-                print(f"unmounted {record.mountpoint}")
-            state.remove(record)
-            cleaned += 1
-        except VmountError as error:
-            print(f"remains: {error}")
-            remaining += 1
-    print(f"{cleaned} cleaned, {remaining} remaining")
-    return Exit.FAILED if remaining else Exit.OK
+    """Undo what dead processes left, the last thing first; say what was done and what remains."""
+
+    def tell(outcome: Outcome) -> None:
+        if not arguments.json:
+            text = outcome.done or f"remains: {outcome.thing}: {outcome.reason}"
+            print(text, flush=True)
+
+    recovery = Recovery(
+        StateDir(arguments.state_dir),
+        _connect,
+        tell,
+        dry_run=arguments.dry_run,
+        hosts=frozenset(arguments.host),
+    )
+    report = trio.run(recovery.run)
+    if arguments.json:
+        print(json.dumps(asdict(report), indent=2))
+    elif arguments.dry_run:
+        print(f"{len(report.cleaned)} to be cleaned, {len(report.remaining)} remaining")
+    else:
+        print(f"{len(report.cleaned)} cleaned, {len(report.remaining)} remaining")
+    return Exit.FAILED if report.remaining else Exit.OK
 
 
-def _served_by_another(state: StateDir, mountpoint: str) -> bool:
-    return any(record.is_alive and record.mountpoint == mountpoint for record in state.records())
+@asynccontextmanager
+async def _connect(server: Server) -> AsyncIterator[Session]:
+    raise UsageError(f"{server.host}: cannot be connected to")
+    yield

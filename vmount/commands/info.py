@@ -11,7 +11,7 @@ from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.errors import Exit, printable
 from vmount.info import as_json
-from vmount.remote import exports_of, is_remote
+from vmount.remote import exports_of, is_nbd
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
     options = open_options(arguments)
-    if len(arguments.sources) == 1 and is_remote(arguments.sources[0]):
+    if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):
         exports = trio.run(exports_of, arguments.sources[0], options.remote)
         if [export.name for export in exports] not in ([], [""]):
             return _say_exports(exports, as_json_text=arguments.json)

@@ -1,0 +1,172 @@
+"""Making a machine's disks ready to be read, and leaving it as it was.
+
+The order is fixed: relocation lock, snapshot, then whatever opens the disks; backwards when done. Whatever
+ends the reading, all of it is undone; what cannot be is told, and stays in the journal for `vmount cleanup`.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import trio
+from pyVmomi import vim, vmodl
+
+from vmount.errors import SourceError
+from vmount.state import StateDir
+from vmount.state.things import Snapshot
+from vmount.vsphere import snapshots
+from vmount.vsphere.locks import LockMode, RelocationLocks
+from vmount.vsphere.server import TROUBLE, reason_of
+from vmount.vsphere.snapshot_tree import NEW, Power, SnapshotNode, choose, read_tree
+from vmount.vsphere.snapshots import Quiesce
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable
+
+    from vmount.state import Entry, Journal
+    from vmount.vsphere.server import Session
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class AccessOptions:
+    """How a machine is read."""
+
+    snapshot: str | None = None
+    """"current", "new", a moRef, a name or a path; None: new unless the machine is powered off."""
+    quiesce: Quiesce = Quiesce.NO
+    keep_snapshot: bool = False
+    lock: LockMode = LockMode.AUTO
+    lock_wait: float = 0.0
+    """Seconds to wait for somebody else's lock to go."""
+
+
+class Consistency(enum.StrEnum):
+    """What may be expected of the file systems on the disks."""
+
+    POWERED_OFF = "powered off"
+    CRASH = "crash-consistent"
+    """As after the power was cut."""
+    QUIESCED = "quiesced"
+
+
+@dataclass(frozen=True)
+class Access:
+    """A machine whose disks can be read until the context ends."""
+
+    vm: str
+    """Its moRef."""
+    config: vim.vm.ConfigInfo
+    """With the disks as they are to be read."""
+    snapshot: SnapshotNode | None
+    consistency: Consistency
+    is_locked: bool
+
+
+@asynccontextmanager
+async def prepare(
+    session: Session, vm: str, options: AccessOptions, journal: Journal
+) -> AsyncIterator[Access]:
+    """Lock a machine (its moRef) against relocation, take or find the snapshot, and undo both at the end.
+
+    Close the disks before. Raises LockError, SnapshotError, SourceError or UsageError, and what the
+    session raises.
+    """
+    async with _locked(session, vm, options, journal) as is_locked:
+        power, nodes = await session.call(_look, session.vm(vm))
+        chosen = choose(options.snapshot, vm, nodes, power)
+        if chosen == NEW:
+            quiesce = options.quiesce if power is not Power.OFF else Quiesce.NO
+            async with _new_snapshot(session, vm, journal, quiesce, keep=options.keep_snapshot) as (
+                node
+            ):
+                yield await _access(session, vm, node, power, is_locked=is_locked)
+        else:
+            assert not isinstance(chosen, str)
+            yield await _access(session, vm, chosen, power, is_locked=is_locked)
+
+
+@asynccontextmanager
+async def _locked(
+    session: Session, vm: str, options: AccessOptions, journal: Journal
+) -> AsyncIterator[bool]:
+    locks = RelocationLocks(session, StateDir(journal.path.parent))
+    entry = await locks.acquire(vm, journal, options.lock, options.lock_wait)
+    try:
+        yield entry is not None
+    finally:
+        if entry is not None:
+            with trio.CancelScope(shield=True):
+                await _finally(locks.release(entry), f"the relocation lock of {vm} stays")
+
+
+@asynccontextmanager
+async def _new_snapshot(
+    session: Session, vm: str, journal: Journal, quiesce: Quiesce, *, keep: bool
+) -> AsyncIterator[SnapshotNode]:
+    entry, node = await snapshots.create(session, vm, None if keep else journal, quiesce)
+    log.info("%s: took snapshot %s", vm, node)
+    try:
+        yield node
+    finally:
+        if entry is None:
+            log.warning("%s: snapshot %s is kept, as asked", vm, node)
+        else:
+            with trio.CancelScope(shield=True):
+                await _finally(_remove(session, vm, entry), f"snapshot {node} of {vm} stays")
+
+
+async def _remove(session: Session, vm: str, entry: Entry) -> None:
+    assert isinstance(entry.thing, Snapshot)
+    await snapshots.undo(session, entry.thing)
+    entry.end()
+    if await snapshots.needs_consolidation(session, vm):
+        log.warning("%s", consolidation_needed(vm))
+
+
+async def _finally(undoing: Awaitable[object], remains: str) -> None:
+    """Undo something at the end; failing to is told and does not hide how the reading went."""
+    try:
+        await undoing
+    except TROUBLE as error:
+        log.error("%s: %s; run: vmount cleanup", remains, reason_of(error))
+
+
+def consolidation_needed(vm: str) -> str:
+    """Return what to tell of a machine that `needs_consolidation`."""
+    return (
+        f"{vm}: disks of a removed snapshot are left and grow; consolidate them "
+        "(vSphere Client: Snapshots, Consolidate)"
+    )
+
+
+def _look(vm: vim.VirtualMachine) -> tuple[Power, list[SnapshotNode]]:
+    return Power(str(vm.runtime.powerState)), read_tree(vm)
+
+
+async def _access(
+    session: Session, vm: str, node: SnapshotNode | None, power: Power, *, is_locked: bool
+) -> Access:
+    if node is None:
+        consistency = Consistency.POWERED_OFF if power is Power.OFF else Consistency.CRASH
+        config = await session.call(_config, session.vm(vm))
+    else:
+        consistency = Consistency.QUIESCED if node.is_quiesced else Consistency.CRASH
+        config = await session.call(_snapshot_config, session.vm(vm), node)
+    return Access(vm, config, node, consistency, is_locked)
+
+
+def _config(vm: vim.VirtualMachine) -> Any:
+    return vm.config
+
+
+def _snapshot_config(vm: vim.VirtualMachine, node: SnapshotNode) -> Any:
+    try:
+        return vim.vm.Snapshot(node.moref, vm._stub).config  # noqa: SLF001 (no other way to it)
+    except vmodl.fault.ManagedObjectNotFound:
+        raise SourceError(f"{vm._moId}: snapshot {node} has been removed") from None  # noqa: SLF001

@@ -1,0 +1,245 @@
+"""Taking a snapshot to read from, and removing it.
+
+Strategy: a snapshot is known by a name that no other has, written to the journal before it is asked for.
+So it is found again even if the answer was lost, the time ran out or the process was killed in between.
+What has been asked for is never abandoned: whoever gives up waits (for a bounded time) and looks.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import secrets
+import socket
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import trio
+from pyVmomi import vim, vmodl
+
+from vmount.errors import SourceError
+from vmount.state.things import Snapshot
+from vmount.vsphere.server import TROUBLE, fault_of, reason_of
+from vmount.vsphere.snapshot_tree import SnapshotNode, read_tree
+
+if TYPE_CHECKING:
+    from vmount.state import Entry, Journal
+    from vmount.vsphere.server import Session
+
+log = logging.getLogger(__name__)
+
+MARK = "vmount"
+"""Names of our snapshots begin with it."""
+LONGEST_HOST = 30
+"""Characters of the host's name in a snapshot's, which has room for 80."""
+CREATE_LIMIT = 900.0
+"""Seconds until the creation of a snapshot is given up: quiescing may take minutes."""
+REMOVE_LIMIT = 3600.0
+"""Seconds until the removal of a snapshot is no longer waited for: what the machine has written since is
+moved, which takes as long as that is much."""
+GIVE_UP_LIMIT = 120.0
+"""Seconds to wait for what has been asked for and is not wanted any more."""
+POLL = 1.0
+BUSY_POLL = 5.0
+"""Seconds between attempts while another task of the machine is in the way."""
+
+CREATE, REMOVE = "VirtualMachine.State.CreateSnapshot", "VirtualMachine.State.RemoveSnapshot"
+CREATE_TASK = "VirtualMachine.createSnapshot"
+QUIESCE_FAULTS = (
+    vim.fault.ApplicationQuiesceFault,
+    vim.fault.FilesystemQuiesceFault,
+    vim.fault.ToolsUnavailable,
+)
+
+
+class Quiesce(enum.StrEnum):
+    """Whether the guest is asked to bring its disks into order first."""
+
+    NO = "no"
+    REQUIRE = "require"
+    """An error if it does not."""
+    TRY = "try"
+    """Without, if it does not."""
+
+
+class SnapshotError(SourceError):
+    """A snapshot cannot be taken or removed."""
+
+
+class QuiesceError(SnapshotError):
+    """The guest did not bring its disks into order."""
+
+
+def new_name(now: datetime | None = None) -> str:
+    """Return a name for a snapshot that says whose it is, and that no other has."""
+    at = (now or datetime.now(UTC)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    host = socket.gethostname()[:LONGEST_HOST]
+    return f"{MARK} {host}[{os.getpid()}] {at} {secrets.token_hex(4)}"
+
+
+async def create(
+    session: Session, vm: str, journal: Journal | None, quiesce: Quiesce
+) -> tuple[Entry | None, SnapshotNode]:
+    """Take a snapshot of a machine (its moRef); return its entry in the journal, and it.
+
+    Without a journal it is made to be kept. Raises SnapshotError; then there is no snapshot, or the entry
+    stays in the journal. QuiesceError if the guest is the trouble.
+    """
+    try:
+        return await _create(session, vm, journal, quiesced=quiesce is not Quiesce.NO)
+    except QuiesceError as error:
+        if quiesce is not Quiesce.TRY:
+            raise
+        log.warning("%s; taking a snapshot without", error.message)
+        return await _create(session, vm, journal, quiesced=False)
+
+
+async def _create(
+    session: Session, vm: str, journal: Journal | None, *, quiesced: bool
+) -> tuple[Entry | None, SnapshotNode]:
+    thing = Snapshot(session.server, vm, new_name())
+    entry = None if journal is None else journal.begin(thing)
+    try:
+        # To have asked and not to know whether it is done would be worse than to wait for the answer.
+        with trio.CancelScope(shield=True):
+            task = await session.call(_ask, session.vm(vm), thing.name, quiesced)
+        await session.wait_task(task, CREATE_LIMIT)
+        (node, *_) = await _find(session, thing)
+    except trio.TooSlowError:
+        await _give_up(session, entry, thing)
+        raise SnapshotError(
+            f"{vm}: taking a snapshot has not ended after {CREATE_LIMIT:.0f} s"
+        ) from None
+    except TROUBLE as error:
+        await _give_up(session, entry, thing)
+        raise _error(vm, error, quiesced=quiesced) from error
+    except trio.Cancelled:
+        await _give_up(session, entry, thing)
+        raise
+    if entry is not None:
+        entry.update(replace(thing, moref=node.moref))
+    return entry, node
+
+
+async def _give_up(session: Session, entry: Entry | None, thing: Snapshot) -> None:
+    """Remove what may have been made all the same."""
+    with trio.CancelScope(shield=True):
+        try:
+            await undo(session, thing, GIVE_UP_LIMIT)
+        except TROUBLE as error:
+            log.warning("%s may be left: %s; run vmount cleanup", thing, reason_of(error))
+            return
+    if entry is not None:
+        entry.end()
+
+
+async def undo(session: Session, thing: Snapshot, limit: float = REMOVE_LIMIT) -> bool:
+    """Remove a snapshot, and wait for the end of that; False if it is gone already.
+
+    It is known by its moRef and by its name: one may not be known yet, the other have been changed. One
+    that is being taken is waited for. Raises SnapshotError, or what the session raises.
+    """
+    deadline = trio.current_time() + limit
+    try:
+        while True:
+            # In this order: a task that ends in between has left its snapshot in the tree.
+            is_coming = not thing.moref and await session.call(_is_coming, session.vm(thing.vm))
+            found = await _find(session, thing)
+            if found or not is_coming:
+                break
+            if trio.current_time() > deadline:
+                raise SnapshotError(f"{thing}: the server has been at it for {limit:.0f} s")
+            await trio.sleep(POLL)
+        for node in found:
+            await _remove(session, replace(thing, moref=node.moref), deadline)
+    except vmodl.fault.ManagedObjectNotFound:
+        return False  # with its machine
+    return bool(found)
+
+
+async def _remove(session: Session, thing: Snapshot, deadline: float) -> None:
+    told = False
+    while True:
+        try:
+            task = await session.call(_ask_removal, session.vm(thing.vm), thing.moref)
+            await session.wait_task(task, max(deadline - trio.current_time(), 1.0))
+            return
+        except trio.TooSlowError:
+            raise SnapshotError(
+                f"{thing}: the server is still removing it, which goes on by itself"
+            ) from None
+        except TROUBLE as error:
+            fault = fault_of(error)
+            if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
+                return
+            if not isinstance(fault, vim.fault.TaskInProgress):
+                remedy = f"grant {REMOVE}" if isinstance(fault, vim.fault.NoPermission) else ""
+                raise SnapshotError(
+                    f"{thing}: cannot be removed: {reason_of(error)}", remedy=remedy
+                ) from error
+        if trio.current_time() > deadline:
+            raise SnapshotError(f"{thing}: cannot be removed: another task is in the way")
+        if not told:
+            told = True
+            log.info("%s: waiting for another task of the machine", thing)
+        await trio.sleep(BUSY_POLL)
+
+
+async def needs_consolidation(session: Session, vm: str) -> bool:
+    """Say whether disks of a machine are left that belong to no snapshot."""
+    return await session.call(_needs_consolidation, session.vm(vm))
+
+
+async def _find(session: Session, thing: Snapshot) -> list[SnapshotNode]:
+    nodes = await session.call(read_tree, session.vm(thing.vm))
+    return [node for node in nodes if thing.moref == node.moref or thing.name == node.name]
+
+
+def _ask(vm: vim.VirtualMachine, name: str, quiesced: bool) -> Any:
+    return vm.CreateSnapshot_Task(
+        name=name, description=_description(), memory=False, quiesce=quiesced
+    )
+
+
+def _ask_removal(vm: vim.VirtualMachine, moref: str) -> Any:
+    snapshot = vim.vm.Snapshot(moref, vm._stub)  # noqa: SLF001 (there is no other way to it)
+    return snapshot.RemoveSnapshot_Task(removeChildren=False, consolidate=True)
+
+
+def _is_coming(vm: vim.VirtualMachine) -> bool:
+    """Say whether a snapshot of the machine is being taken, by whomever."""
+    for task in vm.recentTask:
+        try:
+            info = task.info
+        except vmodl.fault.ManagedObjectNotFound:
+            continue
+        if info.descriptionId == CREATE_TASK and info.state in ("queued", "running"):
+            return True
+    return False
+
+
+def _needs_consolidation(vm: vim.VirtualMachine) -> bool:
+    return bool(vm.runtime.consolidationNeeded)
+
+
+def _description() -> str:
+    """Return what a snapshot says of itself to who finds it."""
+    return (
+        f"Made by vmount on {socket.gethostname()} (process {os.getpid()}) to read the disks. "
+        "It is removed at unmount. If that process no longer runs, run there: vmount cleanup"
+    )
+
+
+def _error(vm: str, error: BaseException, *, quiesced: bool) -> SnapshotError:
+    fault = fault_of(error)
+    if quiesced and isinstance(fault, QUIESCE_FAULTS):
+        return QuiesceError(
+            f"{vm}: the guest cannot be quiesced: {reason_of(error)}",
+            remedy="look after VMware Tools there; --quiesce=try goes on without, crash-consistent",
+        )
+    remedy = ""
+    if isinstance(fault, vim.fault.NoPermission):
+        remedy = f"grant {fault.privilegeId or CREATE}"
+    return SnapshotError(f"{vm}: no snapshot was taken: {reason_of(error)}", remedy=remedy)
