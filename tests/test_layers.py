@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("copying", "scan"),
+    ("copying", "scan", "finding", "comparing"),
     ("api",),
     ("file_reader",),
     ("handles",),
@@ -47,7 +47,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("raid", "parity"),
     ("blocks", "galois"),
-    ("control", "unmount", "progress"),
+    ("control", "unmount", "progress", "globs"),
     ("mountinfo", "state", "logs"),
     ("errors",),
 )

@@ -76,7 +76,7 @@ class Entry(NamedTuple):
 
 
 class FileRef(NamedTuple):
-    """A regular file that was met below a directory."""
+    """A file, or a directory, that was met below a directory."""
 
     path: str
     number: int
@@ -218,15 +218,22 @@ class DiskSet:
     def files(
         self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
     ) -> Iterator[FileRef]:
-        """Yield every regular file of the volumes at or below a path, several directories at a time.
+        """Yield every regular file of the volumes at or below a path; as `below` does it."""
+        for file in self.below(path, on_error):
+            if stat.S_ISREG(file.attrs.mode) and self._tree.volume(file.number):
+                yield file
+
+    def below(
+        self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it; several directories are listed at a time.
 
         What cannot be listed is passed over and its OSError given to `on_error`; without that it is
-        raised. Block files and vmount's own are left out.
+        raised.
         """
         start, attrs = self._resolve(path, follow=True)
         top = os.fsdecode(path).rstrip("/")
-        if stat.S_ISREG(attrs.mode):
-            yield FileRef(top, start, attrs)
+        yield FileRef(top, start, attrs)
         pending = [(top, start)] if stat.S_ISDIR(attrs.mode) else []
         entered = {start}
         while pending:
@@ -234,25 +241,12 @@ class DiskSet:
             del pending[-LISTED_TOGETHER:]
             calls = [partial(self._list_one, *folder) for folder in reversed(batch)]
             for here, listing in self._bridge.run(lambda: self._gather(calls)):  # noqa: B023
-                if isinstance(listing, OSError):
-                    if on_error is None:
-                        raise listing
-                    on_error(listing)
-                    continue
                 below = []
-                for entry in listing.entries:
-                    number = listing.base | entry.ino
-                    where = f"{here}/{os.fsdecode(entry.name)}"
-                    if entry.attrs is None:
-                        damaged = OSError(errno.EUCLEAN, "its record is damaged", where)
-                        if on_error is None:
-                            raise damaged
-                        on_error(damaged)
-                    elif stat.S_ISDIR(entry.attrs.mode) and number not in entered:
-                        entered.add(number)
-                        below.append((where, number))
-                    elif stat.S_ISREG(entry.attrs.mode) and self._tree.volume(number):
-                        yield FileRef(where, number, entry.attrs)
+                for file in _members(here, listing, on_error):
+                    yield file
+                    if stat.S_ISDIR(file.attrs.mode) and file.number not in entered:
+                        entered.add(file.number)
+                        below.append((file.path, file.number))
                 pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FileReader | OSError]:
@@ -373,6 +367,26 @@ class DiskSet:
             os.fsdecode(name): await self._tree.xattr_value(number, value)
             for name, value in found.items()
         }
+
+
+def _members(
+    here: str, listing: Listing | OSError, on_error: Callable[[OSError], None] | None
+) -> Iterator[FileRef]:
+    """Yield what a listing holds; errors go to `on_error`, or up."""
+    if isinstance(listing, OSError):
+        if on_error is None:
+            raise listing
+        on_error(listing)
+        return
+    for entry in listing.entries:
+        where = f"{here}/{os.fsdecode(entry.name)}"
+        if entry.attrs is not None:
+            yield FileRef(where, listing.base | entry.ino, entry.attrs)
+            continue
+        damaged = OSError(errno.EUCLEAN, "its record is damaged", where)
+        if on_error is None:
+            raise damaged
+        on_error(damaged)
 
 
 def open_disks(

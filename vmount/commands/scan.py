@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
-from vmount.commands.options import add_source_arguments, open_options
+from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.errors import Exit, UsageError, VmountError, printable
 from vmount.info import as_json
 from vmount.progress import progress_bar
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     with _opened(arguments) as (source, paths), _shown(arguments.json) as show:
         scan = Scan(source, [arguments.source], engine, show)
         if since and since != scan.report.engine:
-            _say(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
+            tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
         report = scan.run(arguments.paths or paths, clean)
     if arguments.report is not None:
         report.write(arguments.report)
@@ -107,7 +107,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[Source, list[str]]]
         volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
         for volume in disks.volumes:
             if volume.filesystem is None and volume.problem is not None:
-                _say(f"not scanned: {volume.name}: {volume.problem}")
+                tell(f"not scanned: {volume.name}: {volume.problem}")
         if not volumes and not arguments.paths:
             raise VmountError(f"{arguments.source}: no volume with files that can be read")
         yield ScannedDisks(disks), [f"volumes/{name}" for name in volumes]
@@ -133,17 +133,11 @@ def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
         yield show
 
 
-def _say(text: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.buffer.write(f"vmount: {printable(text)}\n".encode("utf-8", "surrogateescape"))
-    sys.stderr.flush()
-
-
 def _print(report: ScanReport) -> None:
     for path, reason in report.not_scanned[:MOST_SHOWN]:
-        _say(f"not scanned: {path}: {reason}")
+        tell(f"not scanned: {path}: {reason}")
     if len(report.not_scanned) > MOST_SHOWN:
-        _say(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json tells all)")
+        tell(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json tells all)")
     for path, signature in report.found:
         line = f"{path}: {signature} FOUND"
         sys.stdout.buffer.write(printable(line).encode("utf-8", "surrogateescape") + b"\n")
