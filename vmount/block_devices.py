@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -56,7 +57,7 @@ class BlockDevices:
     """Where block devices are found."""
 
     links: Path = Path("/dev/disk/by-id")
-    """Folder of udev's links. Where it is missing, all disks that sysfs knows are taken."""
+    """Folder of udev's links, which are there once udev has seen a disk."""
     dev: Path = Path("/dev")
     sysfs: Path = Path("/sys")
 
@@ -108,11 +109,30 @@ class BlockDevices:
         """Return the disks that call themselves `wwn`: hexadecimal digits, in small letters."""
         return [device for device in self.all() if device.identity == wwn]
 
+    def rescan(self) -> None:
+        """Let SCSI hosts look for new disks, as far as this process may."""
+        for control in sorted(self.sysfs.glob("class/scsi_host/host*/scan")):
+            with suppress(OSError):
+                control.write_text("- - -")
+
+    def forget(self, device: BlockDevice) -> None:
+        """Let the kernel let go of a disk that is about to be taken away, as far as this process may."""
+        name = device.path.resolve().name
+        with suppress(OSError):
+            # Not created: a device that is no SCSI disk has no such file.
+            descriptor = os.open(
+                self.sysfs / "class" / "block" / name / "device" / "delete", os.O_WRONLY
+            )
+            try:
+                os.write(descriptor, b"1")
+            finally:
+                os.close(descriptor)
+
     def _candidates(self) -> Iterator[Path]:
         if self.links.is_dir():
             yield from sorted(self.links.iterdir())
-            return
-        for entry in sorted((self.sysfs / "class" / "block").iterdir()):
+        names = self.sysfs / "class" / "block"
+        for entry in sorted(names.iterdir() if names.is_dir() else ()):
             if _NO_LUNS.match(entry.name) is None:
                 yield self.dev / entry.name
 

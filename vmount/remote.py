@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.cache import CachedDisk, CacheOptions
+from vmount.transports.direct import DirectOptions
 from vmount.transports.https_client import HttpsOptions
 from vmount.transports.nbd import list_exports, open_nbd
 from vmount.transports.nbd_options import NbdOptions
@@ -39,6 +40,7 @@ class RemoteOptions:
     nbd: NbdOptions = field(default_factory=NbdOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
     https: HttpsOptions = field(default_factory=HttpsOptions)
+    direct: DirectOptions = field(default_factory=DirectOptions)
 
     def limited(
         self, *, cache_size: int | None, timeout: float | None, keepalive: float | None
@@ -47,6 +49,7 @@ class RemoteOptions:
         keeping a connection in use, both in seconds."""
         cache = self.cache if cache_size is None else replace(self.cache, capacity=cache_size)
         nbd, https = replace(self.nbd, keepalive_interval=keepalive), self.https
+        direct = self.direct if timeout is None else replace(self.direct, timeout=timeout)
         if timeout is not None:
             https = replace(
                 https,
@@ -60,7 +63,7 @@ class RemoteOptions:
                 reply_timeout=min(nbd.reply_timeout, timeout / 2),
                 connect_timeout=min(nbd.connect_timeout, timeout / 2),
             )
-        return RemoteOptions(nbd, cache, https)
+        return RemoteOptions(nbd, cache, https, direct)
 
 
 def is_remote(source: str) -> bool:

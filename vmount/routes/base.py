@@ -27,6 +27,8 @@ class RouteOptions:
     """Folders of this machine by the names of the datastores that are mounted there."""
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
     force: bool = False
     """Open a chain whose parent has changed since."""

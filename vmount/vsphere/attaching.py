@@ -83,11 +83,11 @@ class Attacher:
         Raises VmountError with the reason if it is refused, and what the session raises; then it is not
         attached, or the journal says that it may be. A cancellation waits.
         """
+        disk = AttachedDisk(self._session.server, self.proxy, file, uuid)
         async with self._change:
             with trio.CancelScope(shield=True):
-                return await self._attach(
-                    AttachedDisk(self._session.server, self.proxy, file, uuid)
-                )
+                attached = await self._attach(disk)
+        return attached
 
     async def detach(self, attached: Attached) -> None:
         """Take a disk off again; if that fails, it is told and stays in the journal. Waits out cancellations."""
