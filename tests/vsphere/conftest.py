@@ -14,6 +14,10 @@ from typing import Any
 
 import pytest
 
+from vmount.vsphere.passwords import known
+from vmount.vsphere.secret import Secret
+from vmount.vsphere.settings import ConnectionSettings
+
 BUILD = Path(__file__).parent.parent.parent / "scripts" / "vcsim"
 USER = "reader"
 PASSWORD = "c0rrect&horse<battery>"  # needs quoting in XML
@@ -105,3 +109,22 @@ def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iter
                 process.kill()
                 raise
     assert "panic serving" not in log.read_text()
+
+
+@pytest.fixture
+def settings(vcenter: Vcenter) -> ConnectionSettings:
+    """Return how to reach the vCenter."""
+    return settings_for(vcenter)
+
+
+def settings_for(vcenter: Vcenter) -> ConnectionSettings:
+    """Return how to reach a vCenter."""
+    return ConnectionSettings(
+        host=vcenter.host,
+        port=vcenter.port,
+        user=USER,
+        password=known("test", Secret(PASSWORD)),
+        ca_file=vcenter.certificate,
+        connect_timeout=10.0,
+        timeout=30.0,
+    )

@@ -1,1 +1,4 @@
-"""Virtual machines in vCenter and on ESXi hosts. pyvmomi is used here and nowhere else."""
+"""vCenter and ESXi: connecting, and finding machines and their disks.
+
+pyvmomi blocks: it is imported where it is used, and called in threads (`session.Session.call`).
+"""
