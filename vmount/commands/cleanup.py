@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from vmount.state.things import Server
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
