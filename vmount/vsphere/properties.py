@@ -9,8 +9,6 @@ if TYPE_CHECKING:
 
     from pyVmomi import vmodl
 
-    from vmount.vsphere.session import Session
-
 PAGE = 500
 """Objects an answer holds at most; the rest is fetched by continuing."""
 
@@ -54,18 +52,3 @@ def retrieve(
             break
         answer = collector.ContinueRetrievePropertiesEx(answer.token)
     return found
-
-
-async def properties_of(session: Session, thing: Any, *paths: str) -> Properties:
-    """Return the properties of one object. Raises VsphereError: ObjectGone if it is not there."""
-    found = await session.read(_properties_of, session.content.propertyCollector, thing, paths)
-    return found[0] if found else Properties(thing, {})
-
-
-def _properties_of(
-    collector: vmodl.query.PropertyCollector, thing: Any, paths: Sequence[str]
-) -> list[Properties]:
-    from pyVmomi import vmodl
-
-    objects = [vmodl.query.PropertyCollector.ObjectSpec(obj=thing)]
-    return retrieve(collector, objects, {type(thing): paths})
