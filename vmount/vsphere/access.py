@@ -22,7 +22,6 @@ from vmount.vsphere import snapshots
 from vmount.vsphere.access_options import AccessOptions, Quiesce
 from vmount.vsphere.errors import ObjectGone
 from vmount.vsphere.locks import RelocationLocks
-from vmount.vsphere.properties import properties_of
 from vmount.vsphere.snapshot_tree import NEW, Power, SnapshotNode, choose, read_tree
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ async def prepare(
     session raises.
     """
     async with _locked(session, vm, options, journal) as is_locked:
-        machine = await properties_of(session, session.vm(vm), "runtime.powerState", "snapshot")
+        machine = await session.properties(session.vm(vm), "runtime.powerState", "snapshot")
         power = Power(str(machine.get("runtime.powerState")))
         nodes = read_tree(machine.get("snapshot"))
         chosen = choose(options.snapshot, vm, nodes, power)
@@ -140,7 +139,7 @@ async def _access(
 ) -> Access:
     holder: Any = session.vm(vm) if node is None else vim.vm.Snapshot(node.moref, session.stub)
     try:
-        config = (await properties_of(session, holder, "config")).get("config")
+        config = (await session.properties(holder, "config")).get("config")
     except ObjectGone:
         raise SourceError(f"{vm}: {node or 'the machine'} has been removed") from None
     if config is None:

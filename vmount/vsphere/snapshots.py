@@ -23,7 +23,6 @@ from vmount.errors import SourceError, VmountError
 from vmount.state.things import Snapshot
 from vmount.vsphere.access_options import Quiesce
 from vmount.vsphere.errors import ObjectGone, TaskTimeout, VsphereError, reason
-from vmount.vsphere.properties import properties_of
 from vmount.vsphere.recorded import server_of
 from vmount.vsphere.snapshot_tree import SnapshotNode, read_tree
 
@@ -171,22 +170,22 @@ async def _remove(session: Session, thing: Snapshot, deadline: float) -> None:
 
 async def needs_consolidation(session: Session, vm: str) -> bool:
     """Say whether disks of a machine are left that belong to no snapshot."""
-    found = await properties_of(session, session.vm(vm), "runtime.consolidationNeeded")
+    found = await session.properties(session.vm(vm), "runtime.consolidationNeeded")
     return bool(found.get("runtime.consolidationNeeded"))
 
 
 async def _find(session: Session, thing: Snapshot) -> list[SnapshotNode]:
-    found = await properties_of(session, session.vm(thing.vm), "snapshot")
+    found = await session.properties(session.vm(thing.vm), "snapshot")
     nodes = read_tree(found.get("snapshot"))
     return [node for node in nodes if thing.moref == node.moref or thing.name == node.name]
 
 
 async def _is_coming(session: Session, vm: str) -> bool:
     """Say whether a snapshot of the machine is being taken, by whomever."""
-    machine = await properties_of(session, session.vm(vm), "recentTask")
+    machine = await session.properties(session.vm(vm), "recentTask")
     for task in machine.get("recentTask", ()):
         with suppress(ObjectGone):
-            info = await properties_of(session, task, "info.descriptionId", "info.state")
+            info = await session.properties(task, "info.descriptionId", "info.state")
             if info.get("info.descriptionId") == CREATE_TASK and info.get("info.state") in UNDERWAY:
                 return True
     return False
