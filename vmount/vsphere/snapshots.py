@@ -44,7 +44,7 @@ moved, which takes as long as that is much."""
 GIVE_UP_LIMIT = 120.0
 """Seconds to wait for what has been asked for and is not wanted any more."""
 POLL = 1.0
-BUSY_POLL = 5.0
+BUSY_POLL = 2.0
 """Seconds between attempts while another task of the machine is in the way."""
 
 CREATE_TASK = "VirtualMachine.createSnapshot"
