@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +15,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import TypeVar
 
 import pytest
@@ -45,14 +49,16 @@ class Site:
         self.state = StateDir(folder / "state")
         self.timeout = PATIENCE
 
-    def start(self, options: AccessOptions | None = None) -> tuple[ForkServerProcess, Connection]:
-        """Start a process that uses the machine."""
+    def start(
+        self, options: AccessOptions | None = None, *, port: int | None = None
+    ) -> tuple[ForkServerProcess, Connection]:
+        """Start a process that uses the machine, through the meddler unless a port is given."""
         ours, theirs = CONTEXT.Pipe()
         process = CONTEXT.Process(
             target=use_machine,
             args=(
                 self.vcenter,
-                self.meddler.port,
+                port or self.meddler.port,
                 self.timeout,
                 self.state.path,
                 VM,
@@ -383,3 +389,59 @@ def test_r19_no_secret_is_in_what_is_written_down(site: Site) -> None:
     process.join(PATIENCE)
     said = repr(site.clean_up())
     assert PASSWORD not in said
+
+
+def vmount_cleanup(site: Site, *arguments: str, **environment: str) -> CompletedProcess[str]:
+    """Run the command, which finds its way to the server as govc would."""
+    address = f"{site.vcenter.host}:{site.vcenter.port}"
+    return subprocess.run(
+        [sys.executable, "-m", "vmount", "cleanup", "--state-dir", site.state.path, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent.parent.parent,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(site.state.path.parent),
+            "GOVC_URL": f"https://{USER}@{address}/sdk",
+            "GOVC_PASSWORD": PASSWORD,
+            "GOVC_TLS_CA_CERTS": str(site.vcenter.certificate),
+            **environment,
+        },
+    )
+
+
+def test_r9_the_command_cleans_up(site: Site) -> None:
+    process, pipe = site.start(port=site.vcenter.port)
+    assert pipe.recv() == "ready"
+    process.kill()
+    process.join(PATIENCE)
+    (snapshot,) = trio.run(site.with_machine, snapshots)
+
+    refused = vmount_cleanup(site, GOVC_PASSWORD="wrong")
+    assert refused.returncode == 1
+    assert f"remains: snapshot {snapshot} of {VM}: " in refused.stdout
+    assert f"refuses the login of {USER}" in refused.stdout
+    assert refused.stdout.endswith("1 cleaned, 2 remaining\n"), "the mount point"
+
+    would = vmount_cleanup(site, "--dry-run", "--json")
+    assert would.returncode == 0, would.stdout
+    assert [outcome["kind"] for outcome in json.loads(would.stdout)["cleaned"]] == [
+        "snapshot",
+        "relocation lock",
+    ]
+    done = vmount_cleanup(site)
+    assert done.stdout.splitlines() == [
+        f"removed snapshot {snapshot} of {VM}",
+        f"unlocked {VM}",
+        "2 cleaned, 0 remaining",
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert vmount_cleanup(site).stdout == "0 cleaned, 0 remaining\n"
+    site.assert_nothing_is_left()
+    for run in (refused, would, done):
+        assert PASSWORD not in run.stdout + run.stderr
+
+
+def snapshots(vm: vim.VirtualMachine) -> list[str]:
+    return [node.moref for node in read_tree(vm.snapshot)]

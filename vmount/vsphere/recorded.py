@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vmount.errors import UsageError
 from vmount.state.things import Server
+from vmount.vsphere.session import Session, connected
 from vmount.vsphere.settings import ConnectionSettings, resolve
 from vmount.vsphere.thumbprint import Thumbprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from vmount.vsphere.layer import Layer
-    from vmount.vsphere.session import Session
 
 
 def server_of(session: Session) -> Server:
@@ -27,6 +29,25 @@ def server_of(session: Session) -> Server:
         settings.profile,
         session.about.instance,
     )
+
+
+@asynccontextmanager
+async def connected_again(
+    server: Server, chosen: Layer, environment: Mapping[str, str]
+) -> AsyncIterator[Session]:
+    """Log in to a server of the journal, and out when the context ends.
+
+    `chosen` is what the command line says. Raises VmountError, also if it is another server by now: what is
+    not there would be taken for undone.
+    """
+    settings = settings_of(server, chosen, environment)
+    async with connected(settings) as session:
+        if server.instance and session.about.instance != server.instance:
+            raise UsageError(
+                f"{settings.address} is not the server that was used (instance {server.instance})",
+                remedy="name that one with --vcenter",
+            )
+        yield session
 
 
 def settings_of(
