@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("copying", "scan", "finding", "comparing", "recovery"),
+    ("copying", "recovery", "scan", "finding", "comparing"),
     ("api",),
     ("file_reader",),
     ("handles",),

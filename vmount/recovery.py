@@ -39,7 +39,7 @@ from vmount.unmount import fusermount
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 TERM_PATIENCE = 5.0
 """Seconds for a helper process to end by itself after SIGTERM."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vmount.config import MountConfig
 
 PATIENCE = 60.0
-"""Seconds for the process to end once it was told to."""
+"""Seconds for a process to end that has not mounted yet, once it was told to."""
 
 
 class Server:
@@ -69,7 +69,7 @@ class Server:
         if not process.stdin.closed:
             process.stdin.close()
         try:
-            process.wait(PATIENCE)
+            process.wait(PATIENCE if self._record is None else self._record.patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -129,7 +129,7 @@ class OpenFiles:
             reading = DatastoreReading(options.remote.cache, options.force)
             try:
                 opened = await open_datastore_disk(
-                    place, str(path), self.runtime.nursery, reading, raw=True
+                    place, path, self.runtime.nursery, reading, raw=True
                 )
                 stack.push_async_callback(opened.aclose)
                 if opened.format == "raw":

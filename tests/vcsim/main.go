@@ -29,6 +29,7 @@ func main() {
 	certificate := flag.String("cert", "", "the server's certificate, PEM")
 	key := flag.String("key", "", "its private key, PEM")
 	calls := flag.String("calls", "", "a file to which calls are written")
+	faults := flag.String("faults", "", "a file with what goes wrong at /folder")
 	flag.Parse()
 
 	pair, err := tls.LoadX509KeyPair(*certificate, *key)
@@ -54,7 +55,11 @@ func main() {
 	}
 	server := model.Service.NewServer()
 	defer server.Close()
-	server.Config.Handler = newShim(server.Config.Handler, callLog)
+	server.Config.Handler = &folder{
+		shim:   newShim(server.Config.Handler, callLog),
+		user:   model.Service.Listen.User,
+		faults: *faults,
+	}
 
 	said := announcement{server.URL.Hostname(), server.URL.Port(), map[string]string{}}
 	for _, entity := range simulator.Map.All("Datastore") {

@@ -35,6 +35,8 @@ class Vcenter:
     """The folder of each one's files."""
     calls: Path
     """What was called, see tests/vcsim/shim.go."""
+    faults: Path
+    """What goes wrong at /folder, a line a request, see tests/vcsim/folder.go."""
 
     def trusting(self) -> ssl.SSLContext:
         """Return a context that takes this server's certificate and no other."""
@@ -83,7 +85,19 @@ def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iter
     with (
         log.open("wb") as stderr,
         subprocess.Popen(
-            [vcsim, "-username", USER, "-cert", cert, "-key", key, "-calls", scratch / "calls"],
+            [
+                vcsim,
+                "-username",
+                USER,
+                "-cert",
+                cert,
+                "-key",
+                key,
+                "-calls",
+                scratch / "calls",
+                "-faults",
+                scratch / "faults",
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -100,7 +114,9 @@ def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iter
         said = json.loads(line)
         stores = {name: Path(folder) for name, folder in said["datastores"].items()}
         try:
-            yield Vcenter(said["host"], int(said["port"]), cert, stores, scratch / "calls")
+            yield Vcenter(
+                said["host"], int(said["port"]), cert, stores, scratch / "calls", scratch / "faults"
+            )
         finally:
             process.stdin.close()
             try:

@@ -68,6 +68,10 @@ class Meddler:
     action: Callable[[], None] | None = None
     """Is called in place of answering."""
     privilege: str = ""
+    times: int = 0
+    """How often to meddle; 0: always."""
+    late: float = 0.0
+    """Seconds between the `action` and the forwarding: of what was on its way."""
     mutex: threading.Lock = field(default_factory=threading.Lock)
     over: threading.Event = field(default_factory=threading.Event)
     """Set at the end: whoever stalls stops."""
@@ -75,6 +79,7 @@ class Meddler:
     def reset(self) -> None:
         """Let everything through, and count anew."""
         self.methods, self.number, self.method, self.action = [], 0, "", None
+        self.times = 0
 
     def wants(self, body: bytes) -> bool:
         """Count a call and say whether it is the one."""
@@ -82,6 +87,8 @@ class Meddler:
         name = "?" if found is None else found[1].decode()
         with self.mutex:
             self.methods.append(name)
+            if self.times and self.methods.count(self.method) > self.times:
+                return False
             return len(self.methods) == self.number or name == self.method
 
 
@@ -103,6 +110,12 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if not state.wants(body):
                 self._forward(body)
+                return
+            if state.action is not None and state.late:
+                state.action()
+                state.over.wait(state.late)
+                self._ask(body)
+                self._hang_up()
                 return
             if state.is_forwarded:
                 self._ask(body)

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -13,15 +14,15 @@ import pytest
 import trio
 from pyVmomi import vim
 
-from tests.vsphere.conftest import PASSWORD, USER, Vcenter
-from tests.vsphere.plain_session import PlainSession, connected
+from tests.vsphere.conftest import PASSWORD, Vcenter, settings_for
 from vmount.errors import SourceError, UsageError
 from vmount.state import StateDir
-from vmount.vsphere.access import Access, AccessOptions, Consistency, prepare
+from vmount.vsphere.access import Access, Consistency, prepare
+from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce
 from vmount.vsphere.disabled_methods import disable_relocation, enable_relocation
-from vmount.vsphere.locks import LockError, LockMode, source_id
+from vmount.vsphere.locks import LockError, source_id
+from vmount.vsphere.session import Session
 from vmount.vsphere.snapshot_tree import read_tree
-from vmount.vsphere.snapshots import Quiesce
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,18 +37,17 @@ def state(tmp_path: Path) -> StateDir:
 
 
 @asynccontextmanager
-async def session_with(
-    vcenter: Vcenter, kind: type[PlainSession] = PlainSession
-) -> AsyncIterator[PlainSession]:
-    async with connected(
-        vcenter.host, vcenter.port, vcenter.certificate, USER, PASSWORD, kind=kind
-    ) as session:
+async def session_with(vcenter: Vcenter, kind: type[Session] = Session) -> AsyncIterator[Session]:
+    session = await kind.open(settings_for(vcenter))
+    try:
         yield session
+    finally:
+        await session.aclose()
 
 
 @asynccontextmanager
 async def accessed(
-    session: PlainSession, state: StateDir, options: AccessOptions | None = None, vm: str = VM
+    session: Session, state: StateDir, options: AccessOptions | None = None, vm: str = VM
 ) -> AsyncIterator[Access]:
     with state.journal() as journal:
         async with prepare(session, vm, options or AccessOptions(), journal) as access:
@@ -77,7 +77,7 @@ async def test_r6_locked_before_the_snapshot_and_unlocked_after_it(
 
 async def test_the_snapshot_says_whose_it_is(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session, accessed(session, state) as access:
-        (node,) = read_tree(session.vm(VM))
+        (node,) = read_tree(session.vm(VM).snapshot)
         assert node == access.snapshot
         assert f"{socket.gethostname()[:30]}[{os.getpid()}]" in node.name
         assert f"process {os.getpid()}" in node.description
@@ -116,7 +116,7 @@ async def test_r7_a_cancellation_undoes_it_all(vcenter: Vcenter, state: StateDir
 async def test_r7_cancelled_in_the_middle_of_a_call(
     vcenter: Vcenter, state: StateDir, method: str
 ) -> None:
-    class Cancelling(PlainSession):
+    class Cancelling(Session):
         async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             if function.__name__ == method:
                 scope.cancel()
@@ -197,7 +197,7 @@ async def test_r11_a_host_has_no_lock(
     vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with session_with(vcenter) as session:
-        session.is_vcenter = False
+        session.about = replace(session.about, api_type="HostAgent")
         async with accessed(session, state) as access:
             assert not access.is_locked
         assert caplog.text.count("a host has no such lock") == 1
@@ -232,7 +232,7 @@ async def test_r30_which_snapshot_is_read(vcenter: Vcenter, state: StateDir) -> 
         vm = session.vm(VM)
         for name in ("before update", "twice", "twice"):
             await session.wait_task(vm.CreateSnapshot_Task(name, "", False, False), 30)
-        root, first, second = read_tree(vm)
+        root, first, second = read_tree(vm.snapshot)
 
         async def read(which: str) -> str:
             async with accessed(session, state, AccessOptions(snapshot=which)) as access:
@@ -267,7 +267,7 @@ async def test_a_snapshot_can_be_kept(vcenter: Vcenter, state: StateDir) -> None
     async with session_with(vcenter) as session:
         async with accessed(session, state, AccessOptions(keep_snapshot=True)) as access:
             assert access.snapshot is not None
-        assert read_tree(session.vm(VM)) == [access.snapshot]
+        assert read_tree(session.vm(VM).snapshot) == [access.snapshot]
     assert not vcenter.called("RemoveSnapshot_Task")
     assert not list(state.path.iterdir())
 

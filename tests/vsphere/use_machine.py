@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import trio
 
-from tests.vsphere.plain_session import connected
+from tests.vsphere.conftest import Vcenter, settings_for
 from vmount.errors import VmountError
 from vmount.state import StateDir
 from vmount.state.things import MountPoint
-from vmount.vsphere.access import AccessOptions, prepare
-from vmount.vsphere.server import TROUBLE, reason_of
+from vmount.vsphere.access import prepare
+from vmount.vsphere.access_options import AccessOptions
+from vmount.vsphere.session import connected
 
 
 def use_machine(
-    host: str,
+    vcenter: Vcenter,
     port: int,
-    certificate: Path,
-    login: tuple[str, str],
+    timeout: float,
     state: Path,
     vm: str,
     options: AccessOptions,
     pipe: Connection,
 ) -> None:
-    """Say "ready" when the disks could be opened, wait until told to end, and leave it all as it was."""
+    """Say "ready" when the disks could be opened, wait until told to end, and leave it all as it was.
+
+    The vCenter is reached through `port`, and given `timeout` seconds for each answer.
+    """
+    settings = replace(settings_for(vcenter), port=port, timeout=timeout, connect_timeout=timeout)
 
     async def use() -> None:
         with StateDir(state).journal() as journal:
             async with (
-                connected(host, port, certificate, *login) as session,
+                connected(settings) as session,
                 prepare(session, vm, options, journal),
             ):
                 entry = journal.begin(MountPoint(f"/nonexistent/{port}", (vm,)))
@@ -42,7 +47,6 @@ def use_machine(
     try:
         trio.run(use)
         pipe.send("ended")
-    except (*TROUBLE, trio.TooSlowError) as error:
-        kind = "error" if isinstance(error, VmountError) else "trouble"
-        pipe.send(f"{kind}: {reason_of(error)}")
+    except VmountError as error:
+        pipe.send(f"error: {error}")
         sys.exit(1)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import trio
 
-from vmount.errors import Exit, UsageError
+from vmount.errors import Exit
 from vmount.recovery import Outcome, Recovery
 from vmount.state import StateDir
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
 
     from vmount.state.things import Server
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,7 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.FAILED if report.remaining else Exit.OK
 
 
-@asynccontextmanager
-async def _connect(server: Server) -> AsyncIterator[Session]:
-    raise UsageError(f"{server.host}: cannot be connected to")
-    yield
+def _connect(server: Server) -> AbstractAsyncContextManager[Session]:
+    # Loaded only where a server is named in a journal.
+    from vmount.vsphere.layer import Layer
+    from vmount.vsphere.recorded import connected_again
+
+    return connected_again(server, Layer("command line"), os.environ)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import trio
 
     from vmount.cache import CacheOptions
+    from vmount.datastore_path import DatastorePath
     from vmount.datastores.places import DatastorePlace
 
 
@@ -54,13 +55,13 @@ class DistantFiles:
 
 async def open_datastore_disk(
     place: DatastorePlace,
-    file: str,
+    file: DatastorePath,
     nursery: trio.Nursery | None,
     reading: DatastoreReading,
     *,
     raw: bool = False,
 ) -> OpenedDisk:
-    """Open a disk by its descriptor, "[datastore] folder/file.vmdk".
+    """Open a disk by its descriptor.
 
     With `raw`, a file that is no VMDK is taken as it is. Raises OSError, ParseError; then nothing stays
     open.
@@ -68,18 +69,18 @@ async def open_datastore_disk(
     opener = DatastoreOpener(place, nursery, reading.cache, reading.volumes)
     try:
         try:
-            vmdk = await open_vmdk(opener, file, force=reading.force)
+            vmdk = await open_vmdk(opener, opener.name_of(file), force=reading.force)
         except NotRecognised:
             if not raw:
                 raise
             await opener.aclose()
             opener = DatastoreOpener(place, nursery, reading.cache)
-            opened = await opener.open(file, None)
+            opened = await opener.open(opener.name_of(file), None)
             return OpenedDisk(
                 "raw",
                 opened.source,
                 opener.aclose,
-                (ChainLink(file, "raw"),),
+                (ChainLink(str(file), "raw"),),
                 DistantFiles(opener) if opener.distant else None,
             )
     except BaseException:

@@ -53,9 +53,14 @@ class DatastoreOpener:
         self._volumes = volumes or {}
         self._stack = AsyncExitStack()
         self._paths: dict[str, DatastorePath] = {}
-        """By the names of opened files: what comes back as `near` is one of these."""
+        """By the names given out: text alone does not always tell where a datastore's name ends."""
         self.distant: list[tuple[str, Transport, CachedDisk]] = []
         """The large distant files: name, transport, cache."""
+
+    def name_of(self, path: DatastorePath) -> str:
+        """Return the name by which `open` knows a file."""
+        self._paths[str(path)] = path
+        return str(path)
 
     async def open(self, name: str, near: str | None) -> OpenedFile:
         """Open the file that a descriptor calls `name`, itself the file `near`.
@@ -83,7 +88,7 @@ class DatastoreOpener:
     def _places_of(self, name: str, near: str | None) -> Sequence[DatastorePath]:
         """Return where to look, best first."""
         if near is None:
-            return [DatastorePath.parse(name)]
+            return [self._paths.get(name) or DatastorePath.parse(name)]
         above = self._paths[near]
         found = dict.fromkeys(_guesses(name, above, self._volumes))
         reachable = [
@@ -102,8 +107,7 @@ class DatastoreOpener:
 
     async def _open(self, path: DatastorePath) -> OpenedFile:
         opened = await self._place.open(path)
-        name = str(path)
-        self._paths[name] = path
+        name = self.name_of(path)
         if isinstance(opened, DirectFile):
             self._stack.push_async_callback(opened.aclose)
             return OpenedFile(name, opened.source)

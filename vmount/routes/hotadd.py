@@ -59,20 +59,20 @@ class HotAddRoute:
 
     async def open(self, wanted: WantedDisk) -> OpenedDisk:
         """Attach a disk and open its device. Raises VmountError, TransportError."""
-        machine = self._machine
+        machine, file = self._machine, str(wanted.file)
         async with AsyncExitStack() as stack:
             async with self._opening:
                 attacher = await self._find_attacher()
                 before = await trio.to_thread.run_sync(self._identities)
                 if _wwn(wanted.uuid) in before | self._in_use:
-                    raise _ambiguous(wanted.file, wanted.uuid)
-                attached = await attacher.attach(wanted.file, wanted.uuid)
+                    raise _ambiguous(file, wanted.uuid)
+                attached = await attacher.attach(file, wanted.uuid)
                 stack.push_async_callback(attacher.detach, attached)
                 wwn = _wwn(attached.uuid)
                 if not wwn:
-                    raise SourceError(f"{wanted.file} has no UUID to know its device by")
+                    raise SourceError(f"{file} has no UUID to know its device by")
                 if wwn in before | self._in_use:
-                    raise _ambiguous(wanted.file, attached.uuid)
+                    raise _ambiguous(file, attached.uuid)
                 self._in_use.add(wwn)
                 stack.callback(self._in_use.discard, wwn)
             device = await self._wait_for(wwn, attached)

@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import trio
 
-from vmount.datastore_path import DatastorePath
 from vmount.disks import OpenedDisk
 from vmount.remote import RemoteDisk, RemoteOptions
 from vmount.transports.base import TransportError
@@ -88,7 +87,7 @@ class VddkRoute(ProgramRoute):
             thumbprint=thumbprint,
             vm=machine.vm,
             snapshot=machine.snapshot,
-            file=wanted.file,
+            file=str(wanted.file),
             transport=self.name,
         )
         return vddk_program(disk, find_library())
@@ -102,7 +101,6 @@ class ConfiguredRoute(ProgramRoute):
         """Give the command filled in for a disk."""
         machine = self.machine
         settings = machine.session.settings
-        path = DatastorePath.parse(wanted.file)
         password = settings.password.read().reveal()
         with memory_file(password) as descriptor:
             yield NbdProgram(
@@ -116,9 +114,9 @@ class ConfiguredRoute(ProgramRoute):
                     "thumbprint": thumbprint,
                     "vm": machine.vm,
                     "snapshot": machine.snapshot or "",
-                    "disk": wanted.file,
-                    "datastore": path.datastore,
-                    "path": path.path,
+                    "disk": str(wanted.file),
+                    "datastore": wanted.file.datastore,
+                    "path": wanted.file.path,
                 },
                 secrets=(password,),
                 descriptors=(descriptor,),

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vmount.routes.datastore import file_route, https_route
+from vmount.routes.hotadd import HotAddRoute
 from vmount.routes.nbd_program import ConfiguredRoute, VddkRoute
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 ROUTES: Mapping[str, Callable[[Machine], Route[OpenedDisk]]] = {
     "file": file_route,
+    "hotadd": HotAddRoute,
     "nbdssl": partial(VddkRoute, "nbdssl"),
     "nbd": partial(VddkRoute, "nbd"),
     "https": https_route,

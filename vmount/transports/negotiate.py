@@ -12,6 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from parsers.errors import ParseError
 from parsers.vmdk.chain import ParentChanged
+from vmount.datastore_path import DatastorePath
 from vmount.errors import SourceError, UsageError, VmountError, explain
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,8 @@ class WantedDisk:
 
     name: str
     """Its controller address: "scsi0-0"."""
-    file: str
-    """Of the state to be read: "[datastore] folder/file.vmdk"."""
+    file: DatastorePath
+    """Of the state to be read."""
     size: int = 0
     """Bytes; 0 if that is not known."""
     key: int | None = None

@@ -13,37 +13,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import trio
-from pyVmomi import vim, vmodl
+from pyVmomi import vim
 
-from vmount.errors import SourceError
+from vmount.errors import SourceError, VmountError
 from vmount.state import StateDir
 from vmount.state.things import Snapshot
 from vmount.vsphere import snapshots
-from vmount.vsphere.locks import LockMode, RelocationLocks
-from vmount.vsphere.server import TROUBLE, reason_of
+from vmount.vsphere.access_options import AccessOptions, Quiesce
+from vmount.vsphere.errors import ObjectGone
+from vmount.vsphere.locks import RelocationLocks
 from vmount.vsphere.snapshot_tree import NEW, Power, SnapshotNode, choose, read_tree
-from vmount.vsphere.snapshots import Quiesce
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
 
     from vmount.state import Entry, Journal
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class AccessOptions:
-    """How a machine is read."""
-
-    snapshot: str | None = None
-    """"current", "new", a moRef, a name or a path; None: new unless the machine is powered off."""
-    quiesce: Quiesce = Quiesce.NO
-    keep_snapshot: bool = False
-    lock: LockMode = LockMode.AUTO
-    lock_wait: float = 0.0
-    """Seconds to wait for somebody else's lock to go."""
 
 
 class Consistency(enum.StrEnum):
@@ -78,7 +65,9 @@ async def prepare(
     session raises.
     """
     async with _locked(session, vm, options, journal) as is_locked:
-        power, nodes = await session.call(_look, session.vm(vm))
+        machine = await session.properties(session.vm(vm), "runtime.powerState", "snapshot")
+        power = Power(str(machine.get("runtime.powerState")))
+        nodes = read_tree(machine.get("snapshot"))
         chosen = choose(options.snapshot, vm, nodes, power)
         if chosen == NEW:
             quiesce = options.quiesce if power is not Power.OFF else Quiesce.NO
@@ -133,8 +122,8 @@ async def _finally(undoing: Awaitable[object], remains: str) -> None:
     """Undo something at the end; failing to is told and does not hide how the reading went."""
     try:
         await undoing
-    except TROUBLE as error:
-        log.error("%s: %s; run: vmount cleanup", remains, reason_of(error))
+    except VmountError as error:
+        log.error("%s: %s; run: vmount cleanup", remains, error)
 
 
 def consolidation_needed(vm: str) -> str:
@@ -145,28 +134,18 @@ def consolidation_needed(vm: str) -> str:
     )
 
 
-def _look(vm: vim.VirtualMachine) -> tuple[Power, list[SnapshotNode]]:
-    return Power(str(vm.runtime.powerState)), read_tree(vm)
-
-
 async def _access(
     session: Session, vm: str, node: SnapshotNode | None, power: Power, *, is_locked: bool
 ) -> Access:
+    holder: Any = session.vm(vm) if node is None else vim.vm.Snapshot(node.moref, session.stub)
+    try:
+        config = (await session.properties(holder, "config")).get("config")
+    except ObjectGone:
+        raise SourceError(f"{vm}: {node or 'the machine'} has been removed") from None
+    if config is None:
+        raise SourceError(f"{vm}: its configuration cannot be read", remedy="is it connected?")
     if node is None:
         consistency = Consistency.POWERED_OFF if power is Power.OFF else Consistency.CRASH
-        config = await session.call(_config, session.vm(vm))
     else:
         consistency = Consistency.QUIESCED if node.is_quiesced else Consistency.CRASH
-        config = await session.call(_snapshot_config, session.vm(vm), node)
     return Access(vm, config, node, consistency, is_locked)
-
-
-def _config(vm: vim.VirtualMachine) -> Any:
-    return vm.config
-
-
-def _snapshot_config(vm: vim.VirtualMachine, node: SnapshotNode) -> Any:
-    try:
-        return vim.vm.Snapshot(node.moref, vm._stub).config  # noqa: SLF001 (no other way to it)
-    except vmodl.fault.ManagedObjectNotFound:
-        raise SourceError(f"{vm._moId}: snapshot {node} has been removed") from None  # noqa: SLF001

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pyVmomi import vim, vmodl
+from pyVmomi import vim
 
 from vmount.errors import SourceError
-from vmount.vsphere.server import TROUBLE, fault_of
+from vmount.vsphere.errors import ObjectGone
 
 if TYPE_CHECKING:
     from vmount.state.things import AttachedDisk
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 DETACH_LIMIT = 300.0
 """Seconds to wait for a disk to be taken off."""
@@ -20,17 +20,15 @@ DETACH_LIMIT = 300.0
 async def detach(session: Session, disk: AttachedDisk) -> bool:
     """Take a disk off the machine it is attached to, and keep its file; False if it is not attached.
 
-    Raises SourceError if another disk is in its place, trio.TooSlowError, or what the session raises.
+    Raises SourceError if another disk is in its place, or VsphereError.
     """
     try:
         task = await session.call(_ask, session.vm(disk.vm), disk)
         if task is None:
             return False
         await session.wait_task(task, DETACH_LIMIT)
-    except TROUBLE as error:
-        if isinstance(fault_of(error), vmodl.fault.ManagedObjectNotFound):
-            return False  # with its machine
-        raise
+    except ObjectGone:
+        return False  # with its machine
     return True
 
 

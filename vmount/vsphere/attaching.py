@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import trio
 from pyVmomi import vim, vmodl
 
-from vmount.errors import SourceError
+from vmount.errors import SourceError, VmountError
 from vmount.state.things import AttachedDisk
 from vmount.vsphere.attached_disks import detach
-from vmount.vsphere.server import TROUBLE, fault_of, reason_of
+from vmount.vsphere.errors import VsphereError, reason
+from vmount.vsphere.recorded import server_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from vmount.state import Entry, Journal
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class Attacher:
         Raises VmountError with the reason if it is refused, and what the session raises; then it is not
         attached, or the journal says that it may be. A cancellation waits.
         """
-        disk = AttachedDisk(self._session.server, self.proxy, file, uuid)
+        disk = AttachedDisk(server_of(self._session), self.proxy, file, uuid)
         async with self._change:
             with trio.CancelScope(shield=True):
                 attached = await self._attach(disk)
@@ -104,16 +105,16 @@ class Attacher:
             try:
                 await self._reconfigure(disk, place)
                 return await self._identify(entry, disk, place)
-            except (*TROUBLE, trio.TooSlowError) as error:
-                fault = fault_of(error)
+            except VmountError as error:
+                fault = error.__cause__
                 if not isinstance(fault, vmodl.MethodFault):
                     await self._detach(entry)  # it may be attached, or is and was not found
                     raise
                 entry.end()
                 may_pass = isinstance(fault, BUSY) or (isinstance(fault, TAKEN) and place != before)
                 if attempt == ATTEMPTS or not may_pass:
-                    raise SourceError(f"attaching to {self.proxy}: {_why(fault)}") from error
-                log.info("%s: %s not attached yet: %s", self.proxy, disk.file, reason_of(fault))
+                    raise SourceError(f"attaching to {self.proxy}: {error.message}") from error
+                log.info("%s: %s not attached yet: %s", self.proxy, disk.file, reason(fault))
             before = place
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -129,8 +130,8 @@ class Attacher:
             key, uuid = await self._session.call(
                 _device_at, self._session.vm(self.proxy), place, disk
             )
-        except TROUBLE as error:
-            raise SourceError(f"{disk} cannot be found there: {reason_of(error)}") from None
+        except VsphereError as error:
+            raise SourceError(f"{disk} cannot be found there: {error.message}") from None
         entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
         log.info("%s: attached %s as %s", self.proxy, disk.file, place)
         return Attached(entry, place, uuid or disk.uuid)
@@ -142,12 +143,12 @@ class Attacher:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 await detach(self._session, disk)
-            except (*TROUBLE, trio.TooSlowError) as error:
-                if isinstance(fault_of(error), BUSY) and attempt < ATTEMPTS:
+            except VmountError as error:
+                if isinstance(error.__cause__, BUSY) and attempt < ATTEMPTS:
                     await trio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
-                log.error("%s stays attached: %s; run: vmount cleanup", disk, reason_of(error))
+                log.error("%s stays attached: %s; run: vmount cleanup", disk, error.message)
                 return
             entry.end()
             return
@@ -216,9 +217,3 @@ def _device_at(vm: vim.VirtualMachine, place: Place, disk: AttachedDisk) -> tupl
         ):
             return device.key, getattr(device.backing, "uuid", None) or ""
     raise SourceError(f"{disk.file} was attached to {disk.vm} as {place}, and is not there")
-
-
-def _why(fault: vmodl.MethodFault) -> str:
-    if isinstance(fault, vim.fault.RestrictedVersion) or "License" in type(fault).__name__:
-        return f"the licence does not allow it: {reason_of(fault)}"
-    return reason_of(fault)

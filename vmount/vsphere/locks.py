@@ -8,7 +8,6 @@ knows the lock by its source; one of another source is somebody else's and is ne
 
 from __future__ import annotations
 
-import enum
 import hashlib
 import logging
 import re
@@ -22,19 +21,20 @@ from pyVmomi import vim, vmodl
 
 from vmount.errors import VmountError
 from vmount.state.things import RelocationLock
+from vmount.vsphere.access_options import LockMode
 from vmount.vsphere.disabled_methods import (
     LONGEST_SOURCE_ID,
     disable_relocation,
     enable_relocation,
     is_relocation_disabled,
 )
-from vmount.vsphere.server import TROUBLE
+from vmount.vsphere.recorded import server_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from vmount.state import Entry, Journal, StateDir
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,6 @@ MUTEX_POLL = 0.05
 MUTEX_PATIENCE = 120.0
 """Seconds to wait for another process of vmount to lock or unlock the same machine: a call's deadline."""
 DISABLE, ENABLE = "Global.DisableMethods", "Global.EnableMethods"
-
-
-class LockMode(enum.StrEnum):
-    """What `--lock` says."""
-
-    AUTO = "auto"
-    """Lock where that is possible."""
-    REQUIRE = "require"
-    """An error if it cannot be locked."""
-    NO = "no"
 
 
 class LockError(VmountError):
@@ -75,6 +65,7 @@ class RelocationLocks:
 
     def __init__(self, session: Session, state: StateDir) -> None:
         self._session = session
+        self._server = server_of(session)
         self._state = state
         self.source_id = source_id(state)
 
@@ -118,7 +109,7 @@ class RelocationLocks:
             await trio.sleep(min(POLL, left))
 
     async def _try(self, vm: str, journal: Journal) -> Entry | Refused:
-        thing = RelocationLock(self._session.server, vm, self.source_id)
+        thing = RelocationLock(self._server, vm, self.source_id)
         is_held = any(other.is_held for other in self._holders(thing))
         entry = journal.begin(thing)
         if not is_held:
@@ -130,22 +121,19 @@ class RelocationLocks:
         return entry
 
     async def _ask(self, entry: Entry, thing: RelocationLock) -> Refused | None:
-        # Abandoned half-way it could be done after it was undone.
-        with trio.CancelScope(shield=True):
-            try:
-                return await self._session.call(self._disable, thing.vm)
-            except TROUBLE:
-                with suppress(*TROUBLE):
-                    await self._session.call(self._enable, thing, False)
-                    entry.end()
-                raise
-        raise AssertionError("the scope swallows nothing")
+        try:
+            return await self._session.call(self._disable, thing.vm)
+        except VmountError:
+            with trio.CancelScope(shield=True), suppress(VmountError):
+                await self._session.call(self._enable, thing, False)
+                entry.end()
+            raise
 
     async def release(self, entry: Entry, *, is_sure: bool = True) -> bool:
         """Let go of a lock, and enable relocation if nobody else here holds it; say whether that was so.
 
         The machine may be gone already; so may the lock, unless it `is_sure` to be there. Raises
-        VmountError, and what the session raises.
+        VmountError.
         """
         thing = entry.thing
         assert isinstance(thing, RelocationLock)
@@ -169,7 +157,7 @@ class RelocationLocks:
 
     @asynccontextmanager
     async def _mutex(self, vm: str) -> AsyncIterator[None]:
-        name = re.sub(r"[^0-9A-Za-z-]", "_", f"relocation-{self._session.server.instance}-{vm}")
+        name = re.sub(r"[^0-9A-Za-z-]", "_", f"relocation-{self._server.instance}-{vm}")
         deadline = trio.current_time() + MUTEX_PATIENCE
         while (held := self._state.try_lock(name)) is None:
             if trio.current_time() > deadline:

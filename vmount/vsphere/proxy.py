@@ -18,7 +18,7 @@ from pyVmomi import vim, vmodl
 from vmount.errors import SourceError
 
 if TYPE_CHECKING:
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 _SERIAL = re.compile(r"VMware-((?:[0-9a-f]{2}[ -]?){16})", re.IGNORECASE)
 REMEDY = "name it with --proxy-vm"
@@ -61,7 +61,7 @@ async def find_proxy(session: Session, firmware: Firmware, wanted: str = "") -> 
     Raises SourceError if it cannot be told, or is not in this inventory, and what the session raises.
     """
     if wanted:
-        return await session.call(_named, session.vm(""), wanted)
+        return await session.read(_named, session, wanted)
     try:
         uuids = firmware.uuids()
     except PermissionError as error:
@@ -71,7 +71,7 @@ async def find_proxy(session: Session, firmware: Firmware, wanted: str = "") -> 
     if not uuids:
         raise SourceError("this is no virtual machine of vSphere", remedy="or " + REMEDY)
     for candidate in uuids:
-        cards = await session.call(_by_uuid, session.vm(""), candidate)
+        cards = await session.read(_by_uuid, session, candidate)
         here = firmware.addresses() if len(cards) > 1 else frozenset()
         machines = [moref for moref in cards if len(cards) == 1 or cards[moref] & here]
         if len(machines) == 1:
@@ -86,10 +86,11 @@ async def find_proxy(session: Session, firmware: Firmware, wanted: str = "") -> 
     )
 
 
-def _named(any_machine: vim.VirtualMachine, wanted: str) -> str:
+def _named(session: Session, wanted: str) -> str:
     if re.fullmatch(r"(?:vm-)?\d+", wanted):
         return wanted
-    index = _search_index(any_machine)
+    index = session.content.searchIndex
+    assert index is not None, "every server has one"
     try:
         found = index.FindByUuid(None, str(uuid.UUID(wanted)), True, False)
     except ValueError:
@@ -99,9 +100,10 @@ def _named(any_machine: vim.VirtualMachine, wanted: str) -> str:
     return str(found._moId)  # noqa: SLF001 (there is no other way to it)
 
 
-def _by_uuid(any_machine: vim.VirtualMachine, wanted: str) -> dict[str, frozenset[str]]:
+def _by_uuid(session: Session, wanted: str) -> dict[str, frozenset[str]]:
     """Return the machines of a BIOS UUID, and the addresses of their network cards."""
-    index = _search_index(any_machine)
+    index = session.content.searchIndex
+    assert index is not None, "every server has one"
     found: list[Any]
     try:
         found = index.FindAllByUuid(None, wanted, True, False) or []
@@ -118,13 +120,6 @@ def _cards(vm: vim.VirtualMachine) -> frozenset[str]:
         for device in ([] if config is None else config.hardware.device)
         if isinstance(device, vim.vm.device.VirtualEthernetCard)
     )
-
-
-def _search_index(any_machine: vim.VirtualMachine) -> vim.SearchIndex:
-    stub = any_machine._stub  # noqa: SLF001 (there is no other way to it)
-    index = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent().searchIndex
-    assert index is not None, "every server has one"
-    return index
 
 
 def _text(path: Path) -> str:

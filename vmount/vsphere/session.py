@@ -28,7 +28,7 @@ from vmount.vsphere.errors import (
     from_fault,
     from_trouble,
 )
-from vmount.vsphere.properties import retrieve
+from vmount.vsphere.properties import Properties, retrieve
 from vmount.vsphere.secret import Secret
 from vmount.vsphere.versions import choose_version, read_versions
 
@@ -151,6 +151,11 @@ class Session:
             log.info("%s; trying again", error.message)
         return await self._call(partial(function, *args, **kwargs), shield=False)
 
+    async def properties(self, thing: Any, *paths: str) -> Properties:
+        """Return properties of one object. Raises VsphereError: ObjectGone if it is not there."""
+        found = await self.read(self._properties, thing, paths)
+        return found[0] if found else Properties(thing, {})
+
     async def wait_task(self, task: vim.Task, timeout: float) -> Any:
         """Wait until a task has ended and return its result.
 
@@ -160,7 +165,8 @@ class Session:
         pause = FIRST_PAUSE
         with trio.move_on_after(timeout) as scope:
             while not scope.cancel_called:
-                info = await self.read(self._task_info, task)
+                # Never the whole info: its entity may be of a type that pyvmomi does not expect there.
+                info = await self.properties(task, "info.state", "info.error", "info.result")
                 if info.get("info.state") == "success":
                     return info.get("info.result")
                 if info.get("info.state") == "error":
@@ -262,14 +268,11 @@ class Session:
         if self._manager().currentSession is None:
             raise vim.fault.NotAuthenticated
 
-    def _task_info(self, task: vim.Task) -> dict[str, Any]:
-        from pyVmomi import vim, vmodl
+    def _properties(self, thing: Any, paths: tuple[str, ...]) -> list[Properties]:
+        from pyVmomi import vmodl
 
-        # Never the whole info: its entity may be of a type that pyvmomi does not expect there.
-        objects = [vmodl.query.PropertyCollector.ObjectSpec(obj=task)]
-        paths = ["info.state", "info.error", "info.result"]
-        found = retrieve(self.content.propertyCollector, objects, {vim.Task: paths})
-        return found[0] if found else {}
+        objects = [vmodl.query.PropertyCollector.ObjectSpec(obj=thing)]
+        return retrieve(self.content.propertyCollector, objects, {type(thing): paths})
 
 
 @asynccontextmanager

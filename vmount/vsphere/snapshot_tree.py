@@ -45,9 +45,8 @@ class Power(enum.Enum):
     """Its disks are as they were in the middle of its work, and it may be woken at any time."""
 
 
-def read_tree(vm: vim.VirtualMachine) -> list[SnapshotNode]:
-    """Return the snapshots of a machine, parents before children. Blocks. Raises what pyvmomi raises."""
-    info = vm.snapshot
+def read_tree(info: vim.vm.SnapshotInfo | None) -> list[SnapshotNode]:
+    """Return the snapshots of a machine, parents before children. `info`: its property "snapshot"."""
     if info is None:
         return []
     current = None if info.currentSnapshot is None else info.currentSnapshot._moId  # noqa: SLF001

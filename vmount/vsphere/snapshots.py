@@ -7,26 +7,28 @@ What has been asked for is never abandoned: whoever gives up waits (for a bounde
 
 from __future__ import annotations
 
-import enum
 import logging
 import os
 import secrets
 import socket
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import trio
-from pyVmomi import vim, vmodl
+from pyVmomi import vim
 
-from vmount.errors import SourceError
+from vmount.errors import SourceError, VmountError
 from vmount.state.things import Snapshot
-from vmount.vsphere.server import TROUBLE, fault_of, reason_of
+from vmount.vsphere.access_options import Quiesce
+from vmount.vsphere.errors import ObjectGone, TaskTimeout, VsphereError, reason
+from vmount.vsphere.recorded import server_of
 from vmount.vsphere.snapshot_tree import SnapshotNode, read_tree
 
 if TYPE_CHECKING:
     from vmount.state import Entry, Journal
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -42,26 +44,16 @@ moved, which takes as long as that is much."""
 GIVE_UP_LIMIT = 120.0
 """Seconds to wait for what has been asked for and is not wanted any more."""
 POLL = 1.0
-BUSY_POLL = 5.0
+BUSY_POLL = 2.0
 """Seconds between attempts while another task of the machine is in the way."""
 
-CREATE, REMOVE = "VirtualMachine.State.CreateSnapshot", "VirtualMachine.State.RemoveSnapshot"
 CREATE_TASK = "VirtualMachine.createSnapshot"
+UNDERWAY = ("queued", "running")
 QUIESCE_FAULTS = (
     vim.fault.ApplicationQuiesceFault,
     vim.fault.FilesystemQuiesceFault,
     vim.fault.ToolsUnavailable,
 )
-
-
-class Quiesce(enum.StrEnum):
-    """Whether the guest is asked to bring its disks into order first."""
-
-    NO = "no"
-    REQUIRE = "require"
-    """An error if it does not."""
-    TRY = "try"
-    """Without, if it does not."""
 
 
 class SnapshotError(SourceError):
@@ -99,22 +91,15 @@ async def create(
 async def _create(
     session: Session, vm: str, journal: Journal | None, *, quiesced: bool
 ) -> tuple[Entry | None, SnapshotNode]:
-    thing = Snapshot(session.server, vm, new_name())
+    thing = Snapshot(server_of(session), vm, new_name())
     entry = None if journal is None else journal.begin(thing)
     try:
-        # To have asked and not to know whether it is done would be worse than to wait for the answer.
-        with trio.CancelScope(shield=True):
-            task = await session.call(_ask, session.vm(vm), thing.name, quiesced)
+        task = await session.call(_ask, session.vm(vm), thing.name, quiesced)
         await session.wait_task(task, CREATE_LIMIT)
         (node, *_) = await _find(session, thing)
-    except trio.TooSlowError:
+    except VmountError as error:
         await _give_up(session, entry, thing)
-        raise SnapshotError(
-            f"{vm}: taking a snapshot has not ended after {CREATE_LIMIT:.0f} s"
-        ) from None
-    except TROUBLE as error:
-        await _give_up(session, entry, thing)
-        raise _error(vm, error, quiesced=quiesced) from error
+        raise _error(vm, error, quiesced=quiesced) from error.__cause__
     except trio.Cancelled:
         await _give_up(session, entry, thing)
         raise
@@ -128,8 +113,8 @@ async def _give_up(session: Session, entry: Entry | None, thing: Snapshot) -> No
     with trio.CancelScope(shield=True):
         try:
             await undo(session, thing, GIVE_UP_LIMIT)
-        except TROUBLE as error:
-            log.warning("%s may be left: %s; run vmount cleanup", thing, reason_of(error))
+        except VmountError as error:
+            log.warning("%s may be left: %s; run vmount cleanup", thing, error)
             return
     if entry is not None:
         entry.end()
@@ -145,7 +130,7 @@ async def undo(session: Session, thing: Snapshot, limit: float = REMOVE_LIMIT) -
     try:
         while True:
             # In this order: a task that ends in between has left its snapshot in the tree.
-            is_coming = not thing.moref and await session.call(_is_coming, session.vm(thing.vm))
+            is_coming = not thing.moref and await _is_coming(session, thing.vm)
             found = await _find(session, thing)
             if found or not is_coming:
                 break
@@ -154,7 +139,7 @@ async def undo(session: Session, thing: Snapshot, limit: float = REMOVE_LIMIT) -
             await trio.sleep(POLL)
         for node in found:
             await _remove(session, replace(thing, moref=node.moref), deadline)
-    except vmodl.fault.ManagedObjectNotFound:
+    except ObjectGone:
         return False  # with its machine
     return bool(found)
 
@@ -166,19 +151,15 @@ async def _remove(session: Session, thing: Snapshot, deadline: float) -> None:
             task = await session.call(_ask_removal, session.vm(thing.vm), thing.moref)
             await session.wait_task(task, max(deadline - trio.current_time(), 1.0))
             return
-        except trio.TooSlowError:
+        except ObjectGone:
+            return
+        except TaskTimeout:
             raise SnapshotError(
                 f"{thing}: the server is still removing it, which goes on by itself"
             ) from None
-        except TROUBLE as error:
-            fault = fault_of(error)
-            if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
-                return
-            if not isinstance(fault, vim.fault.TaskInProgress):
-                remedy = f"grant {REMOVE}" if isinstance(fault, vim.fault.NoPermission) else ""
-                raise SnapshotError(
-                    f"{thing}: cannot be removed: {reason_of(error)}", remedy=remedy
-                ) from error
+        except VsphereError as error:
+            if not isinstance(error.__cause__, vim.fault.TaskInProgress):
+                raise
         if trio.current_time() > deadline:
             raise SnapshotError(f"{thing}: cannot be removed: another task is in the way")
         if not told:
@@ -189,12 +170,25 @@ async def _remove(session: Session, thing: Snapshot, deadline: float) -> None:
 
 async def needs_consolidation(session: Session, vm: str) -> bool:
     """Say whether disks of a machine are left that belong to no snapshot."""
-    return await session.call(_needs_consolidation, session.vm(vm))
+    found = await session.properties(session.vm(vm), "runtime.consolidationNeeded")
+    return bool(found.get("runtime.consolidationNeeded"))
 
 
 async def _find(session: Session, thing: Snapshot) -> list[SnapshotNode]:
-    nodes = await session.call(read_tree, session.vm(thing.vm))
+    found = await session.properties(session.vm(thing.vm), "snapshot")
+    nodes = read_tree(found.get("snapshot"))
     return [node for node in nodes if thing.moref == node.moref or thing.name == node.name]
+
+
+async def _is_coming(session: Session, vm: str) -> bool:
+    """Say whether a snapshot of the machine is being taken, by whomever."""
+    machine = await session.properties(session.vm(vm), "recentTask")
+    for task in machine.get("recentTask", ()):
+        with suppress(ObjectGone):
+            info = await session.properties(task, "info.descriptionId", "info.state")
+            if info.get("info.descriptionId") == CREATE_TASK and info.get("info.state") in UNDERWAY:
+                return True
+    return False
 
 
 def _ask(vm: vim.VirtualMachine, name: str, quiesced: bool) -> Any:
@@ -208,22 +202,6 @@ def _ask_removal(vm: vim.VirtualMachine, moref: str) -> Any:
     return snapshot.RemoveSnapshot_Task(removeChildren=False, consolidate=True)
 
 
-def _is_coming(vm: vim.VirtualMachine) -> bool:
-    """Say whether a snapshot of the machine is being taken, by whomever."""
-    for task in vm.recentTask:
-        try:
-            info = task.info
-        except vmodl.fault.ManagedObjectNotFound:
-            continue
-        if info.descriptionId == CREATE_TASK and info.state in ("queued", "running"):
-            return True
-    return False
-
-
-def _needs_consolidation(vm: vim.VirtualMachine) -> bool:
-    return bool(vm.runtime.consolidationNeeded)
-
-
 def _description() -> str:
     """Return what a snapshot says of itself to who finds it."""
     return (
@@ -232,14 +210,12 @@ def _description() -> str:
     )
 
 
-def _error(vm: str, error: BaseException, *, quiesced: bool) -> SnapshotError:
-    fault = fault_of(error)
-    if quiesced and isinstance(fault, QUIESCE_FAULTS):
+def _error(vm: str, error: VmountError, *, quiesced: bool) -> VmountError:
+    if isinstance(error, TaskTimeout):
+        return SnapshotError(f"{vm}: taking a snapshot has not ended after {CREATE_LIMIT:.0f} s")
+    if quiesced and isinstance(error.__cause__, QUIESCE_FAULTS):
         return QuiesceError(
-            f"{vm}: the guest cannot be quiesced: {reason_of(error)}",
-            remedy="look after VMware Tools there; --quiesce=try goes on without, crash-consistent",
+            f"{vm}: the guest cannot be quiesced: {reason(error.__cause__)}",
+            remedy="look after VMware Tools there; --try-quiesce goes on without, crash-consistent",
         )
-    remedy = ""
-    if isinstance(fault, vim.fault.NoPermission):
-        remedy = f"grant {fault.privilegeId or CREATE}"
-    return SnapshotError(f"{vm}: no snapshot was taken: {reason_of(error)}", remedy=remedy)
+    return error

@@ -4,34 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import trio
-
-from vmount.errors import VmountError
 from vmount.state.things import AttachedDisk, RelocationLock, Snapshot
 from vmount.vsphere import snapshots
 from vmount.vsphere.access import consolidation_needed
 from vmount.vsphere.attached_disks import detach
 from vmount.vsphere.locks import RelocationLocks
-from vmount.vsphere.server import TROUBLE, reason_of
 
 if TYPE_CHECKING:
     from vmount.state import Entry, StateDir
-    from vmount.vsphere.server import Session
+    from vmount.vsphere.session import Session
 
 
 async def undo(session: Session, entry: Entry, state: StateDir) -> str:
     """Undo a thing and end its entry; return what was done. Raises VmountError, and the entry stays."""
-    try:
-        return await _undo(session, entry, state)
-    except trio.TooSlowError:
-        raise VmountError("the server takes too long") from None
-    except VmountError:
-        raise
-    except TROUBLE as error:
-        raise VmountError(reason_of(error)) from error
-
-
-async def _undo(session: Session, entry: Entry, state: StateDir) -> str:
     thing = entry.thing
     if isinstance(thing, RelocationLock):
         if await RelocationLocks(session, state).release(entry, is_sure=False):
