@@ -107,8 +107,10 @@ class Attacher:
                 return await self._identify(entry, disk, place)
             except VmountError as error:
                 fault = error.__cause__
-                if not isinstance(fault, vmodl.MethodFault):
-                    await self._detach(entry)  # it may be attached, or is and was not found
+                if not isinstance(fault, vmodl.MethodFault) or isinstance(
+                    fault, vmodl.RuntimeFault
+                ):
+                    await self._make_sure(entry, disk, place, is_over=fault is not None)
                     raise
                 entry.end()
                 may_pass = isinstance(fault, BUSY) or (isinstance(fault, TAKEN) and place != before)
@@ -135,6 +137,26 @@ class Attacher:
         entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
         log.info("%s: attached %s as %s", self.proxy, disk.file, place)
         return Attached(entry, place, uuid or disk.uuid)
+
+    async def _make_sure(
+        self, entry: Entry, disk: AttachedDisk, place: Place, *, is_over: bool
+    ) -> None:
+        """Take a disk off of which nobody knows whether it was attached.
+
+        Unless the request `is_over`, it may still be on its way: the journal then keeps the disk.
+        """
+        try:
+            key, uuid = await self._session.call(
+                _device_at, self._session.vm(self.proxy), place, disk
+            )
+        except SourceError:
+            if is_over:
+                entry.end()
+        except VmountError as error:
+            log.error("%s may stay: %s; run: vmount cleanup", disk, error.message)
+        else:
+            entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
+            await self._detach(entry)
 
     async def _detach(self, entry: Entry) -> None:
         disk = entry.thing
