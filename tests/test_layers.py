@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("copying", "recovery", "scan", "finding", "comparing"),
+    ("copying", "scan", "finding", "comparing", "recovery"),
     ("api",),
     ("file_reader",),
     ("handles",),
