@@ -36,6 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("volumes",),
     ("groups",),
     ("sources", "machine_files"),
+    ("vm_source",),
     ("routes",),
     ("datastores",),
     ("disks", "devices"),
