@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -26,19 +26,19 @@ from vmount.machine_files import LocalFileOpener, check_reach
 from vmount.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd
 from vmount.transports.file import LocalFile
 from vmount.transports.https_client import HttpsClient, check_address
+from vmount.vm_source import FORCE, MachineInfo, MachineOptions, OpenMachine, is_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from parsers.reader import BlockSource
     from vmount.runtime import Runtime
+    from vmount.state import Journal
 
 log = logging.getLogger(__name__)
 
 RAW_PREFIX = "raw:"
 """In front of a path: take the file as it is, whatever it looks like."""
-
-FORCE = "to read it all the same: --force"
 
 LARGEST_VMX = 1 << 20
 """Bytes. A .vmx is a few KiB; what is larger is something else."""
@@ -62,6 +62,8 @@ class OpenOptions:
     force: bool = False
     """Open a snapshot chain whose parent has changed since."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
+    machine: MachineOptions = field(default_factory=MachineOptions)
+    """How virtual machines are found and read."""
     drives: Mapping[str, str] = field(default_factory=dict)
     """Names of volumes by the drive letters that they are to have."""
 
@@ -69,8 +71,12 @@ class OpenOptions:
 class OpenFiles:
     """What has been opened on the way to the disks of a set, and is closed with it."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, journal: Journal | None = None) -> None:
+        """`journal` takes what must be undone; without one no machine can be read."""
         self.runtime = runtime
+        self.machines: list[MachineInfo] = []
+        """What is told of the virtual machines that are open."""
+        self._journal = journal
         self._stack = ExitStack()
         self._remotes: list[RemoteDisk] = []
         self._distant = AsyncExitStack()
@@ -90,6 +96,8 @@ class OpenFiles:
             elif is_nbd(source):
                 name = unique_name(f"disk{len(disks)}", taken)
                 disks.append(await self._open_remote(name, source, options))
+            elif is_machine(source):
+                disks += await self._open_vm(source, options, taken)
             elif source.lower().endswith(".vmx"):
                 disks += await self._open_machine(source, options, taken)
             else:
@@ -141,6 +149,19 @@ class OpenFiles:
                 raise SourceError(str(error.named(shown)), remedy=remedy) from error
             self._distant.push_async_callback(stack.pop_all().aclose)
         return disk_of(name, shown, "https", opened)
+
+    async def _open_vm(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
+        machine = await OpenMachine.open(
+            source,
+            self.runtime,
+            self._journal,
+            options.machine,
+            options.remote,
+            force=options.force,
+        )
+        self._distant.push_async_callback(machine.aclose)
+        self.machines.append(machine.info)
+        return [replace(disk, name=unique_name(disk.name, taken)) for disk in machine.disks]
 
     async def _open_machine(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
         path = Path(source)

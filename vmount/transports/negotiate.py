@@ -6,9 +6,11 @@ A *route* is a transport applied to one machine: it opens disks, or says why not
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
+
+import trio
 
 from parsers.errors import ParseError
 from parsers.vmdk.chain import ParentChanged
@@ -17,7 +19,7 @@ from vmount.errors import SourceError, UsageError, VmountError, explain
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
+T = TypeVar("T", bound="Closable")
 T_co = TypeVar("T_co", covariant=True)
 
 SEPARATOR = ":"
@@ -85,8 +87,21 @@ class NoTransport(SourceError):
         super().__init__(f"{disk}: no transport can read it: {reasons or 'none is configured'}")
 
 
-async def negotiate(wanted: WantedDisk, routes: Iterable[Route[T]]) -> Negotiated[T]:
-    """Open a disk by the first route that can.
+class Closable(Protocol):
+    """What routes open."""
+
+    @property
+    def aclose(self) -> Callable[[], Awaitable[None]]:
+        """Lets go of it."""
+        ...
+
+
+async def negotiate(
+    wanted: WantedDisk,
+    routes: Iterable[Route[T]],
+    verify: Callable[[WantedDisk, T], Awaitable[None]],
+) -> Negotiated[T]:
+    """Open a disk by the first route that can. What `verify` raises refuses a route as well.
 
     Raises NoTransport with the reason of each; ParentChanged at once: that is about the disk and not about
     the way to it, and the next one may not notice.
@@ -94,7 +109,7 @@ async def negotiate(wanted: WantedDisk, routes: Iterable[Route[T]]) -> Negotiate
     refused: list[Refusal] = []
     for route in routes:
         try:
-            opened = await route.open(wanted)
+            opened = await _open(route, wanted, verify)
         except ParentChanged:
             raise
         except (OSError, ParseError, VmountError) as error:
@@ -105,6 +120,19 @@ async def negotiate(wanted: WantedDisk, routes: Iterable[Route[T]]) -> Negotiate
         log.info("%s: read by %s", wanted.name, route.name)
         return Negotiated(route.name, opened, tuple(refused))
     raise NoTransport(wanted.name, refused)
+
+
+async def _open(
+    route: Route[T], wanted: WantedDisk, verify: Callable[[WantedDisk, T], Awaitable[None]]
+) -> T:
+    opened = await route.open(wanted)
+    try:
+        await verify(wanted, opened)
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await opened.aclose()
+        raise
+    return opened
 
 
 def parse_order(text: str, known: Sequence[str]) -> tuple[str, ...]:
