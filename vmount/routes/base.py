@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmount.datastores.luns import LunChoice
 from vmount.remote import RemoteOptions
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class RouteOptions:
     """Folders of this machine by the names of the datastores that are mounted there."""
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
-    proxy_vm: str = ""
-    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
     force: bool = False
     """Open a chain whose parent has changed since."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
+    luns: LunChoice = field(default_factory=LunChoice)
+    """The devices that may be read as LUNs of datastores."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from vmount.routes.datastore import file_route, https_route
-from vmount.routes.hotadd import HotAddRoute
 from vmount.routes.nbd_program import ConfiguredRoute, VddkRoute
 
 if TYPE_CHECKING:
@@ -15,9 +14,17 @@ if TYPE_CHECKING:
     from vmount.routes.base import Machine
     from vmount.transports.negotiate import Route
 
+
+def hotadd_route(machine: Machine) -> Route[OpenedDisk]:
+    """Return the route through disks attached to the machine that vmount runs in."""
+    from vmount.routes.hotadd import HotAddRoute  # pyvmomi is loaded where it is needed
+
+    return HotAddRoute(machine)
+
+
 ROUTES: Mapping[str, Callable[[Machine], Route[OpenedDisk]]] = {
     "file": file_route,
-    "hotadd": HotAddRoute,
+    "hotadd": hotadd_route,
     "nbdssl": partial(VddkRoute, "nbdssl"),
     "nbd": partial(VddkRoute, "nbd"),
     "https": https_route,
