@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 ZERO_MAP_STEP = 16 << 30
 """Bytes of a disk whose holes are asked for at a time, so that reads come between."""
 WEB = "https://"
+SAN = "san:"
 MOST_ZEROS = 1 << 18
 """Holes remembered: their map must not outgrow the cache."""
 GOODBYE = 2.0
@@ -67,8 +68,8 @@ class RemoteOptions:
 
 
 def is_remote(source: str) -> bool:
-    """Say whether a source is a URI of a server and not a file."""
-    return is_nbd(source) or source.startswith(WEB)
+    """Say whether a source is read by a transport and not by the kernel's file systems."""
+    return is_nbd(source) or source.startswith((WEB, SAN))
 
 
 def is_nbd(source: str) -> bool:

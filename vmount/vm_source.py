@@ -20,6 +20,7 @@ import trio
 from parsers.errors import ParseError
 from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath, DatastorePathError
+from vmount.datastores.luns import LunChoice
 from vmount.disks import Disk, OpenedDisk, disk_of
 from vmount.errors import SourceError, UsageError
 from vmount.routes import Machine, RouteOptions, routes_for
@@ -60,6 +61,10 @@ class MachineOptions:
     """Folders of this machine by the names of the datastores that are mounted there."""
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
+    luns: LunChoice = field(default_factory=LunChoice)
+    """The devices that may be read as LUNs of datastores."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +196,13 @@ class OpenMachine:
             runtime=runtime,
             nursery=nursery,
             options=RouteOptions(
-                options.transports, options.datastores, options.programs, remote, force
+                options.transports,
+                options.datastores,
+                options.programs,
+                remote,
+                force,
+                options.luns,
+                options.proxy_vm,
             ),
             volumes=_volumes(vm),
             journal=journal,

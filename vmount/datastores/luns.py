@@ -73,7 +73,12 @@ class Lun:
     """An open LUN."""
 
     def __init__(
-        self, device: BlockDevice, transport: DirectDevice, source: BlockSource, start: int, vmfs: Device
+        self,
+        device: BlockDevice,
+        transport: DirectDevice,
+        source: BlockSource,
+        start: int,
+        vmfs: Device,
     ) -> None:
         self.device = device
         self.transport = transport

@@ -31,10 +31,10 @@ class RouteOptions:
     remote: RemoteOptions = field(default_factory=RemoteOptions)
     force: bool = False
     """Open a chain whose parent has changed since."""
-    proxy_vm: str = ""
-    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
     luns: LunChoice = field(default_factory=LunChoice)
     """The devices that may be read as LUNs of datastores."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vmount.routes.datastore import file_route, https_route
+from vmount.routes.datastore import file_route, https_route, san_route
 from vmount.routes.nbd_program import ConfiguredRoute, VddkRoute
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def hotadd_route(machine: Machine) -> Route[OpenedDisk]:
 
 ROUTES: Mapping[str, Callable[[Machine], Route[OpenedDisk]]] = {
     "file": file_route,
+    "san": san_route,
     "hotadd": hotadd_route,
     "nbdssl": partial(VddkRoute, "nbdssl"),
     "nbd": partial(VddkRoute, "nbd"),
