@@ -268,7 +268,5 @@ def decode_map_table(data: Buffer) -> list[PhysicalExtent]:
 def _map_count(stored: int, where: int) -> int:
     """LVM-6 has 0 where there is one map."""
     if stored > MAPS_PER_HEADER:
-        raise Corrupt(
-            "VMFS LVM maps", where, expected=f"at most {MAPS_PER_HEADER}", actual=stored
-        )
+        raise Corrupt("VMFS LVM maps", where, expected=f"at most {MAPS_PER_HEADER}", actual=stored)
     return stored or 1

@@ -45,7 +45,11 @@ class LogicalVolume:
     """The bytes of a volume, as a Reader."""
 
     def __init__(
-        self, uuid: str, extents: tuple[Extent, ...], pieces: Sequence[Piece], readers: Sequence[Reader]
+        self,
+        uuid: str,
+        extents: tuple[Extent, ...],
+        pieces: Sequence[Piece],
+        readers: Sequence[Reader],
     ) -> None:
         self.uuid = uuid
         """The logical volume's: what ESXi calls the datastore by before it looks into the file system."""
