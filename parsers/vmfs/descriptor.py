@@ -21,6 +21,8 @@ from parsers.vmfs.fs_info import FsInfo
 SIGNATURE = 0x66646D64
 MAX_FILE = 64 << 40
 """Bytes: VMFS ends a file at 62 TiB."""
+_KNOWN_FLAGS = 0x9
+"""Files with large blocks, and files whose blocks are kept together; neither changes how they are read."""
 _METADATA_SIZE = 512
 _NANOSECONDS = 1_000_000_000
 
@@ -64,6 +66,7 @@ _METADATA = DESCRIPTOR_METADATA.picker(
     "generation",
     "links",
     "type",
+    "flags",
     "length",
     "block_size",
     "blocks",
@@ -130,8 +133,9 @@ class Descriptor(NamedTuple):
     generation: int
     type: Type
     attrs: Attrs
-    block_size: int
-    """Bytes that an address of this file stands for."""
+    flags: int
+    slot_size: int
+    """Bytes of the file that one address stands for."""
     addressing: int
     zero_granule: int
     """Bytes that a bit of a to-be-zeroed bitmap stands for."""
@@ -156,6 +160,17 @@ class Descriptor(NamedTuple):
                 f"VMFS addressing {self.addressing:#x}, in file {self.address:#x}"
             ) from None
 
+    def check_readable(self) -> None:
+        """Raise Unsupported for what says that the bytes are elsewhere or otherwise."""
+        if self.type is Type.RDM:
+            raise Unsupported(
+                f"raw device mapping (RDM), in file {self.address:#x}",
+                remedy="its bytes are on the LUN that it maps",
+            )
+        if self.flags & ~_KNOWN_FLAGS:
+            flags = self.flags & ~_KNOWN_FLAGS
+            raise Unsupported(f"VMFS file flags {flags:#x}, in file {self.address:#x}")
+
 
 def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> Descriptor:
     """Decode a file descriptor.
@@ -169,6 +184,7 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
         generation,
         links,
         number,
+        flags,
         length,
         block_size,
         blocks,
@@ -196,9 +212,11 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
     if length > MAX_FILE:
         raise Corrupt(f"{name}: length", where, expected=f"at most {MAX_FILE:#x}", actual=length)
     if not info.is_vmfs6:
-        block_shift = block_size.bit_length() - 1
-    if block_shift >= 64 or (block_size and block_size != 1 << block_shift):
-        raise Corrupt(f"{name}: block size", where, expected=1 << block_shift, actual=block_size)
+        if block_size & (block_size - 1):
+            raise Corrupt(f"{name}: block size", where, actual=block_size)
+        block_shift = max(0, block_size.bit_length() - 1)
+    if block_shift >= 32:
+        raise Corrupt(f"{name}: block size", where, actual=block_shift)
 
     resident_size = info.alignment - _METADATA_SIZE if info.is_vmfs6 else 1024
     resident = info.descriptor_size - resident_size
@@ -232,7 +250,8 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
             ctime=ctime * _NANOSECONDS,
             btime=0,
         ),
-        block_size=block_size,
+        flags=flags,
+        slot_size=1 << block_shift,
         addressing=addressing,
         zero_granule=1 << min(zero_shift, 63),
         where=where,
