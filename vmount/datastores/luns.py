@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
 from parsers.partition.table import read_partition_table
-from parsers.vmfs.device import read_device
+from parsers.vmfs.discover import read_member
 from vmount.block_devices import BlockDevice, BlockDevices, distinct
 from vmount.blocks import Slice
 from vmount.cache import CachedDisk, CacheOptions
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import trio
 
     from parsers.reader import BlockSource
-    from parsers.vmfs.device import Device
+    from parsers.vmfs.discover import Member
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ class Lun:
         transport: DirectDevice,
         source: BlockSource,
         start: int,
-        vmfs: Device,
+        member: Member,
     ) -> None:
         self.device = device
         self.transport = transport
@@ -86,8 +86,8 @@ class Lun:
         """Its metadata, through a cache."""
         self.start = start
         """Bytes from the start of the device to that of the LUN: those before a partition."""
-        self.vmfs = vmfs
-        """What the volume manager of VMFS has noted there."""
+        self.member = member
+        """Which datastore it belongs to."""
 
     async def aclose(self) -> None:
         """Close it."""
@@ -140,11 +140,11 @@ def check_told_apart(luns: Sequence[Lun]) -> None:
     """Raise TransportError if two of the LUNs say the same of themselves."""
     seen: dict[str, Lun] = {}
     for lun in luns:
-        other = seen.setdefault(lun.vmfs.uuid, lun)
+        other = seen.setdefault(lun.member.device_uuid, lun)
         if other is not lun:
             raise TransportError(
                 f"{other.device.path} and {lun.device.path} are two disks with one VMFS identity"
-                f" ({lun.vmfs.uuid}): a copy or a snapshot of the array; name the right one with --lun"
+                f" ({lun.member.device_uuid}): a copy or a snapshot of the array; name the right one with --lun"
             )
 
 
@@ -153,16 +153,16 @@ async def _open(device: BlockDevice, nursery: trio.Nursery, options: DirectOptio
     try:
         cached = CachedDisk(transport, nursery, METADATA)
         try:
-            return Lun(device, transport, cached, 0, await read_device(cached))
+            return Lun(device, transport, cached, 0, await read_member(cached))
         except NotRecognised:
             for partition in (await read_partition_table(cached)).partitions:
                 if partition.problem is None:
                     part = Slice(cached, partition.offset, partition.length)
                     try:
-                        vmfs = await read_device(part)
+                        member = await read_member(part)
                     except NotRecognised:
                         continue
-                    return Lun(device, transport, part, partition.offset, vmfs)
+                    return Lun(device, transport, part, partition.offset, member)
             raise
     except BaseException:
         await transport.aclose()

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from parsers.errors import ParseError
-from parsers.model import FileData, Inline, Runs
-from parsers.reader import BytesReader
-from parsers.vmfs import VmfsFilesystem, open_vmfs
+from parsers.vmfs.filesystem import Vmfs, open_vmfs
 from vmount.datastores.luns import Lun, Rejected, check_told_apart, close_all, find_luns
-from vmount.datastores.places import DirectFile, DistantFile
+from vmount.datastores.places import DistantFile
 from vmount.transports.base import TransportError
 from vmount.transports.san import LunRun, open_san_file
 
@@ -23,13 +21,12 @@ if TYPE_CHECKING:
     from vmount.datastore_path import DatastorePath
     from vmount.datastores.luns import LunChoice
     from vmount.transports.direct import DirectOptions
-    from vmount.transports.san import SanFile
 
 
 class Datastore:
     """An open datastore."""
 
-    def __init__(self, filesystem: VmfsFilesystem, luns: Sequence[Lun]) -> None:
+    def __init__(self, filesystem: Vmfs, luns: Sequence[Lun]) -> None:
         self.filesystem = filesystem
         self.luns = luns
         """In the order of the file system's devices."""
@@ -40,52 +37,27 @@ class Datastore:
         info = self.filesystem.info
         return (info.label, info.uuid)
 
-    async def open(self, path: str, shown: str) -> DirectFile | DistantFile:
+    async def open(self, path: str, shown: str) -> DistantFile:
         """Open a file by its path from the root. `shown` names it in errors.
 
         Raises OSError, ParseError.
         """
-        ino = self.filesystem.root
-        mode = stat.S_IFDIR
+        file = await self.filesystem.attrs(self.filesystem.root)
         for name in path.split("/"):
-            if not stat.S_ISDIR(mode):
+            if not stat.S_ISDIR(file.mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), shown)
-            found = await self.filesystem.lookup(ino, os.fsencode(name))
+            found = await self.filesystem.lookup(file.ino, os.fsencode(name))
             if found is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), shown)
-            ino, mode = found.ino, found.mode
-        if not stat.S_ISREG(mode):
+            file = found
+        if not stat.S_ISREG(file.mode):
             raise OSError(errno.EINVAL, "not a regular file", shown)
-        data = await self.filesystem.data(ino)
-        if isinstance(data.layout, Inline):
-            content = data.layout.data[: data.valid] + bytes(data.size - data.valid)
-            return DirectFile(BytesReader(content), _nothing_to_close)
-        return DistantFile(await self._open(shown, data))
-
-    async def _open(self, shown: str, data: FileData) -> SanFile:
+        runs = []
+        for offset, length, device, start in await self.filesystem.device_runs(file.ino):
+            before = 0 if device is None else self.luns[device].start
+            runs.append(LunRun(offset, length, device, before + start))
         transports = [lun.transport for lun in self.luns]
-        return await open_san_file(shown, data.size, self._runs(data), transports)
-
-    def _runs(self, data: FileData) -> list[LunRun]:
-        """Return where a file is on the LUNs."""
-        assert isinstance(data.layout, Runs), "VMFS packs no files"
-        runs: list[LunRun] = []
-        for run in data.layout.runs:
-            length = min(run.length, data.valid - run.offset)
-            if length <= 0:
-                break
-            if run.start is None:
-                runs.append(LunRun(run.offset, length, None, 0))
-                continue
-            position = run.offset
-            for piece in self.filesystem.volume.locate(run.start, length):
-                start = self.luns[piece.device].start + piece.start
-                runs.append(LunRun(position, piece.length, piece.device, start))
-                position += piece.length
-        end = runs[-1].offset + runs[-1].length if runs else 0
-        if end < data.size:
-            runs.append(LunRun(end, data.size - end, None, 0))
-        return runs
+        return DistantFile(await open_san_file(shown, file.size, runs, transports))
 
 
 class SanPlace:
@@ -109,7 +81,7 @@ class SanPlace:
         """By the UUID of the volume."""
         self._looking = trio.Lock()
 
-    async def open(self, path: DatastorePath) -> DirectFile | DistantFile:
+    async def open(self, path: DatastorePath) -> DistantFile:
         """Open a file. Raises OSError; of each LUN that has a part of it, a sector has been read."""
         store = await self.store(path.datastore)
         try:
@@ -154,7 +126,7 @@ class SanPlace:
             self._luns, self._rejected = await find_luns(self._choice, self._nursery, self._options)
             volumes: dict[str, list[Lun]] = {}
             for lun in self._luns:
-                volumes.setdefault(lun.vmfs.volume.uuid, []).append(lun)
+                volumes.setdefault(lun.member.volume_uuid, []).append(lun)
             for uuid, luns in volumes.items():
                 await self._open_store(uuid, luns)
         return [rejected.reason for rejected in self._rejected]
@@ -167,7 +139,3 @@ class SanPlace:
             self._rejected.append(Rejected(luns[0].device, f"{luns[0].device.path}: {error}"))
         else:
             self._stores[uuid] = Datastore(filesystem, luns)
-
-
-async def _nothing_to_close() -> None:
-    """Do nothing: the bytes are in memory."""
