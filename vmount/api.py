@@ -24,6 +24,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from parsers.errors import ParseError
 from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.config import default_state_dir
+from vmount.datastores.san_source import is_browsing
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
 from vmount.handles import (
@@ -113,6 +115,10 @@ class DiskSet:
         info = as_json(describe(manager)).encode()
         self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
         self._folders: dict[bytes, int] = {}
+        self._top = b""
+        """What paths begin with that are not said to be of the tree: that of a datastore that is browsed."""
+        if len(manager.sources) == 1 and is_browsing(manager.sources[0]):
+            self._top = b"volumes/" + os.fsencode(manager.volumes[0].name)
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -363,12 +369,18 @@ class DiskSet:
             found = await self._tree.lookup(above, name)
             if found is not None and not (follow and stat.S_ISLNK(found[1].mode)):
                 return found
-        number, attrs = await resolve(self._tree, path, follow=follow)
+        number, attrs = await self._walk_to(path, follow=follow)
         if stat.S_ISDIR(attrs.mode):
             if len(self._folders) >= FOLDERS_KEPT:
                 self._folders.clear()
             self._folders[path.rstrip(b"/")] = number
         return number, attrs
+
+    async def _walk_to(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
+        if self._top:
+            with suppress(FileNotFoundError):
+                return await resolve(self._tree, self._top + b"/" + path, follow=follow)
+        return await resolve(self._tree, path, follow=follow)
 
     async def _xattrs(self, number: int) -> dict[str, bytes]:
         found = await self._tree.xattrs(number)

@@ -76,14 +76,17 @@ class Lun:
         self,
         device: BlockDevice,
         transport: DirectDevice,
+        cached: CachedDisk,
         source: BlockSource,
         start: int,
         member: Member,
     ) -> None:
         self.device = device
         self.transport = transport
+        self.cached = cached
+        """The device through a cache, for metadata."""
         self.source = source
-        """Its metadata, through a cache."""
+        """The LUN: that, or a partition of it."""
         self.start = start
         """Bytes from the start of the device to that of the LUN: those before a partition."""
         self.member = member
@@ -153,7 +156,7 @@ async def _open(device: BlockDevice, nursery: trio.Nursery, options: DirectOptio
     try:
         cached = CachedDisk(transport, nursery, METADATA)
         try:
-            return Lun(device, transport, cached, 0, await read_member(cached))
+            return Lun(device, transport, cached, cached, 0, await read_member(cached))
         except NotRecognised:
             for partition in (await read_partition_table(cached)).partitions:
                 if partition.problem is None:
@@ -162,7 +165,7 @@ async def _open(device: BlockDevice, nursery: trio.Nursery, options: DirectOptio
                         member = await read_member(part)
                     except NotRecognised:
                         continue
-                    return Lun(device, transport, part, partition.offset, member)
+                    return Lun(device, transport, cached, part, partition.offset, member)
             raise
     except BaseException:
         await transport.aclose()

@@ -6,14 +6,16 @@ import errno
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from parsers.errors import ParseError
 from parsers.vmfs.filesystem import Vmfs, open_vmfs
+from vmount.blocks import Piece, Scattered
 from vmount.datastores.luns import Lun, Rejected, check_told_apart, close_all, find_luns
 from vmount.datastores.places import DistantFile
+from vmount.remote import statistics
 from vmount.transports.base import TransportError
 from vmount.transports.san import LunRun, open_san_file
 
@@ -58,6 +60,36 @@ class Datastore:
             runs.append(LunRun(offset, length, device, before + start))
         transports = [lun.transport for lun in self.luns]
         return DistantFile(await open_san_file(shown, file.size, runs, transports))
+
+
+class DatastoreBytes(Scattered):
+    """The bytes of a datastore's volume, as a BlockSource."""
+
+    def __init__(self, store: Datastore) -> None:
+        self._volume = store.filesystem.volume
+        super().__init__([lun.source for lun in store.luns], self._volume.size)
+
+    def pieces(self, offset: int, length: int) -> list[Piece]:
+        """Say where the bytes of a range are, in order."""
+        return [
+            Piece(device, start, count)
+            for _, count, device, start in self._volume.locate(offset, length)
+        ]
+
+
+class OpenLuns:
+    """The LUNs of a datastore that is browsed. A Distant."""
+
+    def __init__(self, luns: Sequence[Lun]) -> None:
+        self._luns = luns
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a user may want to know of them."""
+        return {"luns": [dict(lun.transport.describe()) for lun in self._luns]}
+
+    def stats(self) -> dict[str, Any]:
+        """Return the counters of all of them together."""
+        return statistics([(lun.cached.stats(), lun.transport.stats()) for lun in self._luns])
 
 
 class SanPlace:

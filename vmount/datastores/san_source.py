@@ -10,7 +10,7 @@ from parsers.errors import ParseError
 from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.machine import read_machine
-from vmount.datastores.san import SanPlace
+from vmount.datastores.san import DatastoreBytes, OpenLuns, SanPlace
 from vmount.disks import Disk, disk_of, path_component, unique_name
 from vmount.errors import SourceError, UsageError, explain
 from vmount.remote import SAN
@@ -39,6 +39,11 @@ class SanAddress:
 def is_san(source: str) -> bool:
     """Say whether a source is on LUNs."""
     return source.startswith(SAN)
+
+
+def is_browsing(source: str) -> bool:
+    """Say whether a source is a datastore itself, and not a disk in one."""
+    return is_san(source) and "[" not in source
 
 
 def parse_san(source: str) -> SanAddress:
@@ -104,7 +109,8 @@ class OpenSan:
     ) -> None:
         path = address.path
         if path is None:
-            raise UsageError(f"{source}: names no disk", remedy=FORM)
+            self.disks.append(await self._browse(source, taken))
+            return
         reading = DatastoreReading(self._options.cache, force)
         if not path.path.lower().endswith(".vmx"):
             name = unique_name(f"disk{len(taken)}", taken)
@@ -120,6 +126,20 @@ class OpenSan:
                 self.disks.append(Disk(name, disk.shown, "unknown", None, problem=problem))
         if all(disk.data is None for disk in self.disks):
             raise SourceError("; ".join(disk.problem or "" for disk in self.disks))
+
+    async def _browse(self, source: str, taken: set[str]) -> Disk:
+        """Return the datastore as a disk, for its files to be looked at."""
+        store = await self._place.store("")
+        label, uuid = store.names
+        return Disk(
+            unique_name(path_component(label or uuid), taken),
+            source,
+            "vmfs",
+            DatastoreBytes(store),
+            transport="san",
+            remote=OpenLuns(store.luns),
+            filesystem=store.filesystem,
+        )
 
     async def _open_disk(
         self,
