@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import trio
 
 from fixtures.machine import Machine, build_machine
 from tests.integration.conftest import Vmount
@@ -19,7 +20,10 @@ from tests.integration.test_machine import expected_of, walked
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter, certificate, vcenter, vcsim
 from tests.vsphere.machines import STORE, administrator, create_machine
 from vmount.api import open_disks
+from vmount.manager import MountManager
+from vmount.runtime import TrioRuntime
 from vmount.sources import OpenOptions
+from vmount.state import StateDir
 from vmount.vm_source import MachineOptions
 from vmount.vsphere.passwords import known
 from vmount.vsphere.secret import Secret
@@ -168,15 +172,34 @@ def test_info_ls_cat_and_cp_leave_it_alone(vmount: Vmount, vm: Vm, tmp_path: Pat
     vm.assert_left_alone()
 
 
-def test_the_python_api_mounts_the_snapshot_that_it_reads(vm: Vm, tmp_path: Path) -> None:
-    connection = ConnectionSettings(
-        host=vm.vcenter.host,
-        port=vm.vcenter.port,
+@pytest.mark.parametrize("way", ["https", "file"])
+async def test_r7_the_end_of_all_tasks_leaves_it_alone(vm: Vm, tmp_path: Path, way: str) -> None:
+    folders = {STORE: vm.vcenter.datastores[STORE]} if way == "file" else {}
+    options = OpenOptions(machine=MachineOptions(connection_to(vm.vcenter), datastores=folders))
+    with StateDir(tmp_path / "state").journal() as journal:
+        async with trio.open_nursery() as nursery:
+            runtime = TrioRuntime(nursery)
+            manager = await MountManager.open([vm.moref], runtime, options, journal)
+            try:
+                nursery.cancel_scope.cancel()
+                await trio.sleep_forever()
+            finally:
+                await manager.aclose()
+    vm.assert_left_alone()
+
+
+def connection_to(vcenter: Vcenter) -> ConnectionSettings:
+    return ConnectionSettings(
+        host=vcenter.host,
+        port=vcenter.port,
         user=USER,
         password=known("test", Secret(PASSWORD)),
-        ca_file=vm.vcenter.certificate,
+        ca_file=vcenter.certificate,
     )
-    options = OpenOptions(machine=MachineOptions(connection))
+
+
+def test_the_python_api_mounts_the_snapshot_that_it_reads(vm: Vm, tmp_path: Path) -> None:
+    options = OpenOptions(machine=MachineOptions(connection_to(vm.vcenter)))
     with open_disks(vm.moref, options=options, state_dir=tmp_path / "state") as disks:
         name, made = next(iter(vm.volumes().items()))
         volume = vm.made_of.volumes[made]
