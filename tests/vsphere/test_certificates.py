@@ -27,7 +27,7 @@ def der(path: Path) -> bytes:
 
 def openssl_thumbprint(path: Path, algorithm: str) -> str:
     """Return the thumbprint as OpenSSL has it."""
-    command = ["openssl", "x509", "-noout", "-fingerprint", f"-{algorithm}", "-in", path]
+    command = ["openssl", "x509", "-noout", "-fingerprint", f"-{algorithm}", "-in", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return done.stdout.strip().partition("=")[2]
 

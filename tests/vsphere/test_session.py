@@ -73,7 +73,7 @@ async def test_r38_an_expired_session_is_not_noticed(
             controls.expire_sessions()
             assert await session.call(lambda: vm.PowerOff()) is not None
             controls.expire_sessions()
-            task = await session.call(lambda: vm.PowerOn())
+            task = await session.call(lambda: vm.PowerOn(None))
             await session.wait_task(task, 10)
         assert controls.called()["Login"] == 5
         assert controls.sessions() == 1

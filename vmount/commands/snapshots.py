@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vmount.vsphere.snapshot_tree import SnapshotNode
     from vmount.vsphere.virtual_machine import VirtualMachine
 
+WIDEST = 10_000
+"""Columns: names are never cut; the terminal wraps them."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -45,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     for node in vm.snapshots:  # parents before children
         above = node.path.removesuffix(node.name).removesuffix("/")
         branches[node.path] = branches[above].add(_line(node))
-    Console(soft_wrap=True).print(tree)
+    Console(soft_wrap=True, width=WIDEST).print(tree)
     return Exit.OK
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from vmount.vsphere.settings import ConnectionSettings
 
+WIDEST = 10_000
+"""Columns: names are never cut; the terminal wraps them."""
 POWER = {Power.ON: "on", Power.OFF: "off", Power.SUSPENDED: "suspended"}
 
 
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         power = "template" if entry.is_template else POWER[entry.power]
         words = (entry.moref, entry.path, power, entry.guest, entry.address, entry.host)
         table.add_row(*(Text(printable(word)) for word in words), Text(decimal(entry.size)))
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=WIDEST).print(table)
     return Exit.OK
 
 

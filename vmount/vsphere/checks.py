@@ -53,10 +53,8 @@ async def _check_name(host: str) -> Finding:
         with trio.fail_after(10):
             found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, trio.TooSlowError) as error:
-        said = explain(error) if isinstance(error, OSError) else "no answer"
-        return Finding(
-            f"name {host}", State.PROBLEM, f"{said}; check it, and this system's name resolution"
-        )
+        detail = f"{_reason(error)}; check it, and this system's name resolution"
+        return Finding(f"name {host}", State.PROBLEM, detail)
     return Finding(
         f"name {host}", State.OK, ", ".join(dict.fromkeys(str(one[4][0]) for one in found))
     )
@@ -71,13 +69,23 @@ async def _check_port(
             stream = await trio.open_tcp_stream(host, port)
             await stream.aclose()
     except (OSError, trio.TooSlowError) as error:
-        said = explain(error) if isinstance(error, OSError) else "no answer"
         remedy = "let this system connect to it (TCP, firewalls on the way)"
         if isinstance(error, socket.gaierror):
             remedy = "make the name known to this system (DNS, /etc/hosts)"
-        detail = f"{use}{said}; {remedy}"
+        detail = f"{use}{_reason(error)}; {remedy}"
         return Finding(name, State.PROBLEM if needed else State.OPTIONAL, detail)
     return Finding(name, State.OK, "answers")
+
+
+def _reason(error: OSError | trio.TooSlowError) -> str:
+    """Return why there is no connection; trio tries several addresses and says so."""
+    while isinstance(error.__cause__, BaseExceptionGroup | OSError):
+        cause = error.__cause__
+        inner = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause
+        if not isinstance(inner, OSError):
+            break
+        error = inner
+    return explain(error) if isinstance(error, OSError) else "no answer"
 
 
 async def _check_certificate(settings: ConnectionSettings) -> Finding:
