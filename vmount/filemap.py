@@ -221,9 +221,9 @@ class PackedFile:
         """Return what is stored."""
         return [Span(0, self._valid)] if self._valid else []
 
-    def where(self, _offset: int, _length: int, /) -> Sequence[Span]:
-        """Return nothing: where a chunk is stored is looked up when it is read."""
-        return []
+    def where(self, offset: int, length: int, /) -> Sequence[Span]:
+        """Return about where a range is stored."""
+        return self._chunks.where(offset, max(0, min(length, self._valid - offset)))
 
     def _wanted(self, offset: int, length: int) -> range:
         end = min(offset + length, self._valid)

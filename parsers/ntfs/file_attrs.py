@@ -30,6 +30,7 @@ from parsers.ntfs.standard_information import (
     decode_standard_of,
 )
 from parsers.ntfs.stream import select
+from parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,12 +139,16 @@ def file_attrs(
     """Return a file's attributes, given its first record and the attributes of all its records.
 
     Links are counted as ntfs-3g does: a directory has one, names in the DOS namespace are none.
-    The size of a directory is that of its index. Raises Corrupt.
+    The size of a directory is that of its index. A file compressed with WOF takes the space of its
+    compressed stream. Raises Corrupt.
     """
     directory = record.is_directory
-    created, modified, changed, accessed, _ = decode_standard_of(attributes)
+    created, modified, changed, accessed, bits = decode_standard_of(attributes)
     content = select(attributes, INDEX_ALLOCATION, I30) if directory else select(attributes, DATA)
     size, _, allocated = content[0].sizes if content else (0, 0, 0)
+    if bits & REPARSE and (stored := select(attributes, DATA, WOF_STREAM)):
+        # What it has besides is a hole; and a file without blocks is a hole to tar.
+        allocated = stored[0].sizes.allocated
     mode, rdev = DIRECTORY_MODE if directory else FILE_MODE, 0
     if special is not None:
         mode, size, rdev = special

@@ -202,7 +202,8 @@ class NtfsFilesystem:
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file, or of a named stream of it, are.
 
-        Raises Unsupported for what is encrypted, or kept somewhere else by a filter driver of Windows.
+        Raises Unsupported for what is encrypted, or kept somewhere else by a filter driver of Windows;
+        what such a driver compressed (WOF) is decompressed.
         """
         record = await self._record(ino)
         attributes = await self._mft.attributes(record)
@@ -212,7 +213,9 @@ class NtfsFilesystem:
             if not extents:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             return file_data(extents, self._boot)
-        await self._special.check_plain(record, attributes)
+        special = await self._special.content(record, attributes)
+        if special is not None:
+            return special
         if record.is_directory:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not extents:

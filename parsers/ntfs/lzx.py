@@ -30,9 +30,9 @@ _LENGTHS = 249
 _PRE = 20
 
 _FOOTER_BITS = tuple(max(0, slot // 2 - 1) for slot in range(_SLOTS))
-_BASES = tuple(
-    base - 2 for base in accumulate((1 << bits for bits in _FOOTER_BITS), initial=0)
-)[:_SLOTS]
+_BASES = tuple(base - 2 for base in accumulate((1 << bits for bits in _FOOTER_BITS), initial=0))[
+    :_SLOTS
+]
 """Of each slot: bits that follow, and the distance if they are zero. The first three repeat distances."""
 
 _CODE_BITS = 5
@@ -123,9 +123,7 @@ class _Decoder:
         data = self._stored[offset : self._size]
         data += bytes(-len(data) % 4 + 2 * _SPARE_WORDS)
         words = struct.unpack(f"<{len(data) // 2}H", data)
-        self._words = [
-            high << 16 | low for high, low in zip(words[::2], words[1::2], strict=True)
-        ]
+        self._words = [high << 16 | low for high, low in zip(words[::2], words[1::2], strict=True)]
         self._next = 0
         self._start = offset
         self._buffer = 0
