@@ -147,12 +147,11 @@ class WofChunks:
 
         Offsets that are not at hand are guessed from the mean size of a chunk: it is a hint.
         """
-        first = max(0, offset) // self.unit
-        after = min(self._count, -(-(offset + length) // self.unit))
-        if first >= after or self._content is not None:
+        end = min(offset + length, self._size)
+        if not 0 <= offset < end or self._content is not None:
             return []
-        start = self._table + self._guess(first)
-        end = self._table + self._guess(after)
+        first, after = offset // self.unit, -(-end // self.unit)
+        start, end = self._table + self._guess(first), self._table + self._guess(after)
         spans = self._map.spans(start, end - start) if start < end <= self._stored else []
         if self._entry * first // _PAGE not in self._pages and self._table:
             at = self._entry * first // _PAGE * _PAGE

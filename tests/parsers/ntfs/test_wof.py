@@ -28,6 +28,8 @@ from fixtures.wof import (
 from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import FileData, Inline, Packed, Run, Runs
 from parsers.ntfs import open_ntfs
+from parsers.ntfs.boot import decode_boot
+from parsers.ntfs.standard_information import STANDARD
 from parsers.ntfs.wof import WofChunks, wof_algorithm
 from parsers.reader import BytesReader, run_sync
 from tests.parsers.ntfs.reading import FileReader, read_range, tree
@@ -258,7 +260,7 @@ def test_r37_a_file_over_4_gib(folder: Path) -> None:
             file.seek(size - 4)
             file.write(b"tail")
         (stream,) = compress(sources, form, folder).values()
-        image = make_volume(folder / "huge.img", 64 << 20)
+        image = make_volume(folder / "huge.img", 256 << 20)
         with mounted(image, folder, STREAMS) as top:
             place_wof(top / "huge", size, stream, form.code)
         reader = FileReader(image)
@@ -309,7 +311,7 @@ def test_other_kinds_of_wof_are_refused_by_name(data: bytes, feature: str) -> No
         wof_algorithm(data[:4])
 
 
-ONLINE, OFFLINE, RECALL = 0x20, 0x1020, 0x400020
+ONLINE, OFFLINE = 0x20, 0x1020
 
 
 @pytest.fixture(scope="session")
@@ -321,7 +323,6 @@ def filtered(folder: Path) -> Path:
             ("hydrated", 50_000, ONLINE),
             ("hydrated small", 50, ONLINE),
             ("offline", 50_000, OFFLINE),
-            ("recall", 50_000, RECALL),
         ):
             (top / name).write_bytes(random.Random(size).randbytes(size))
             os.setxattr(top / name, "system.ntfs_attrib", struct.pack("<I", bits))
@@ -335,12 +336,14 @@ def filtered(folder: Path) -> Path:
             os.setxattr(top / name, "system.ntfs_reparse_data", reparse(CLOUD_TAG, bytes(16)))
         for name, tag, size in (
             ("dedup", 0x80000013, 50_000),
-            ("foreign", 0x00001234, 50_000),
             ("app link", 0x8000001B, 0),
         ):
             with (top / name).open("wb") as file:
                 file.truncate(size)
             os.setxattr(top / name, "system.ntfs_reparse_data", reparse(tag, bytes(24)))
+        (top / "foreign").write_bytes(b"x")
+        foreign = struct.pack("<IHH", 0x00001234, 4, 0) + bytes(range(16)) + b"data"
+        os.setxattr(top / "foreign", "system.ntfs_reparse_data", foreign)
         (top / "wim").write_bytes(b"x")
         os.setxattr(top / "wim", "system.ntfs_reparse_data", wof_reparse(0, provider=1))
     return image
@@ -362,7 +365,6 @@ def test_cloud_files_that_are_here_are_read(filtered: Path) -> None:
     ("name", "feature"),
     [
         (b"offline", "not on this disk: cloud"),
-        (b"recall", "not on this disk: cloud"),
         (b"placeholder", "not on this disk: cloud"),
         (b"partly here", "not on this disk: cloud"),
         (b"dedup", "data deduplication"),
@@ -382,3 +384,22 @@ def test_content_that_is_elsewhere_is_refused_by_name(
     with pytest.raises(Unsupported, match=feature):
         run_sync(filesystem.data(attrs.ino))
     reader.close()
+
+
+@pytest.mark.parametrize("bit", [0x1000, 0x40000, 0x400000])
+def test_a_file_said_to_be_elsewhere_is_not_read_from_here(filtered: Path, bit: int) -> None:
+    """The bits that ntfs-3g does not set are set in the image."""
+    image = bytearray(filtered.read_bytes())
+    filesystem = run_sync(open_ntfs(BytesReader(image)))
+    ino = lookup(filesystem, b"hydrated")
+    assert run_sync(filesystem.data(ino)).size == 50_000
+    boot = decode_boot(image[:512])
+    record = boot.mft_offset + ino * boot.record_size
+    (first,) = struct.unpack_from("<H", image, record + 20)
+    assert struct.unpack_from("<I", image, record + first)[0] == 0x10
+    at = record + first + 24 + STANDARD.offset("file_attributes")
+    (bits,) = struct.unpack_from("<I", image, at)
+    struct.pack_into("<I", image, at, bits | bit)
+    changed = run_sync(open_ntfs(BytesReader(image)))
+    with pytest.raises(Unsupported, match="not on this disk"):
+        run_sync(changed.data(ino))
