@@ -23,7 +23,9 @@ from parsers.ntfs.mft import MAX_READ
 from parsers.ntfs.names import from_wtf8, to_wtf8
 from parsers.ntfs.record import INO_MASK, matches
 from parsers.ntfs.special import SpecialFiles
+from parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from parsers.ntfs.stream import Stream, select
+from parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -289,9 +291,10 @@ def _means(entry: IndexEntry, record: Record, home: Record) -> bool:
 
 
 def _named_streams(attributes: Sequence[Attribute]) -> dict[bytes, list[Attribute]]:
-    """Return the extents of each named stream, in order."""
+    """Return the extents of each named stream, in order; as in Windows, not the one that WOF has made."""
+    hidden = {b"", WOF_STREAM} if decode_standard_of(attributes)[4] & REPARSE else {b""}
     streams: dict[bytes, list[Attribute]] = {}
     for attribute in attributes:
-        if attribute.type == DATA and attribute.name:
+        if attribute.type == DATA and attribute.name not in hidden:
             streams.setdefault(attribute.name, []).append(attribute)
     return {name: select(extents, DATA, name) for name, extents in streams.items()}
