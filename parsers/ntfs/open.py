@@ -9,6 +9,7 @@ from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from parsers.model import FilesystemInfo
 from parsers.ntfs.attribute import DATA, VOLUME_INFORMATION, VOLUME_NAME
 from parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
+from parsers.ntfs.cleanness import unclean_reasons
 from parsers.ntfs.filesystem import NtfsFilesystem
 from parsers.ntfs.mft import open_mft
 from parsers.ntfs.names import UPCASE_SIZE
@@ -37,7 +38,8 @@ async def open_ntfs(
 
     A boot sector that is damaged is replaced by its backup in the last sector, and the first MFT record by
     its mirror, with a sentence in `info.warnings`. An overwritten volume can still have that backup:
-    probe for other formats first.
+    probe for other formats first. Another sentence says if the volume was not dismounted: $LogFile is not
+    replayed.
 
     Raises NotRecognised if this is not NTFS, Corrupt if it is and cannot be opened, Unsupported for a
     version that is not known here.
@@ -46,8 +48,14 @@ async def open_ntfs(
     boot, mft = await _boot_and_mft(reader, warnings)
     # One read for all of the volume's own files.
     await mft.records(range(min(SYSTEM_RECORDS, mft.count)))
-    label, version = await _volume(mft, warnings)
+    label, version, flags = await _volume(mft, warnings)
     upcase = await _upcase(reader, boot, mft, warnings)
+    unclean = ["it is marked so"] if flags & DIRTY else []
+    unclean += await unclean_reasons(reader, boot, mft, upcase)
+    if unclean:
+        warnings.append(
+            f"the volume is dirty ({'; '.join(unclean)}): the last changes may be missing"
+        )
     if reader.size < boot.size:
         warnings.append(
             f"the volume has {boot.size} bytes and only {reader.size} of them are there"
@@ -108,8 +116,8 @@ async def _backup(reader: BlockSource) -> tuple[Boot, Mft] | None:
     return None
 
 
-async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int]]:
-    """Return the label and the version of the format."""
+async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int], int]:
+    """Return the label, the version of the format and the volume's flags."""
     try:
         attributes = await mft.attributes(await mft.record(VOLUME))
         names = select(attributes, VOLUME_NAME)
@@ -122,10 +130,8 @@ async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int]]:
         raise
     except ParseError as error:
         warnings.append(f"label and version of the volume are not known: {error}")
-        return "", (0, 0)
-    if flags & DIRTY:
-        warnings.append("the volume is dirty: the last changes may be missing")
-    return label, version
+        return "", (0, 0), 0
+    return label, version, flags
 
 
 async def _upcase(

@@ -23,6 +23,7 @@ from parsers.ntfs.reparse_tags import (
     SYMLINK,
     tag_name,
 )
+from parsers.reader import check_bounds
 
 REPARSE_HEAD = Layout(
     "reparse point",
@@ -30,6 +31,8 @@ REPARSE_HEAD = Layout(
     Field("length", "H"),
     Field("reserved", "2x"),
 )
+
+_head = REPARSE_HEAD.picker("tag", "length").unpack_from
 
 MOUNT_POINT_NAMES = Layout(
     "mount point",
@@ -110,11 +113,11 @@ class ReparsePoint:
 
 def decode_reparse(value: bytes) -> ReparsePoint:
     """Decode the value of a $REPARSE_POINT attribute. Raises Corrupt."""
-    head = REPARSE_HEAD.parse(value)
-    data = value[REPARSE_HEAD.size : REPARSE_HEAD.size + head.length]
-    if len(data) < head.length:
-        raise Corrupt("length of a reparse point", expected=len(data), actual=head.length)
-    tag: int = head.tag
+    check_bounds(0, REPARSE_HEAD.size, len(value))
+    tag, length = _head(value)
+    data = value[REPARSE_HEAD.size : REPARSE_HEAD.size + length]
+    if len(data) < length:
+        raise Corrupt("length of a reparse point", expected=len(data), actual=length)
     if tag == SYMLINK:
         names = SYMLINK_NAMES.parse(data)
         link = _link(names, data[SYMLINK_NAMES.size :], bool(names.flags & _RELATIVE))
