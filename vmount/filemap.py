@@ -211,6 +211,8 @@ class PackedFile:
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes, decoding their chunks."""
         length = max(0, min(length, self.size - offset))
+        if length > self._unit:
+            self._source.prefetch(self.where(offset, length))
         chunks = []
         for index in self._wanted(offset, length):
             chunk = self._decoded.get(index)

@@ -42,6 +42,9 @@ DIRECTORY_MODE = stat.S_IFDIR | 0o755
 FILE_MODE = stat.S_IFREG | 0o644
 LINK_MODE = stat.S_IFLNK | 0o777
 
+BLOCK = 512
+"""Bytes that st_blocks counts."""
+
 _DOS = bytes((DOS,))
 _head = ATTRIBUTE.picker("type", "length", "nonresident", "name_length", "flags").unpack_from
 _resident = RESIDENT.picker("value_length", "value_offset").unpack_from
@@ -140,15 +143,18 @@ def file_attrs(
 
     Links are counted as ntfs-3g does: a directory has one, names in the DOS namespace are none.
     The size of a directory is that of its index. A file compressed with WOF takes the space of its
-    compressed stream. Raises Corrupt.
+    compressed stream, and any that a filter driver looks after a block at least. Raises Corrupt.
     """
     directory = record.is_directory
     created, modified, changed, accessed, bits = decode_standard_of(attributes)
     content = select(attributes, INDEX_ALLOCATION, I30) if directory else select(attributes, DATA)
     size, _, allocated = content[0].sizes if content else (0, 0, 0)
-    if bits & REPARSE and (stored := select(attributes, DATA, WOF_STREAM)):
-        # What it has besides is a hole; and a file without blocks is a hole to tar.
-        allocated = stored[0].sizes.allocated
+    if bits & REPARSE and not directory:
+        if stored := select(attributes, DATA, WOF_STREAM):
+            allocated = stored[0].sizes.allocated
+        if size:
+            # To tar -S a file without blocks is zeros, and it would not try to read it.
+            allocated = max(allocated, BLOCK)
     mode, rdev = DIRECTORY_MODE if directory else FILE_MODE, 0
     if special is not None:
         mode, size, rdev = special

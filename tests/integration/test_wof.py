@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fixtures.ntfs import mounted
 from fixtures.programs import run
-from fixtures.wof import FORMATS, WofVolume, build_wof
+from fixtures.wof import CLOUD_TAG, FORMATS, STREAMS, WofVolume, build_wof, make_volume, reparse
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Vmount
@@ -74,3 +75,20 @@ def test_a_damaged_chunk_is_an_error(wof: WofVolume, vmount: Vmount, tmp_path: P
             assert os.pread(victim, 5000, form.unit) == content[form.unit : form.unit + 5000]
         finally:
             os.close(victim)
+
+
+def test_what_is_refused_is_not_archived_as_zeros(vmount: Vmount, tmp_path: Path) -> None:
+    """A placeholder has no blocks; tar -S takes such a file for a hole unless it is told otherwise."""
+    image = make_volume(tmp_path / "cloud.img", 16 << 20)
+    with mounted(image, tmp_path, STREAMS) as top:
+        with (top / "placeholder").open("wb") as file:
+            file.truncate(200_000)
+        os.setxattr(top / "placeholder", "system.ntfs_reparse_data", reparse(CLOUD_TAG, bytes(16)))
+    with vmount.mounted(image) as mountpoint:
+        volume = mountpoint / "volumes" / "disk0"
+        assert (volume / "placeholder").stat().st_size == 200_000
+        with pytest.raises(OSError, match="not supported") as caught:
+            (volume / "placeholder").read_bytes()
+        assert caught.value.errno == errno.EOPNOTSUPP
+        with pytest.raises(RuntimeError, match="placeholder"):
+            run("tar", "-cSf", f"{tmp_path}/all.tar", "-C", f"{volume}", "placeholder")
