@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from parsers.model import FilesystemInfo
-from parsers.ntfs.attribute import DATA, VOLUME_INFORMATION, VOLUME_NAME
+from parsers.ntfs.attribute import (
+    DATA,
+    I30,
+    INDEX_ALLOCATION,
+    VOLUME_INFORMATION,
+    VOLUME_NAME,
+)
 from parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
-from parsers.ntfs.cleanness import unclean_reasons
-from parsers.ntfs.filesystem import NtfsFilesystem
+from parsers.ntfs.cleanness import LOG_FILE, unclean_reasons
+from parsers.ntfs.filesystem import ROOT, NtfsFilesystem
+from parsers.ntfs.logfile import DEFAULT_PAGE
 from parsers.ntfs.mft import open_mft
 from parsers.ntfs.names import UPCASE_SIZE
 from parsers.ntfs.stream import Stream, select
@@ -26,6 +33,13 @@ if TYPE_CHECKING:
 VOLUME = 3
 UPCASE = 10
 SYSTEM_RECORDS = 16
+
+_READ_NEXT = (
+    (UPCASE, DATA, b"", 2 * UPCASE_SIZE),
+    (LOG_FILE, DATA, b"", 2 * DEFAULT_PAGE),
+    (ROOT, INDEX_ALLOCATION, I30, 64 << 10),
+)
+"""File, type and name of the attribute, bytes."""
 
 
 async def open_ntfs(
@@ -48,6 +62,7 @@ async def open_ntfs(
     boot, mft = await _boot_and_mft(reader, warnings)
     # One read for all of the volume's own files.
     await mft.records(range(min(SYSTEM_RECORDS, mft.count)))
+    await _ask_ahead(reader, boot, mft)
     label, version, flags = await _volume(mft, warnings)
     upcase = await _upcase(reader, boot, mft, warnings)
     unclean = ["it is marked so"] if flags & DIRTY else []
@@ -114,6 +129,21 @@ async def _backup(reader: BlockSource) -> tuple[Boot, Mft] | None:
         except ParseError:
             continue
     return None
+
+
+async def _ask_ahead(reader: BlockSource, boot: Boot, mft: Mft) -> None:
+    """Ask at once for what is read next one after the other: nothing of it leads to the rest."""
+    spans = []
+    for ino, kind, name, most in _READ_NEXT:
+        try:
+            extents = select(await mft.attributes(await mft.record(ino)), kind, name)
+            if extents and extents[0].nonresident:
+                stream = Stream(extents, boot)
+                spans += stream.map.spans(0, min(most, stream.valid))
+        except ParseError:
+            # Who reads it will say what is wrong.
+            continue
+    reader.prefetch([span for span in spans if span.offset + span.length <= reader.size])
 
 
 async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int], int]:
