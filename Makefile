@@ -14,6 +14,7 @@ demo: ## Make a small virtual machine, mount it, copy files out and compare them
 	@scripts/demo
 
 test: setup-test ## Run the tests
+	@scripts/vcsim >/dev/null || [ "$$CI" != true ]
 	$(PYTEST)
 
 check: lint format types ## Run the linter, the format check and the type checker

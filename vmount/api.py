@@ -7,6 +7,12 @@
         with disks.open("disk0-p1/Users/ann/notes.txt") as file:
             data = file.read()
 
+A program that needs a mount has one for as long as the set is open, volume by volume:
+
+    with open_disks("web01.vmdk") as disks:
+        for handle in disks.volume_handles():
+            print(handle.mount())
+
 Paths are those of the mount ("volumes/disk0-p1/Users", "disks/disk0.raw"); "volumes/" may be left out.
 They are str or bytes; names that are not UTF-8 round-trip as in `os.fsdecode`. A set is to be used from
 one thread at a time.
@@ -20,6 +26,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from parsers.errors import ParseError
@@ -27,12 +34,23 @@ from parsers.model import Attrs
 from parsers.reader import Span
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.errors import SourceError
+from vmount.handles import (
+    DiskSetInfo,
+    Mounting,
+    OsFamily,
+    OsInfo,
+    VolumeHandle,
+    VolumeInfo,
+    VolumeType,
+    dismount_all,
+    os_info_of,
+)
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.paths import resolve
 from vmount.remote import is_remote
-from vmount.sources import OpenOptions
-from vmount.tree import build_tree
+from vmount.sources import OpenOptions, absolute
+from vmount.tree_builder import build_tree
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -60,9 +78,11 @@ class Entry(NamedTuple):
 class DiskSet:
     """The open disks of a machine. `open_disks` makes it; close it when done."""
 
-    def __init__(self, manager: MountManager, bridge: Bridge) -> None:
+    def __init__(self, manager: MountManager, bridge: Bridge, mounting: Mounting) -> None:
         self._manager = manager
         self._bridge = bridge
+        self._mounting = mounting
+        self._handles = tuple(VolumeHandle(volume, manager, mounting) for volume in manager.volumes)
         info = as_json(describe(manager)).encode()
         self._tree = build_tree(manager, lambda: info, lambda: b"{}\n")
         self._folders: dict[bytes, int] = {}
@@ -85,6 +105,26 @@ class DiskSet:
     def info(self) -> dict[str, Any]:
         """Return what info.json in a mount says."""
         return describe(self._manager)
+
+    # As VMware's mount library has it
+
+    def set_info(self) -> DiskSetInfo:
+        """Return whether the set is read-only (it is) and where it is mounted."""
+        return DiskSetInfo(True, self._mounting.mountpoint)
+
+    def os_info(self) -> OsInfo:
+        """Return what is known of the guest's operating system."""
+        return os_info_of(self._manager.guest)
+
+    def volume_handles(self) -> tuple[VolumeHandle, ...]:
+        """Return a handle of each volume, in the order of `volumes`: those that cannot be read too."""
+        return self._handles
+
+    def dismount_all(self, *, force: bool = False) -> None:
+        """Dismount all volumes. Raises BusyError if one is in use, unless forced."""
+        dismount_all(self._handles, force=force)
+
+    # Files
 
     def stat(self, path: str | bytes, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
@@ -157,7 +197,8 @@ class DiskSet:
             ]
 
     def close(self) -> None:
-        """Release the sources. A second call does nothing."""
+        """Unmount what is mounted and release the sources. A second call does nothing."""
+        self._mounting.close()
         self._bridge.run(self._manager.aclose)
         self._bridge.close()
 
@@ -246,19 +287,32 @@ class _RawFile(io.RawIOBase):
         return len(data)
 
 
-def open_disks(*sources: str | os.PathLike[str], options: OpenOptions | None = None) -> DiskSet:
+def open_disks(
+    *sources: str | os.PathLike[str],
+    options: OpenOptions | None = None,
+    mountpoint: str | os.PathLike[str] | None = None,
+    state_dir: str | os.PathLike[str] | None = None,
+) -> DiskSet:
     """Open the disks that the sources name: VMDKs, .vmx files, raw images, URIs of NBD servers.
 
-    Raises SourceError if one cannot be opened.
+    What is mounted later is mounted at `mountpoint`, an empty directory; by default at one made for it
+    and removed afterwards. Running mounts are recorded in `state_dir`. Raises SourceError if a source
+    cannot be opened.
     """
     if not sources:
         raise SourceError("no source given")
     names = [os.fspath(source) for source in sources]
+    options = options or OpenOptions()
+    mounting = Mounting(
+        tuple(map(absolute, names)),
+        options,
+        None if mountpoint is None else Path(mountpoint),
+        None if state_dir is None else Path(state_dir),
+    )
     bridge: Bridge = TrioBridge() if any(map(is_remote, names)) else InlineBridge()
     try:
-        return DiskSet(
-            bridge.run(lambda: MountManager.open(names, bridge.runtime, options)), bridge
-        )
+        manager = bridge.run(lambda: MountManager.open(names, bridge.runtime, options))
+        return DiskSet(manager, bridge, mounting)
     except BaseException:
         bridge.close()
         raise
@@ -277,4 +331,15 @@ def _told(path: str | bytes) -> Iterator[None]:
         raise
 
 
-__all__ = ["DiskSet", "Entry", "FileReader", "open_disks"]
+__all__ = [
+    "DiskSet",
+    "DiskSetInfo",
+    "Entry",
+    "FileReader",
+    "OsFamily",
+    "OsInfo",
+    "VolumeHandle",
+    "VolumeInfo",
+    "VolumeType",
+    "open_disks",
+]

@@ -42,6 +42,7 @@ MOUNT = "mount"
 WORDS = {
     MOUNT: Word("SOURCE... MOUNTPOINT", "mount the disks of a virtual machine"),
     "umount": Word("MOUNTPOINT...", "unmount, and return when the sources are released"),
+    "volumes": Word("MOUNTPOINT", "show a mount's volumes; mount and dismount single ones"),
     "status": Word("[MOUNTPOINT]", "show what is mounted and what it does"),
     "info": Word("SOURCE...", "show disks and volumes without mounting"),
     "ls": Word("SOURCE [PATH]", "list a directory without mounting"),
