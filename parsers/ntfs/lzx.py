@@ -6,7 +6,8 @@ if the file had 12,000,000 bytes. libfwnt has an LZX too: it translates the last
 lengths, and loses its place in stored ones.
 
 Strategy: bits are taken from an int that is filled 32 at a time. A table has an entry for each string of
-as many bits as the longest code has, so that one look-up decodes a symbol.
+so many bits as all but rare codes have, so that one look-up decodes a symbol; larger ones would take
+longer to make than they save, and a hostile chunk could ask for hundreds of them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from parsers.reader import Buffer
 
 WINDOW = 32768
 """Bytes that a chunk can have when decoded."""
+
+_MOST_BLOCKS = 256
+"""In a chunk: a block of less than 128 bytes takes more for its tables than it saves."""
 
 _VERBATIM, _ALIGNED, _STORED = 1, 2, 3
 
@@ -34,6 +38,12 @@ _BASES = tuple(base - 2 for base in accumulate((1 << bits for bits in _FOOTER_BI
     :_SLOTS
 ]
 """Of each slot: bits that follow, and the distance if they are zero. The first three repeat distances."""
+
+_LONGEST = 16
+"""Bits in a code."""
+
+_DIRECT = 11
+"""Bits of a code that a table has entries for: longer codes are rare."""
 
 _CODE_BITS = 5
 """That an entry of a table has for the length of its code; the symbol is above them."""
@@ -59,7 +69,11 @@ def decode_lzx(stored: Buffer, length: int) -> bytes:
     if not 0 <= length <= WINDOW:
         raise Corrupt("size of an LZX chunk", expected=f"at most {WINDOW:#x}", actual=length)
     decoder = _Decoder(bytes(stored), length)
+    blocks = 0
     while len(decoder.out) < length:
+        blocks += 1
+        if blocks > _MOST_BLOCKS:
+            raise Corrupt("number of LZX blocks", expected=f"at most {_MOST_BLOCKS}")
         decoder.block()
     decoder.check_end()
     return _translate_calls(decoder.out)
@@ -68,21 +82,40 @@ def decode_lzx(stored: Buffer, length: int) -> bytes:
 class _Table:
     """A canonical Huffman code."""
 
-    __slots__ = ("entries", "mask", "width")
+    __slots__ = ("_longer", "entries", "mask", "width")
 
     def __init__(self, lengths: list[int]) -> None:
         """Take the length of each symbol's code, 0 for symbols that do not occur. Raises Corrupt."""
-        self.width = width = max(max(lengths), 1)
+        used = sorted((bits, symbol) for symbol, bits in enumerate(lengths) if bits)
+        self.width = width = min(used[-1][0], _DIRECT) if used else 1
+        """Bits that are looked up at once."""
         self.mask = (1 << width) - 1
         self.entries: list[int] = []
-        """By the next `width` bits: symbol and length of its code, -1 where no code begins like that."""
-        used = sorted((bits, symbol) for symbol, bits in enumerate(lengths) if bits)
+        """By these bits: symbol and length of the code, -1 where the code is longer or there is none."""
+        self._longer: dict[int, int] = {}
+        """Entries of longer codes, each by its code with a 1 above it."""
+        code = 0
         for bits, symbol in used:
-            self.entries += [symbol << _CODE_BITS | bits] * (1 << width - bits)
-        missing = (1 << width) - len(self.entries)
-        if missing < 0:
+            entry = symbol << _CODE_BITS | bits
+            if bits <= width:
+                self.entries += [entry] * (1 << width - bits)
+            else:
+                self._longer[(code >> _LONGEST - bits) | 1 << bits] = entry
+            code += 1 << _LONGEST - bits
+        if code > 1 << _LONGEST:
             raise Corrupt("LZX code has too many symbols", actual=len(used))
-        self.entries += [-1] * missing
+        self.entries += [-1] * ((1 << width) - len(self.entries))
+
+    def longer(self, buffer: int, bits: int) -> int:
+        """Return the entry of a code of more than `width` bits at the top of the `bits` in a buffer.
+
+        Raises Corrupt if there is none.
+        """
+        for length in range(self.width + 1, _LONGEST + 1):
+            code = buffer >> bits - length & (1 << length) - 1
+            if (entry := self._longer.get(code | 1 << length)) is not None:
+                return entry
+        raise Corrupt("LZX code without a symbol")
 
 
 class _Decoder:
@@ -148,11 +181,11 @@ class _Decoder:
         return self._buffer >> self._bits & (1 << count) - 1
 
     def _symbol(self, table: _Table) -> int:
-        if self._bits < table.width:
+        if self._bits < _LONGEST:
             self._fill()
         entry = table.entries[self._buffer >> self._bits - table.width & table.mask]
         if entry < 0:
-            raise Corrupt("LZX code without a symbol", self._position() // 8)
+            entry = table.longer(self._buffer, self._bits)
         self._bits -= entry & _CODE_MASK
         return entry >> _CODE_BITS
 
@@ -212,6 +245,8 @@ class _Decoder:
                     following += 1
                     bits += 32
                 entry = entries[buffer >> bits - width & mask]
+                if entry < 0:
+                    entry = main.longer(buffer, bits)
                 bits -= entry & _CODE_MASK
                 if entry < _MATCH:
                     append(entry >> _CODE_BITS)
@@ -225,10 +260,10 @@ class _Decoder:
                         following += 1
                         bits += 32
                     entry = more.entries[buffer >> bits - more.width & more.mask]
+                    if entry < 0:
+                        entry = more.longer(buffer, bits)
                     bits -= entry & _CODE_MASK
                     count += entry >> _CODE_BITS
-                    if entry < 0:
-                        raise Corrupt("LZX code without a symbol", 4 * following)
                 if slot == 0:
                     distance = r0
                 elif slot == 1:
@@ -247,7 +282,7 @@ class _Decoder:
                         distance += (buffer >> bits & (1 << footer - 3) - 1) << 3
                         entry = tail.entries[buffer >> bits - tail.width & tail.mask]
                         if entry < 0:
-                            raise Corrupt("LZX code without a symbol", 4 * following)
+                            entry = tail.longer(buffer, bits)
                         bits -= entry & _CODE_MASK
                         distance += entry >> _CODE_BITS
                     else:
@@ -262,9 +297,10 @@ class _Decoder:
                     out += out[start : start + count]
                 else:
                     out += (bytes(out[start:]) * (count // distance + 1))[:count]
-        except (IndexError, ValueError):
-            # No more words, or (append) a code without a symbol.
-            raise Corrupt("LZX data", self._start + 4 * following, actual=len(out)) from None
+        except IndexError:
+            raise Corrupt(
+                "LZX data ends early", self._size, expected=end, actual=len(out)
+            ) from None
         if len(out) > end:
             raise Corrupt("LZX block of a wrong size", expected=end, actual=len(out))
         self._buffer, self._bits, self._next = buffer, bits, following

@@ -182,6 +182,36 @@ def test_mutated_chunks(wof: WofVolume, reader: FileReader) -> None:
                 chunk.decode(rng.randbytes(length) if length < 300 else bytes(length), form.unit)
 
 
+def test_r22_mutated_volumes(wof: WofVolume) -> None:
+    """Whatever is in the records, tables and chunks: values of the size told, or a ParseError."""
+    pristine = wof.image.read_bytes()
+    paths = [path for path in wof.sources if b"LZX" in path or b"8K" in path]
+    boot = decode_boot(pristine[:512])
+    filesystem = run_sync(open_ntfs(BytesReader(pristine)))
+    inos = [lookup(filesystem, path) for path in paths]
+    rng = random.Random(22)
+    reads = errors = 0
+    for _ in range(12):
+        image = bytearray(pristine)
+        for ino in inos:
+            start = boot.mft_offset + ino * boot.record_size
+            for _ in range(rng.randrange(3)):
+                image[start + 56 + rng.randrange(440)] = rng.randrange(256)
+        reader = BytesReader(image)
+        filesystem = run_sync(open_ntfs(reader))
+        for ino in inos:
+            try:
+                opened = open_file(reader, run_sync(filesystem.data(ino)))
+                for offset in (0, 4096, 33_000, max(0, opened.size - 1)):
+                    found = run_sync(opened.read(offset, 5000))
+                    assert len(found) == max(0, min(5000, opened.size - offset))
+                    reads += 1
+            except (ParseError, OSError):
+                errors += 1
+    assert reads > 100
+    assert errors > 10
+
+
 def table(offsets: list[int], entry: str = "I") -> bytes:
     return struct.pack(f"<{len(offsets)}{entry}", *offsets)
 

@@ -142,6 +142,13 @@ def test_stored_blocks_of_lzx(size: int) -> None:
             decode_lzx(chunk[:end], size)
 
 
+def test_more_blocks_than_make_sense() -> None:
+    """Each can have tables to be made; 32,000 of them would take seconds."""
+    assert decode_lzx(lzx_stored(b"x") * 256, 256) == b"x" * 256
+    with pytest.raises(Corrupt, match="number of LZX blocks"):
+        decode_lzx(lzx_stored(b"x") * 257, 257)
+
+
 @pytest.mark.parametrize("recent", [(0, 1, 1), (1, 0, 1), (1, 1, 0)])
 def test_distances_of_zero(recent: tuple[int, int, int]) -> None:
     with pytest.raises(Corrupt, match="distances"):
