@@ -103,7 +103,7 @@ class ReparsePoint:
     target: bytes | None = None
     """Of every symbolic link: what readlink gives."""
     data: bytes = b""
-    """What follows the tag, for whoever knows it."""
+    """What follows the tag, where it is not taken apart above."""
 
     @property
     def name(self) -> str:

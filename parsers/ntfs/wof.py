@@ -96,14 +96,11 @@ class WofChunks:
         self._entry = 8 if size >= LARGE_FILE else 4
         self._table = (self._count - 1) * self._entry
         self._stored = stored.size
-        if self._stored <= self._table:
+        if not self._table < self._stored or self._table > stored.valid:
             raise Corrupt(
-                "size of WofCompressedData", expected=f"over {self._table:#x}", actual=self._stored
+                "size of WofCompressedData", expected=f"over {self._table:#x}", actual=stored.valid
             )
-        if stored.valid < stored.size:
-            raise Corrupt(
-                "valid size of WofCompressedData", expected=stored.size, actual=stored.valid
-            )
+        self._end = stored.valid - self._table
         self._content: bytes | None = None
         self._map = RunMap(())
         match stored.layout:
@@ -122,10 +119,10 @@ class WofChunks:
         length = min(self.unit, self._size - index * self.unit)
         start = await self._offset(index)
         end = await self._offset(index + 1)
-        if not 0 < end - start <= length or end > self._stored - self._table:
+        if not 0 < end - start <= length or end > self._end:
             raise Corrupt(
                 f"place of chunk {index:#x} in WofCompressedData",
-                expected=f"up to {length} of {self._stored - self._table:#x} bytes",
+                expected=f"up to {length} of {self._end:#x} bytes",
                 actual=f"{start:#x} to {end:#x}",
             )
         start += self._table
@@ -151,8 +148,10 @@ class WofChunks:
         if not 0 <= offset < end or self._content is not None:
             return []
         first, after = offset // self.unit, -(-end // self.unit)
-        start, end = self._table + self._guess(first), self._table + self._guess(after)
-        spans = self._map.spans(start, end - start) if start < end <= self._stored else []
+        start, end = self._guess(first), self._guess(after)
+        spans = []
+        if start < end <= self._end:
+            spans = self._map.spans(self._table + start, end - start)
         if self._entry * first // _PAGE not in self._pages and self._table:
             at = self._entry * first // _PAGE * _PAGE
             stop = min(self._table, self._entry * after)

@@ -241,6 +241,18 @@ def test_the_other_chunks_of_a_bad_table() -> None:
                 run_sync(chunks.chunk(index))
 
 
+def test_chunks_that_were_never_written() -> None:
+    """Behind the valid bytes of the stream is nothing that could be decoded, and no zeros either."""
+    stream = table([4096]) + bytes(8192)
+    data = FileData(len(stream), 4 + 6000, Runs((Run(0, len(stream), 0),)))
+    chunks = WofChunks(BytesReader(stream), 8192, data, 0)
+    assert run_sync(chunks.chunk(0)).runs == (Run(0, 4096, 4),)
+    with pytest.raises(Corrupt, match="place of chunk 0x1"):
+        run_sync(chunks.chunk(1))
+    with pytest.raises(Corrupt, match="size of WofCompressedData"):
+        WofChunks(BytesReader(stream), 8192, FileData(len(stream), 3, data.layout), 0)
+
+
 def test_a_stream_shorter_than_its_table() -> None:
     with pytest.raises(Corrupt, match="size of WofCompressedData"):
         chunks_of(bytes(12), 1 << 40)
