@@ -239,7 +239,7 @@ class _Decoder:
         r0, r1, r2 = self._recent
         try:
             while len(out) < end:
-                # A literal needs 16 bits, the head and length of a match 32 at most: 48 are had.
+                # A literal, or the head and the length of a match, has 32 bits at most.
                 if bits < 32:
                     buffer = (buffer & (1 << bits) - 1) << 32 | words[following]
                     following += 1
@@ -255,10 +255,6 @@ class _Decoder:
                 count = (head & 7) + 2
                 slot = head >> 3
                 if count == 9:
-                    if bits < 16:
-                        buffer = (buffer & (1 << bits) - 1) << 32 | words[following]
-                        following += 1
-                        bits += 32
                     entry = more.entries[buffer >> bits - more.width & more.mask]
                     if entry < 0:
                         entry = more.longer(buffer, bits)
