@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import pytest
 import trio
+import trio.testing
 from pyVmomi import vim
 
 from tests.vsphere.conftest import PASSWORD, Vcenter, settings_for
@@ -289,3 +290,45 @@ async def test_a_snapshot_that_somebody_else_has_removed_is_no_error(
         assert not session.vm(VM).disabledMethod
     assert not list(state.path.iterdir())
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+async def test_a_machine_that_is_switched_on_meanwhile(vcenter: Vcenter, state: StateDir) -> None:
+    """Read without a snapshot, it would change under whoever reads."""
+    async with session_with(vcenter) as session:
+        await session.wait_task(session.vm(VM).PowerOffVM_Task(), 30)
+        async with accessed(session, state) as access:
+            await access.stability.look(session)
+            assert access.stability.problem is None
+            await session.wait_task(session.vm(VM).PowerOnVM_Task(), 30)
+            with trio.fail_after(30):
+                await access.stability.watch(session, interval=0.01)
+            assert access.stability.problem == (
+                "vm-57: the machine has been switched on, and writes to the disks"
+            )
+            assert access.stability.changed.is_set()
+
+
+async def test_a_snapshot_that_is_removed_meanwhile(vcenter: Vcenter, state: StateDir) -> None:
+    async with (
+        session_with(vcenter) as session,
+        accessed(session, state) as access,
+        trio.open_nursery() as nursery,
+    ):
+        assert access.snapshot is not None
+        nursery.start_soon(access.stability.watch, session, 0.01)
+        snapshot = vim.vm.Snapshot(access.snapshot.moref, session.vm(VM)._stub)
+        await session.wait_task(snapshot.RemoveSnapshot_Task(False), 30)
+        with trio.fail_after(30):
+            await access.stability.changed.wait()
+        assert "has been removed by somebody else" in str(access.stability.problem)
+
+
+async def test_the_watch_ends_with_the_reading(vcenter: Vcenter, state: StateDir) -> None:
+    with trio.fail_after(10), state.journal() as journal:
+        async with (
+            session_with(vcenter) as session,
+            trio.open_nursery() as nursery,
+            prepare(session, VM, AccessOptions(), journal, nursery),
+        ):
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 1
