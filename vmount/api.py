@@ -21,19 +21,18 @@ one thread at a time.
 from __future__ import annotations
 
 import errno
-import io
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from parsers.errors import ParseError
 from parsers.model import Attrs
-from parsers.reader import Span
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.errors import SourceError
+from vmount.file_reader import FileReader, told
 from vmount.handles import (
     DiskSetInfo,
     Mounting,
@@ -48,6 +47,7 @@ from vmount.handles import (
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.paths import resolve
+from vmount.read_ahead import ReadAhead
 from vmount.remote import is_remote
 from vmount.sources import OpenOptions, absolute
 from vmount.tree_builder import build_tree
@@ -55,13 +55,13 @@ from vmount.tree_builder import build_tree
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from parsers.reader import Span
     from vmount.disks import Disk
     from vmount.filemap import FileMap
+    from vmount.tree import Listing
     from vmount.volumes import Volume
 
-READ_SIZE = 1 << 20
-"""Bytes that a file opened here reads ahead of its caller."""
-
+T = TypeVar("T")
 
 FOLDERS_KEPT = 4096
 """Directories whose paths are remembered."""
@@ -73,6 +73,25 @@ class Entry(NamedTuple):
     name: str
     attrs: Attrs | None
     """None if the file's own record is damaged."""
+
+
+class FileRef(NamedTuple):
+    """A file, or a directory, that was met below a directory."""
+
+    path: str
+    number: int
+    """Tells it from all other files of the set; hard links have one number."""
+    attrs: Attrs
+    stream: str = ""
+    """The name of an alternate stream, if it is one; its path is then "file:stream"."""
+
+
+FIRST_READ = 1 << 20
+"""Bytes of each of several files that are asked for when they are opened."""
+STREAM_PREFIX = b"user."
+"""Of the names of extended attributes that are alternate streams on NTFS."""
+LISTED_TOGETHER = 32
+"""Directories that are asked for at the same time."""
 
 
 class DiskSet:
@@ -140,20 +159,20 @@ class DiskSet:
     def listdir(self, path: str | bytes = "/") -> list[Entry]:
         """Return what a directory holds. Raises OSError."""
         number, _ = self._resolve(path, follow=True)
-        with _told(path):
+        with told(path):
             listing = self._bridge.run(lambda: self._tree.listdir(number))
         return [Entry(os.fsdecode(entry.name), entry.attrs) for entry in listing.entries]
 
     def readlink(self, path: str | bytes) -> str:
         """Return the target of a symbolic link. Raises OSError."""
         number, _ = self._resolve(path, follow=False)
-        with _told(path):
+        with told(path):
             return os.fsdecode(self._bridge.run(lambda: self._tree.readlink(number)))
 
     def xattrs(self, path: str | bytes) -> Mapping[str, bytes]:
         """Return a file's extended attributes. Raises OSError."""
         number, _ = self._resolve(path, follow=False)
-        with _told(path):
+        with told(path):
             return self._bridge.run(lambda: self._xattrs(number))
 
     def open(self, path: str | bytes) -> FileReader:
@@ -163,8 +182,8 @@ class DiskSet:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
         if not stat.S_ISREG(attrs.mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
-        with _told(path):
-            content = self._bridge.run(lambda: self._tree.open(number))
+        with told(path):
+            content = self._bridge.run(lambda: self._open(number))
         return FileReader(content, os.fsdecode(path), self._bridge)
 
     def walk(
@@ -196,6 +215,116 @@ class DiskSet:
                 if entry.attrs is not None and stat.S_ISDIR(entry.attrs.mode)
             ]
 
+    def files(
+        self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
+    ) -> Iterator[FileRef]:
+        """Yield every regular file of the volumes at or below a path; as `below` does it."""
+        for file in self.below(path, on_error):
+            if stat.S_ISREG(file.attrs.mode) and self._tree.volume(file.number):
+                yield file
+
+    def below(
+        self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it; several directories are listed at a time.
+
+        What cannot be listed is passed over and its OSError given to `on_error`; without that it is
+        raised.
+        """
+        start, attrs = self._resolve(path, follow=True)
+        top = os.fsdecode(path).rstrip("/")
+        yield FileRef(top, start, attrs)
+        pending = [(top, start)] if stat.S_ISDIR(attrs.mode) else []
+        entered = {start}
+        while pending:
+            batch = pending[-LISTED_TOGETHER:]
+            del pending[-LISTED_TOGETHER:]
+            calls = [partial(self._list_one, *folder) for folder in reversed(batch)]
+            for here, listing in self._bridge.run(lambda: self._gather(calls)):  # noqa: B023
+                below = []
+                for file in _members(here, listing, on_error):
+                    yield file
+                    if stat.S_ISDIR(file.attrs.mode) and file.number not in entered:
+                        entered.add(file.number)
+                        below.append((file.path, file.number))
+                pending += reversed(below)
+
+    def open_files(self, files: Sequence[FileRef]) -> list[FileReader | OSError]:
+        """Open files at the same time, and ask for their first bytes; an OSError for what cannot be opened."""
+        calls = [partial(self._open_one, file) for file in files]
+        opened = self._bridge.run(lambda: self._gather(calls))
+        return [
+            content
+            if isinstance(content, OSError)
+            else FileReader(content, file.path, self._bridge)
+            for file, content in zip(files, opened, strict=True)
+        ]
+
+    def places(self, files: Sequence[FileRef]) -> list[tuple[Span, ...]]:
+        """Return where the bytes of each file lie on its volume; nothing where that is not known."""
+        found: list[tuple[Span, ...]] = []
+        for reader in self.open_files(files):
+            if isinstance(reader, OSError):
+                found.append(())
+            else:
+                found.append(tuple(reader.where()))
+                reader.close()
+        return found
+
+    def streams(self, files: Sequence[FileRef]) -> list[FileRef]:
+        """Return the alternate streams of files on NTFS. A file whose streams cannot be told has none."""
+        calls = [partial(self._streams_of, file) for file in files if self._is_ntfs(file.number)]
+        found = self._bridge.run(lambda: self._gather(calls)) if calls else []
+        return [stream for streams in found for stream in streams]
+
+    def _is_ntfs(self, number: int) -> bool:
+        volume = self._tree.volume(number)
+        return volume is not None and volume.filesystem.info.fstype == "ntfs"
+
+    async def _streams_of(self, file: FileRef) -> list[FileRef]:
+        try:
+            attributes = await self._tree.xattrs(file.number)
+        except (OSError, ParseError):
+            return []
+        found = []
+        for name, (value,) in attributes.items():
+            if name.startswith(STREAM_PREFIX):
+                stream = os.fsdecode(name.removeprefix(STREAM_PREFIX))
+                attrs = file.attrs._replace(
+                    size=len(value) if isinstance(value, bytes) else value.size
+                )
+                found.append(FileRef(f"{file.path}:{stream}", file.number, attrs, stream))
+        return found
+
+    async def _gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+        return await self._bridge.runtime.gather(calls)
+
+    async def _list_one(self, path: str, number: int) -> tuple[str, Listing | OSError]:
+        try:
+            with told(path):
+                return path, await self._tree.listdir(number)
+        except OSError as error:
+            return path, error
+
+    async def _open_one(self, file: FileRef) -> FileMap | OSError:
+        try:
+            with told(file.path):
+                content = await self._open(file.number, os.fsencode(file.stream))
+        except OSError as error:
+            return error
+        volume = self._tree.volume(file.number)
+        if volume is not None:
+            volume.data.prefetch(content.where(0, min(content.size, FIRST_READ)))
+        return content
+
+    async def _open(self, number: int, stream: bytes = b"") -> FileMap:
+        """Open a file; on a distant disk it is read ahead of whoever reads it in order."""
+        content = await self._tree.open(number, stream)
+        volume = self._tree.volume(number)
+        if volume is None or self._bridge.runtime.nursery is None:
+            return content
+        return ReadAhead(content, volume.data)
+
     def close(self) -> None:
         """Unmount what is mounted and release the sources. A second call does nothing."""
         self._mounting.close()
@@ -214,7 +343,7 @@ class DiskSet:
         self.close()
 
     def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
-        with _told(path):
+        with told(path):
             return self._bridge.run(lambda: self._find(os.fsencode(path), follow=follow))
 
     async def _find(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
@@ -240,51 +369,24 @@ class DiskSet:
         }
 
 
-class FileReader(io.BufferedReader):
-    """A file on a disk, as a binary file object."""
-
-    def __init__(self, content: FileMap, path: str, bridge: Bridge) -> None:
-        super().__init__(_RawFile(content, path, bridge), READ_SIZE)
-        self._content = content
-
-    def spans(self) -> Sequence[Span]:
-        """Return the parts that may hold something else than zeros, in order."""
-        return self._content.spans()
-
-
-class _RawFile(io.RawIOBase):
-    def __init__(self, content: FileMap, path: str, bridge: Bridge) -> None:
-        super().__init__()
-        self.name = path
-        self._bridge = bridge
-        self._content = content
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._content.size}[
-            whence
-        ]
-        if base + offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self.name)
-        self._position = base + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        with _told(self.name):
-            data = self._bridge.run(lambda: self._content.read(self._position, len(view)))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+def _members(
+    here: str, listing: Listing | OSError, on_error: Callable[[OSError], None] | None
+) -> Iterator[FileRef]:
+    """Yield what a listing holds; errors go to `on_error`, or up."""
+    if isinstance(listing, OSError):
+        if on_error is None:
+            raise listing
+        on_error(listing)
+        return
+    for entry in listing.entries:
+        where = f"{here}/{os.fsdecode(entry.name)}"
+        if entry.attrs is not None:
+            yield FileRef(where, listing.base | entry.ino, entry.attrs)
+            continue
+        damaged = OSError(errno.EUCLEAN, "its record is damaged", where)
+        if on_error is None:
+            raise damaged
+        on_error(damaged)
 
 
 def open_disks(
@@ -315,19 +417,6 @@ def open_disks(
         return DiskSet(manager, bridge, mounting)
     except BaseException:
         bridge.close()
-        raise
-
-
-@contextmanager
-def _told(path: str | bytes) -> Iterator[None]:
-    """Let errors of the parsers come out as OSErrors that name the path."""
-    try:
-        yield
-    except ParseError as error:
-        raise OSError(errno.EIO, str(error), os.fsdecode(path)) from error
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error
         raise
 
 

@@ -48,6 +48,9 @@ WORDS = {
     "ls": Word("SOURCE [PATH]", "list a directory without mounting"),
     "cat": Word("SOURCE PATH...", "write files to standard output without mounting"),
     "cp": Word("SOURCE PATH... DEST", "copy files out without mounting"),
+    "find": Word("SOURCE [PATTERN]", "find files by name, size and date without mounting"),
+    "diff": Word("SOURCE_A SOURCE_B [PATH]", "list what changed between two snapshots or disks"),
+    "scan": Word("SOURCE [PATH...]", "look for malware with clamd or another scanner"),
     "doctor": Word("", "say what this system has and lacks"),
     "cleanup": Word("", "undo what a killed vmount left behind"),
 }
@@ -56,7 +59,7 @@ EPILOG = """\
 A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image or a block device.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
-exit codes: 0 done; 1 failed; 2 wrong usage; 3 a source cannot be opened or read;
+exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
 4 the mount point or FUSE is the trouble; 5 the mount is in use
 """
 
@@ -86,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Exit.USAGE,
         )
     command = load(name)
-    parsed = parser_of(name, command).parse_args(words)
+    parsed = parser_of(name, command).parse_intermixed_args(words)
     try:
         configure(parsed.log_level, parsed.log_file)
         try:

@@ -251,11 +251,11 @@ class Tree:
             entries.append(DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs))
         return Listing(0, entries)
 
-    async def open(self, number: int) -> FileMap:
-        """Open a regular file."""
+    async def open(self, number: int, stream: bytes = b"") -> FileMap:
+        """Open a regular file, or an alternate stream of one."""
         volume = self.volume(number)
         if volume is not None:
-            return open_file(volume.data, await volume.filesystem.data(number & INO_MASK))
+            return open_file(volume.data, await volume.filesystem.data(number & INO_MASK, stream))
         match self._node(number):
             case BlockFile(source):
                 return SourceFile(source)
