@@ -44,6 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME,...",
         help="show these volumes only (vmount volumes shows others later)",
     )
+    parser.add_argument(
+        "-o",
+        action="append",
+        default=[],
+        dest="mount_options",
+        metavar="OPTION,...",
+        help="as for mount(8) and in fstab: allow_other, owner=guest, cache-size=1G, source=FILE",
+    )
     add_source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
 
