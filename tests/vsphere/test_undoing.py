@@ -27,6 +27,7 @@ from tests.vsphere.meddling import Answer, Meddler, meddler
 from tests.vsphere.use_machine import use_machine
 from vmount.recovery import Recovery, Report
 from vmount.state import StateDir
+from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce
 from vmount.vsphere.session import connected
 from vmount.vsphere.settings import ConnectionSettings
@@ -310,6 +311,29 @@ def test_r8_the_killed_ones_lock_is_left_to_cleanup(site: Site) -> None:
     assert users[1][1].recv() == "ended"
     users[1][0].join(PATIENCE)
     assert not site.vcenter.called("EnableMethods")
+    assert not site.clean_up().remaining
+    site.assert_nothing_is_left()
+
+
+def test_r9_the_next_one_tells_of_what_a_killed_one_has_left(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, pipe = site.start()
+    assert pipe.recv() == "ready"
+    process.kill()
+    process.join(PATIENCE)
+
+    async def use() -> None:
+        with site.state.journal() as journal:
+            async with (
+                connected(settings_for(site.vcenter)) as session,
+                prepare(session, VM, AccessOptions(), journal),
+            ):
+                pass
+
+    trio.run(use)
+    (warning,) = [text for text in caplog.messages if "was killed" in text]
+    assert f"process {process.pid} was killed and has left relocation lock of {VM}, snap" in warning
     assert not site.clean_up().remaining
     site.assert_nothing_is_left()
 

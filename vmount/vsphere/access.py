@@ -17,11 +17,12 @@ from pyVmomi import vim
 
 from vmount.errors import SourceError, VmountError
 from vmount.state import StateDir
-from vmount.state.things import Snapshot
+from vmount.state.things import RelocationLock, Snapshot
 from vmount.vsphere import snapshots
 from vmount.vsphere.access_options import AccessOptions, Quiesce
 from vmount.vsphere.errors import ObjectGone
 from vmount.vsphere.locks import RelocationLocks
+from vmount.vsphere.recorded import server_of
 from vmount.vsphere.snapshot_tree import NEW, Power, SnapshotNode, choose, read_tree
 from vmount.vsphere.watch import Stability
 
@@ -71,6 +72,7 @@ async def prepare(
     Close the disks before. In a nursery, others' changes to the machine are watched for until then. Raises LockError, SnapshotError, SourceError or UsageError, and what the
     session raises.
     """
+    _tell_of_leftovers(session, vm, journal)
     async with _locked(session, vm, options, journal) as is_locked:
         machine = await session.properties(session.vm(vm), "runtime.powerState", "snapshot")
         power = Power(str(machine.get("runtime.powerState")))
@@ -89,6 +91,26 @@ async def prepare(
             access = await _access(session, vm, chosen, power, is_locked=is_locked)
             with _watched(session, access, nursery):
                 yield access
+
+
+def _tell_of_leftovers(session: Session, vm: str, journal: Journal) -> None:
+    instance = server_of(session).instance
+    for _, contents in StateDir(journal.path.parent).journals():
+        process = contents.process
+        if process is None or process.is_elsewhere or process.is_alive:
+            continue
+        left = [
+            str(thing)
+            for thing in contents.things.values()
+            if isinstance(thing, RelocationLock | Snapshot)
+            and (thing.vm, thing.server.instance) == (vm, instance)
+        ]
+        if left:
+            log.warning(
+                "process %d was killed and has left %s; run: vmount cleanup",
+                process.pid,
+                ", ".join(left),
+            )
 
 
 @contextmanager
