@@ -210,7 +210,8 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="where running mounts are recorded (default: /run/vmount, or below $XDG_RUNTIME_DIR)",
+        help="where it is recorded what must be undone "
+        "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 
