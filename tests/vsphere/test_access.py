@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,8 @@ import trio
 import trio.testing
 from pyVmomi import vim
 
+from parsers.reader import BytesReader
+from tests.contracts.block_source import check_block_source
 from tests.vsphere.conftest import PASSWORD, Vcenter, settings_for
 from tests.vsphere.controls import Controls
 from vmount.errors import SourceError, UsageError
@@ -29,6 +32,7 @@ from vmount.vsphere.recorded import server_of
 from vmount.vsphere.session import Session
 from vmount.vsphere.snapshot_tree import read_tree
 from vmount.vsphere.snapshots import undo
+from vmount.vsphere.watch import WatchedDisk
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -400,6 +404,22 @@ async def test_a_machine_that_is_switched_on_meanwhile(vcenter: Vcenter, state: 
                 "vm-57: the machine has been switched on, and writes to the disks"
             )
             assert access.stability.changed.is_set()
+
+
+async def test_a_disk_that_may_have_changed_is_not_read(vcenter: Vcenter, state: StateDir) -> None:
+    content = bytes(range(256)) * 64
+    async with session_with(vcenter) as session:
+        await session.wait_task(session.vm(VM).PowerOffVM_Task(), 30)
+        async with accessed(session, state) as access:
+            disk = WatchedDisk(BytesReader(content), access.stability)
+            await check_block_source(disk, content)
+            await session.wait_task(session.vm(VM).PowerOnVM_Task(), 30)
+            await access.stability.look(session)
+            with pytest.raises(OSError, match="has been switched on") as caught:
+                await disk.read(0, 512)
+            assert caught.value.errno == errno.EIO
+            with pytest.raises(OSError, match="has been switched on"):
+                disk.try_read(0, 512)
 
 
 async def test_a_snapshot_that_is_removed_meanwhile(vcenter: Vcenter, state: StateDir) -> None:

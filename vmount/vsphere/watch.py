@@ -6,6 +6,7 @@ and is read without one. Either writes to the files that were at rest.
 
 from __future__ import annotations
 
+import errno
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from vmount.errors import VmountError
 from vmount.vsphere.snapshot_tree import Power, SnapshotNode, read_tree
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.reader import BlockSource, Buffer, Span
     from vmount.vsphere.session import Session
 
 log = logging.getLogger(__name__)
@@ -58,3 +62,33 @@ class Stability:
         self.problem = f"{self._vm}: {problem}"
         log.error("%s; what is read from now on may be wrong", self.problem)
         self.changed.set()
+
+    def check(self) -> None:
+        """Raise OSError (EIO) if something has happened."""
+        if self.problem is not None:
+            raise OSError(errno.EIO, self.problem)
+
+
+class WatchedDisk:
+    """A disk of a machine that is looked after: once something has happened, nothing is read any more."""
+
+    def __init__(self, disk: BlockSource, stability: Stability) -> None:
+        self.size = disk.size
+        self._disk = disk
+        self._stability = stability
+
+    def try_read(self, offset: int, length: int) -> Buffer | None:
+        """Return the bytes if the disk has them at hand. Raises as `read` does."""
+        self._stability.check()
+        return self._disk.try_read(offset, length)
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        """Return the bytes. Raises OSError once others may have changed them."""
+        self._stability.check()
+        found = await self._disk.read(offset, length)
+        self._stability.check()
+        return found
+
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        """Pass the hint on."""
+        self._disk.prefetch(spans)
