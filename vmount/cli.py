@@ -6,6 +6,7 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
@@ -93,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = load(name)
     parser = parser_of(name, command)
     parsed = parser.parse_intermixed_args(words)
+    # Like Ctrl-C: what was done to a machine is undone on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if name == MOUNT:
             take_mount_options(parser, parsed)

@@ -38,9 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     into = destination.is_dir()
     if len(arguments.paths) > 1 and not into:
         raise UsageError(f"{destination}: several files need a directory to be copied into")
-    options = open_options(arguments)
+    options = open_options(arguments, arguments.source)
     with (
-        open_disks(arguments.source, options=options) as disks,
+        open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks,
         _progress(arguments.json) as show,
     ):
         copier = Copier(disks, show)
