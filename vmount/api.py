@@ -24,6 +24,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from parsers.errors import ParseError
 from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
+from vmount.config import default_state_dir
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
 from vmount.handles import (
@@ -50,7 +52,9 @@ from vmount.paths import resolve
 from vmount.read_ahead import ReadAhead
 from vmount.remote import is_remote
 from vmount.sources import OpenOptions, absolute
+from vmount.state import StateDir
 from vmount.tree_builder import build_tree
+from vmount.vm_source import is_machine, with_connection
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,6 +62,7 @@ if TYPE_CHECKING:
     from parsers.reader import Span
     from vmount.disks import Disk
     from vmount.filemap import FileMap
+    from vmount.state import Journal
     from vmount.tree import Listing
     from vmount.volumes import Volume
 
@@ -97,8 +102,11 @@ LISTED_TOGETHER = 32
 class DiskSet:
     """The open disks of a machine. `open_disks` makes it; close it when done."""
 
-    def __init__(self, manager: MountManager, bridge: Bridge, mounting: Mounting) -> None:
+    def __init__(
+        self, manager: MountManager, bridge: Bridge, mounting: Mounting, journal: Journal
+    ) -> None:
         self._manager = manager
+        self._journal = journal
         self._bridge = bridge
         self._mounting = mounting
         self._handles = tuple(VolumeHandle(volume, manager, mounting) for volume in manager.volumes)
@@ -359,6 +367,7 @@ class DiskSet:
         self._mounting.close()
         self._bridge.run(self._manager.aclose)
         self._bridge.close()
+        self._journal.close()
 
     def __enter__(self) -> Self:
         return self
@@ -424,7 +433,9 @@ def open_disks(
     mountpoint: str | os.PathLike[str] | None = None,
     state_dir: str | os.PathLike[str] | None = None,
 ) -> DiskSet:
-    """Open the disks that the sources name: VMDKs, .vmx files, raw images, URIs of NBD servers.
+    """Open the disks that the sources name: VMDKs, .vmx files, raw images, URIs of NBD
+    servers, https:// addresses, and machines of a vCenter or host by moRef, name, UUID or inventory path:
+    which server that is, the options say, or else govc's environment or the configuration file.
 
     What is mounted later is mounted at `mountpoint`, an empty directory; by default at one made for it
     and removed afterwards. Running mounts are recorded in `state_dir`. Raises SourceError if a source
@@ -434,18 +445,23 @@ def open_disks(
         raise SourceError("no source given")
     names = [os.fspath(source) for source in sources]
     options = options or OpenOptions()
+    options = replace(options, machine=with_connection(options.machine, names))
     mounting = Mounting(
         tuple(map(absolute, names)),
         options,
         None if mountpoint is None else Path(mountpoint),
         None if state_dir is None else Path(state_dir),
     )
-    bridge: Bridge = TrioBridge() if any(map(is_remote, names)) else InlineBridge()
+    is_distant = any(is_remote(name) or is_machine(name) for name in names)
+    bridge: Bridge = TrioBridge() if is_distant else InlineBridge()
+    journal = StateDir(Path(state_dir or default_state_dir())).journal()
     try:
-        manager = bridge.run(lambda: MountManager.open(names, bridge.runtime, options))
-        return DiskSet(manager, bridge, mounting)
+        manager = bridge.run(lambda: MountManager.open(names, bridge.runtime, options, journal))
+        mounting.share(manager.machines)
+        return DiskSet(manager, bridge, mounting, journal)
     except BaseException:
         bridge.close()
+        journal.close()
         raise
 
 

@@ -102,7 +102,14 @@ async def _serve_recorded(
     config: MountConfig, journal: Journal, on_ready: Callable[[], None], lifeline: int | None
 ) -> None:
     async with trio.open_nursery() as nursery:
-        manager = await MountManager.open(config.sources, TrioRuntime(nursery), config.options)
+        ending = Ending()
+        await nursery.start(ending.wait_for_signal)
+        with ending.opening:
+            manager = await MountManager.open(
+                config.sources, TrioRuntime(nursery), config.options, journal
+            )
+        if ending.opening.cancelled_caught:
+            raise MountError(f"{config.mountpoint}: not mounted: told to end before")
         try:
             info = as_json(describe(manager)).encode()
             statistics = Statistics(config, manager)
@@ -121,7 +128,7 @@ async def _serve_recorded(
                     if lifeline is not None:
                         nursery.start_soon(_end_with, lifeline)
                     with _mounted(config, operations):
-                        await _answer_until_unmounted(config, on_ready)
+                        await _answer_until_unmounted(config, on_ready, ending)
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
@@ -234,20 +241,39 @@ def _relax_collector() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
-async def _answer_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> None:
+class Ending:
+    """What a signal ends: the opening of the sources, later the mount."""
+
+    def __init__(self) -> None:
+        self.opening = trio.CancelScope()
+        self.is_told = False
+        self.is_serving = False
+
+    async def wait_for_signal(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """End what there is to end when SIGTERM, SIGINT or SIGHUP comes."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("%s: unmounting", signal.Signals(number).name)
+                self.is_told = True
+                self.opening.cancel()
+                if self.is_serving:
+                    pyfuse3.terminate()
+                    self.is_serving = False
+
+
+async def _answer_until_unmounted(
+    config: MountConfig, on_ready: Callable[[], None], ending: Ending
+) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_on_signal)
         nursery.start_soon(_announce, config.mountpoint, on_ready)
-        await pyfuse3.main()
+        ending.is_serving = not ending.is_told
+        if ending.is_serving:
+            await pyfuse3.main()
+        ending.is_serving = False
         nursery.cancel_scope.cancel()
-
-
-async def _end_on_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            pyfuse3.terminate()
-            return
 
 
 async def _announce(mountpoint: Path, on_ready: Callable[[], None]) -> None:

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
@@ -95,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = load(name)
     parser = parser_of(name, command)
     parsed = parser.parse_intermixed_args(words)
+    # Like Ctrl-C: what was done to a machine is undone on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if name == MOUNT:
             take_mount_options(parser, parsed)
@@ -212,7 +215,8 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="where running mounts are recorded (default: /run/vmount, or below $XDG_RUNTIME_DIR)",
+        help="where it is recorded what must be undone "
+        "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 

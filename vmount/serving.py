@@ -22,12 +22,14 @@ from vmount.errors import Exit, MountError, VmountError
 from vmount.mountinfo import find_mount
 from vmount.state import MountRecord, StateDir
 from vmount.unmount import fusermount
+from vmount.vsphere.passwords import Password, known
+from vmount.vsphere.secret import Secret
 
 if TYPE_CHECKING:
     from vmount.config import MountConfig
 
 PATIENCE = 60.0
-"""Seconds for the process to end once it was told to."""
+"""Seconds for a process to end that has not mounted yet, once it was told to."""
 
 
 class Server:
@@ -69,7 +71,7 @@ class Server:
         if not process.stdin.closed:
             process.stdin.close()
         try:
-            process.wait(PATIENCE)
+            process.wait(PATIENCE if self._record is None else self._record.patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -85,7 +87,7 @@ class Server:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            pickle.dump((config, state_dir), process.stdin)
+            _Pickler(process.stdin).dump((config, state_dir))
             process.stdin.flush()
         except BrokenPipeError as error:
             raise MountError("the serving process has ended at once") from error
@@ -94,6 +96,18 @@ class Server:
             raise MountError(f"the serving process has ended with code {process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+class _Pickler(pickle.Pickler):
+    """Writes what to mount, passwords as well: this pipe is the one way on which they leave a process."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to make a thing again."""
+        if isinstance(thing, Password):
+            return known, (thing.origin, thing.read())
+        if isinstance(thing, Secret):
+            return Secret, (thing.reveal(),)
+        return NotImplemented
 
 
 def main() -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from vmount.errors import BusyError, MountError
+from vmount.errors import BusyError, MountError, VmountError
 from vmount.mountinfo import KernelMount, find_mount, processes_below
 
 if TYPE_CHECKING:
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
 
     from vmount.state import StateDir
 
-PATIENCE = 30.0
-"""Seconds to wait for the serving process to end."""
+log = logging.getLogger(__name__)
+
+SILENCE = 5.0
+"""Seconds to wait for the serving process to end without a word about it."""
 
 MOST_HOLDERS_SHOWN = 8
 
@@ -23,7 +26,8 @@ MOST_HOLDERS_SHOWN = 8
 def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     """Unmount and wait until the sources are released.
 
-    Raises BusyError naming the processes that use it, or MountError.
+    Raises BusyError naming the processes that use it, MountError, or VmountError if something of it stays
+    in a vCenter or host.
     """
     mount = find_mount(mountpoint)
     if mount is None:
@@ -39,9 +43,20 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
         return
     if force:
         process.send(signal.SIGTERM)
-    if not process.wait(PATIENCE):
-        raise MountError(
-            f"{mountpoint}: unmounted, but process {process.pid} still runs after {PATIENCE:.0f} s"
+    if not process.wait(SILENCE):
+        what = ", ".join(map(str, record.others)) or "its sources"
+        log.warning("%s: unmounted; process %d still has %s", mountpoint, process.pid, what)
+        if not process.wait(record.patience):
+            raise MountError(
+                f"{mountpoint}: unmounted, but process {process.pid} still runs after "
+                f"{record.patience:.0f} s"
+            )
+    left = state.left_in(record)
+    if left:
+        raise VmountError(
+            f"{mountpoint}: unmounted, but process {process.pid} has left "
+            + ", ".join(map(str, left)),
+            remedy="run: vmount cleanup",
         )
 
 

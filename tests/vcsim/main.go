@@ -33,6 +33,7 @@ func main() {
 	datacenters := flag.Int("dc", 1, "data centres of a vCenter")
 	machines := flag.Int("vm", 2, "machines in each resource pool")
 	timeout := flag.Duration("session-timeout", 0, "how long a session may be idle; 0: for ever")
+	faults := flag.String("faults", "", "a file with what goes wrong at /folder")
 	flag.Parse()
 
 	pair, err := tls.LoadX509KeyPair(*certificate, *key)
@@ -65,8 +66,11 @@ func main() {
 	}
 	server := model.Service.NewServer()
 	defer server.Close()
-	server.Config.Handler = newShim(server.Config.Handler, callLog)
-	server.Config.Handler = newControls(server.Config.Handler)
+	server.Config.Handler = newControls(&folder{
+		shim:   newShim(server.Config.Handler, callLog),
+		user:   model.Service.Listen.User,
+		faults: *faults,
+	})
 
 	said := announcement{server.URL.Hostname(), server.URL.Port(), map[string]string{}}
 	for _, entity := range simulator.Map.All("Datastore") {

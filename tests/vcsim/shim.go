@@ -16,6 +16,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -162,9 +163,7 @@ func (s *shim) removeSnapshot(r *http.Request, body []byte, this reference) *htt
 func (s *shim) internal(r *http.Request, parsed *request) *httptest.ResponseRecorder {
 	c := parsed.Body.Call
 	method := c.XMLName.Local
-	// Only the simulator knows who is logged in.
-	probe := s.forward(r, []byte(envelope(`<CurrentTime xmlns="urn:vim25"><_this type="ServiceInstance">ServiceInstance</_this></CurrentTime>`)), false)
-	if probe.Code != http.StatusOK {
+	if probe := s.askTime(r); probe.Code != http.StatusOK {
 		return probe
 	}
 	answer := httptest.NewRecorder()
@@ -195,6 +194,17 @@ func (s *shim) internal(r *http.Request, parsed *request) *httptest.ResponseReco
 		fault(answer, "InvalidRequest", "")
 	}
 	return answer
+}
+
+// Ask for what only who has logged in is told: nobody but the simulator knows who that is.
+func (s *shim) askTime(r *http.Request) *httptest.ResponseRecorder {
+	copied := r.Clone(r.Context())
+	copied.Method, copied.URL = http.MethodPost, &url.URL{Path: "/sdk"}
+	return s.forward(copied, []byte(envelope(`<CurrentTime xmlns="urn:vim25"><_this type="ServiceInstance">ServiceInstance</_this></CurrentTime>`)), false)
+}
+
+func (s *shim) isLoggedIn(r *http.Request) bool {
+	return s.askTime(r).Code == http.StatusOK
 }
 
 func setDisabled(vm *simulator.VirtualMachine, methods []string) {

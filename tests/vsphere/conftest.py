@@ -35,6 +35,8 @@ class Vcenter:
     """The folder of each one's files."""
     calls: Path
     """What was called, see tests/vcsim/shim.go."""
+    faults: Path
+    """What goes wrong at /folder, a line a request, see tests/vcsim/folder.go."""
 
     def trusting(self) -> ssl.SSLContext:
         """Return a context that takes this server's certificate and no other."""
@@ -103,6 +105,8 @@ def vcenter(
                 key,
                 "-calls",
                 scratch / "calls",
+                "-faults",
+                scratch / "faults",
                 *more,
             ],
             stdin=subprocess.PIPE,
@@ -121,7 +125,9 @@ def vcenter(
         said = json.loads(line)
         stores = {name: Path(folder) for name, folder in said["datastores"].items()}
         try:
-            yield Vcenter(said["host"], int(said["port"]), cert, stores, scratch / "calls")
+            yield Vcenter(
+                said["host"], int(said["port"]), cert, stores, scratch / "calls", scratch / "faults"
+            )
         finally:
             process.stdin.close()
             try:

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     into = destination.is_dir() and not arguments.no_target_directory
     owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
     options = CopyOptions(arguments.resume, arguments.verify, owner)
-    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+    opening = open_options(arguments, arguments.source)
+    with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         paths: list[str] = []
         missing = []
         for path in arguments.paths:

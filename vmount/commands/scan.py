@@ -102,7 +102,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[Source, list[str]]]
             trees = [f"volumes/{tree.name}" for tree in sorted(shown.iterdir()) if tree.is_dir()]
         yield ScannedFolder(path.absolute()), trees
         return
-    options = open_options(arguments)
+    options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
         for volume in disks.volumes:

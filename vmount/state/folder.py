@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 from vmount.errors import VmountError, explain
 from vmount.state.journal import SOCKET_SUFFIX, SUFFIX, Contents, Journal, JournalError, read
 from vmount.state.lockfile import try_lock
-from vmount.state.things import MountPoint
+from vmount.state.things import MountPoint, Snapshot, Thing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vmount.state.processes import Process
+
+PATIENCE = 60.0
+SNAPSHOT_PATIENCE = 3900.0
+"""Seconds: the removal of a snapshot is waited for an hour (`vsphere.snapshots.REMOVE_LIMIT`)."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,14 @@ class MountRecord:
     sources: tuple[str, ...]
     socket: Path
     """On which the process is talked to."""
+    others: tuple[Thing, ...] = ()
+    """What else the process has to undo."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds that its process may take to end once it is unmounted."""
+        has_snapshot = any(isinstance(thing, Snapshot) for thing in self.others)
+        return SNAPSHOT_PATIENCE if has_snapshot else PATIENCE
 
 
 class StateDir:
@@ -64,7 +76,8 @@ class StateDir:
             for thing in contents.things.values():
                 if isinstance(thing, MountPoint) and contents.process is not None:
                     socket = path.with_suffix(SOCKET_SUFFIX)
-                    yield MountRecord(contents.process, thing.path, thing.sources, socket)
+                    others = tuple(other for other in contents.things.values() if other != thing)
+                    yield MountRecord(contents.process, thing.path, thing.sources, socket, others)
 
     def find(self, mountpoint: str) -> MountRecord | None:
         """Return the record of the mount at a path: the youngest one whose process runs, or of all."""
@@ -73,6 +86,13 @@ class StateDir:
             found,
             key=lambda record: (record.process.is_alive, record.process.started),
             default=None,
+        )
+
+    def left_in(self, record: MountRecord) -> tuple[Thing, ...]:
+        """Return what the process of a mount, which has ended, has not undone."""
+        path = record.socket.with_suffix(SUFFIX)
+        return next(
+            (tuple(found.things.values()) for name, found in self.journals() if name == path), ()
         )
 
     def forget_mount(self, mountpoint: str) -> None:

@@ -216,6 +216,6 @@ def _error(vm: str, error: VmountError, *, quiesced: bool) -> VmountError:
     if quiesced and isinstance(error.__cause__, QUIESCE_FAULTS):
         return QuiesceError(
             f"{vm}: the guest cannot be quiesced: {reason(error.__cause__)}",
-            remedy="look after VMware Tools there; --quiesce=try goes on without, crash-consistent",
+            remedy="look after VMware Tools there; --try-quiesce goes on without, crash-consistent",
         )
     return error
