@@ -18,7 +18,7 @@ from fixtures.machine import Machine, build_machine
 from tests.integration.conftest import Vmount
 from tests.integration.test_machine import expected_of, walked
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter, certificate, vcenter, vcsim
-from tests.vsphere.machines import STORE, administrator, create_machine
+from tests.vsphere.disk_machines import STORE, administrator, create_machine
 from vmount.api import open_disks
 from vmount.manager import MountManager
 from vmount.runtime import TrioRuntime

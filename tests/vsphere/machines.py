@@ -1,108 +1,99 @@
-"""Machines in the simulated vCenter whose disks are real ones."""
+"""Making machines in the simulated vCenter, as a user would: what tests look for."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pyVim.connect import Disconnect, SmartConnect
 from pyVmomi import vim
 
-from tests.vsphere.conftest import PASSWORD, USER, Vcenter
+from vmount.vsphere.session import Session
 
 STORE = "LocalDS_0"
+KIB = 1024
+TASK_LIMIT = 30.0
 
 
-@contextmanager
-def administrator(vcenter: Vcenter) -> Iterator[Any]:
-    """Log in, and out at the end; gives what RetrieveContent does."""
-    service = SmartConnect(
-        host=vcenter.host, port=vcenter.port, user=USER, pwd=PASSWORD, sslContext=vcenter.trusting()
+@dataclass(frozen=True)
+class Wanted:
+    """A disk to be made. Its files must be in the datastore."""
+
+    files: Sequence[str]
+    """Its file, as in "[store] folder/name.vmdk", and its parents'."""
+    size: int = 64 * KIB
+    unit: int = 0
+    controller: int = 1000
+    mode: str = "persistent"
+    uuid: str | None = None
+    change_id: str | None = None
+
+
+def device(wanted: Wanted) -> vim.vm.device.VirtualDeviceSpec:
+    """Return how an existing disk is added."""
+    backing: Any = None
+    for file in reversed(wanted.files):
+        backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
+            fileName=file,
+            diskMode=wanted.mode,
+            parent=backing,
+            uuid=wanted.uuid,
+            changeId=wanted.change_id,
+        )
+    return vim.vm.device.VirtualDeviceSpec(
+        operation="add",
+        device=vim.vm.device.VirtualDisk(
+            key=-1,
+            controllerKey=wanted.controller,
+            unitNumber=wanted.unit,
+            capacityInKB=wanted.size // KIB,
+            capacityInBytes=wanted.size,
+            backing=backing,
+        ),
     )
-    try:
-        yield service.RetrieveContent()
-    finally:
-        Disconnect(service)
 
 
-def create_machine(
-    vcenter: Vcenter,
-    disks: Mapping[tuple[int, int], tuple[list[Path], int]],
-    *,
-    name: str = "web01",
-    folder: str = "web01",
-    powered_on: bool = True,
-    datastore: str = STORE,
-    modes: Mapping[tuple[int, int], str] | None = None,
-) -> str:
-    """Make a machine and return its moRef.
-
-    `disks`, by SCSI bus and unit: descriptors, youngest first, and the size in bytes. Whatever is in a
-    descriptor's folder is put into the machine's folder of the datastore.
-    """
-    place = vcenter.datastores[datastore] / folder
-    for chain, _ in disks.values():
-        shutil.copytree(chain[0].parent, place, dirs_exist_ok=True)
-        for link in chain:  # the simulator takes flat disks only
-            (place / link.name.replace(".vmdk", "-flat.vmdk")).touch()
-    with administrator(vcenter) as content:
-        (center,) = content.rootFolder.childEntity
-        pool = center.hostFolder.childEntity[0].resourcePool
-        task = center.vmFolder.CreateVM_Task(
-            config=vim.vm.ConfigSpec(
-                name=name,
-                guestId="otherGuest",
-                files=vim.vm.FileInfo(vmPathName=f"[{datastore}] {folder}/{name}.vmx"),
-                deviceChange=_devices(disks, f"[{datastore}] {folder}", modes or {}),
-            ),
-            pool=pool,
-        )
-        assert task.info.state == "success", task.info.error
-        machine = task.info.result
-        if powered_on:
-            machine.PowerOnVM_Task()
-        moref: str = machine._moId
-        return moref
-
-
-def _devices(
-    disks: Mapping[tuple[int, int], tuple[list[Path], int]],
-    folder: str,
-    modes: Mapping[tuple[int, int], str],
-) -> list[Any]:
-    add = vim.vm.device.VirtualDeviceSpec.Operation.add
-    buses = sorted({bus for bus, _ in disks})
-    changes = [
-        vim.vm.device.VirtualDeviceSpec(
-            operation=add,
-            device=vim.vm.device.ParaVirtualSCSIController(
-                key=1000 + bus, busNumber=bus, sharedBus="noSharing"
-            ),
-        )
-        for bus in buses
+def controllers() -> list[vim.vm.device.VirtualDeviceSpec]:
+    """Return two SCSI controllers (buses 0 and 3), one of SATA and one of NVMe."""
+    made: list[Any] = [
+        vim.vm.device.ParaVirtualSCSIController(key=1000, busNumber=0, sharedBus="noSharing"),
+        vim.vm.device.VirtualLsiLogicController(key=1003, busNumber=3, sharedBus="noSharing"),
+        vim.vm.device.VirtualAHCIController(key=15000, busNumber=0),
+        vim.vm.device.VirtualNVMEController(key=31000, busNumber=1),
     ]
-    for (bus, unit), (chain, size) in disks.items():
-        backing = None
-        for link in reversed(chain):
-            backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(
-                fileName=f"{folder}/{link.name}",
-                diskMode=modes.get((bus, unit), "persistent"),
-                parent=backing,
-            )
-        changes.append(
-            vim.vm.device.VirtualDeviceSpec(
-                operation=add,
-                device=vim.vm.device.VirtualDisk(
-                    key=2000 + 16 * bus + unit,
-                    controllerKey=1000 + bus,
-                    unitNumber=unit,
-                    capacityInKB=size // 1024,
-                    capacityInBytes=size,
-                    backing=backing,
-                ),
-            )
-        )
-    return changes
+    return [vim.vm.device.VirtualDeviceSpec(operation="add", device=one) for one in made]
+
+
+def folder_of(session: Session, path: str = "DC0/vm") -> Any:
+    """Return a folder. Blocks."""
+    index: Any = session.content.searchIndex
+    return index.FindByInventoryPath(path)
+
+
+async def new_folder(session: Session, name: str, parent: str = "DC0/vm") -> None:
+    """Make a folder of machines."""
+    await session.call(lambda: folder_of(session, parent).CreateFolder(name))
+
+
+async def new_machine(
+    session: Session,
+    name: str,
+    disks: Sequence[Wanted] = (),
+    folder: str = "DC0/vm",
+    **config: Any,
+) -> str:
+    """Make a machine and return its moRef."""
+    spec = vim.vm.ConfigSpec(
+        name=name,
+        guestId="otherGuest64",
+        files=vim.vm.FileInfo(vmPathName=f"[{STORE}]"),
+        deviceChange=[*controllers(), *map(device, disks)],
+        **config,
+    )
+
+    def make() -> Any:
+        pool: Any = session.vm("vm-57").resourcePool
+        return folder_of(session, folder).CreateVM_Task(spec, pool)
+
+    made = await session.wait_task(await session.call(make), TASK_LIMIT)
+    return str(made._moId)
