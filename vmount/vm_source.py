@@ -166,6 +166,7 @@ class OpenMachine:
         from vmount.vsphere.inventory import find_vm
         from vmount.vsphere.session import connected
         from vmount.vsphere.virtual_disks import disks_of
+        from vmount.vsphere.watch import WatchedDisk
 
         nursery = runtime.nursery
         assert nursery is not None, "a machine needs an event loop"
@@ -176,7 +177,7 @@ class OpenMachine:
         nursery.start_soon(_keep_alive, session, alive)
         vm = await find_vm(session, name)
         access = await self._stack.enter_async_context(
-            prepare(session, vm.moref, options.access, journal)
+            prepare(session, vm.moref, options.access, journal, nursery)
         )
         snapshot = access.snapshot
         self.info = MachineInfo(
@@ -214,9 +215,14 @@ class OpenMachine:
         disks = disks_of(access.config.hardware.device, may_change=not is_off)
         if not disks:
             raise SourceError(f"{vm.name}: the machine has no virtual disk")
-        self.disks = await runtime.gather(
-            [partial(self._open_disk, disk, routes) for disk in disks]
-        )
+        opening = [partial(self._open_disk, disk, routes) for disk in disks]
+        # Others may remove the snapshot, or switch the machine on: nothing is read then.
+        self.disks = [
+            disk
+            if disk.data is None
+            else replace(disk, data=WatchedDisk(disk.data, access.stability))
+            for disk in await runtime.gather(opening)
+        ]
         if all(disk.data is None for disk in self.disks):
             raise SourceError("; ".join(disk.problem or "" for disk in self.disks))
 

@@ -66,7 +66,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("certificate")
     cert, key = folder / "cert.pem", folder / "key.pem"
     request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    names = ["-subj", "/CN=vcsim", "-addext", "subjectAltName=IP:127.0.0.1"]
+    names = ["-subj", "/CN=vcsim", "-addext", "subjectAltName=IP:127.0.0.1,IP:::1"]
     subprocess.run(
         [*request.split(), *names, "-keyout", key, "-out", cert],
         check=True,
@@ -76,11 +76,21 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[Vcenter]:
-    """Run a vCenter. It ends with its standard input, and must not have panicked."""
+def vcenter(
+    vcsim: Path,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Vcenter]:
+    """Run a vCenter. It ends with its standard input, and must not have panicked.
+
+    A test's mark `vcsim` holds more arguments of it; "-esx" makes it an ESXi host.
+    """
     scratch = tmp_path / "vcsim"
     scratch.mkdir()
     cert, key = certificate
+    marker = request.node.get_closest_marker("vcsim")
+    more = marker.args if marker else ()
     log = scratch / "stderr"
     with (
         log.open("wb") as stderr,
@@ -97,6 +107,7 @@ def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iter
                 scratch / "calls",
                 "-faults",
                 scratch / "faults",
+                *more,
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

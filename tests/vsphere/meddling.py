@@ -32,17 +32,11 @@ class Answer(enum.Enum):
     CLOSED = "closed"
     UNAVAILABLE = "503"
     STALL = "stall"
-    NO_PERMISSION = "no permission"
     NOT_QUIESCED = "not quiesced"
 
 
 FAULTS = {
     Answer.FAULT: FAULT.format(name="SystemError", text="injected", fields="<reason>x</reason>"),
-    Answer.NO_PERMISSION: FAULT.format(
-        name="NoPermission",
-        text="Permission to perform this operation was denied.",
-        fields='<object type="VirtualMachine">vm-57</object><privilegeId>{privilege}</privilegeId>',
-    ),
     Answer.NOT_QUIESCED: FAULT.format(
         name="ApplicationQuiesceFault",
         text="An error occurred while quiescing the virtual machine.",
@@ -67,7 +61,6 @@ class Meddler:
     answer: Answer = Answer.FAULT
     action: Callable[[], None] | None = None
     """Is called in place of answering."""
-    privilege: str = ""
     times: int = 0
     """How often to meddle; 0: always."""
     late: float = 0.0
@@ -130,8 +123,7 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
                 state.over.wait(60)
                 self._hang_up()
             else:
-                text = FAULTS[state.answer].replace("{privilege}", state.privilege)
-                self._send(500, text.encode(), {"Content-Type": "text/xml"})
+                self._send(500, FAULTS[state.answer].encode(), {"Content-Type": "text/xml"})
 
         def _forward(self, body: bytes) -> None:
             self._send(*self._ask(body))

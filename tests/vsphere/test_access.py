@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 import trio
+import trio.testing
 from pyVmomi import vim
 
+from parsers.reader import BytesReader
+from tests.contracts.block_source import check_block_source
 from tests.vsphere.conftest import PASSWORD, Vcenter, settings_for
+from tests.vsphere.controls import Controls
 from vmount.errors import SourceError, UsageError
 from vmount.state import StateDir
+from vmount.state.things import Snapshot
 from vmount.vsphere.access import Access, Consistency, prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce
 from vmount.vsphere.disabled_methods import disable_relocation, enable_relocation
+from vmount.vsphere.errors import VsphereError
 from vmount.vsphere.locks import LockError, source_id
+from vmount.vsphere.properties import Properties
+from vmount.vsphere.recorded import server_of
 from vmount.vsphere.session import Session
 from vmount.vsphere.snapshot_tree import read_tree
+from vmount.vsphere.snapshots import undo
+from vmount.vsphere.watch import WatchedDisk
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -193,17 +203,106 @@ async def test_a_lock_that_is_not_wanted_is_not_taken(vcenter: Vcenter, state: S
     assert changes(vcenter) == ["CreateSnapshot_Task", "RemoveSnapshot_Task"]
 
 
+@pytest.mark.vcsim("-esx")
 async def test_r11_a_host_has_no_lock(
     vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with session_with(vcenter) as session:
-        session.about = replace(session.about, api_type="HostAgent")
-        async with accessed(session, state) as access:
+        index: Any = session.content.searchIndex
+        vm = index.FindByInventoryPath("/ha-datacenter/vm/ha-host_VM0")._moId
+        async with accessed(session, state, vm=vm) as access:
             assert not access.is_locked
+            assert access.snapshot is not None
         assert caplog.text.count("a host has no such lock") == 1
         with pytest.raises(LockError, match="a host has no such lock"):
-            async with accessed(session, state, AccessOptions(lock=LockMode.REQUIRE)):
+            async with accessed(session, state, AccessOptions(lock=LockMode.REQUIRE), vm=vm):
                 pass
+    assert changes(vcenter) == ["CreateSnapshot_Task", "RemoveSnapshot_Task"]
+    assert not list(state.path.iterdir())
+
+
+async def test_an_expired_session_is_no_reason_to_leave_anything(
+    vcenter: Vcenter, state: StateDir
+) -> None:
+    async with session_with(vcenter) as session:
+        async with accessed(session, state):
+            Controls(vcenter).expire_sessions()
+        assert changes(vcenter) == list(CHANGES)
+    assert not list(state.path.iterdir())
+
+
+async def test_r7_cancelled_while_the_snapshot_is_being_taken(
+    vcenter: Vcenter, state: StateDir
+) -> None:
+    Controls(vcenter).delay_task(60_000)
+    with trio.move_on_after(0.5) as scope:
+        async with session_with(vcenter) as session, accessed(session, state):
+            raise AssertionError("it is still being taken")
+    assert scope.cancelled_caught
+    assert changes(vcenter) == list(CHANGES)
+    assert not list(state.path.iterdir())
+
+
+async def test_r51_a_machine_that_needs_consolidation_is_told_of(
+    vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stranded(Session):
+        async def properties(self, thing: Any, *paths: str) -> Properties:
+            found = await super().properties(thing, *paths)
+            if "runtime.consolidationNeeded" in paths:
+                found["runtime.consolidationNeeded"] = True
+            return found
+
+    async with session_with(vcenter, Stranded) as session, accessed(session, state):
+        pass
+    assert "vm-57: disks of a removed snapshot are left" in caplog.text
+
+
+async def test_r9_a_snapshot_that_is_still_being_taken_is_waited_for(vcenter: Vcenter) -> None:
+    """The simulator does not list a machine's tasks; what it would say of them is put in here."""
+
+    class Coming(Session):
+        states = ("queued", "running", "success")
+        looks = 0
+
+        async def properties(self, thing: Any, *paths: str) -> Properties:
+            if paths == ("recentTask",):
+                return Properties(thing, {"recentTask": [vim.Task("task-1", self.stub)]})
+            if not isinstance(thing, vim.Task) or "info.descriptionId" not in paths:
+                return await super().properties(thing, *paths)
+            state = self.states[self.looks]
+            self.looks += 1
+            if state == "success":
+                self.vm(VM).CreateSnapshot_Task(name, "", False, False)
+            return Properties(
+                thing,
+                {"info.descriptionId": "VirtualMachine.createSnapshot", "info.state": state},
+            )
+
+    name = "vmount proxy[1] now 0123"
+    async with session_with(vcenter, Coming) as session:
+        assert isinstance(session, Coming)
+        assert await undo(session, Snapshot(server_of(session), VM, name))
+        assert session.looks == 3
+        assert session.vm(VM).snapshot is None
+
+
+async def test_a_snapshot_waits_for_the_machines_other_task(
+    vcenter: Vcenter, state: StateDir
+) -> None:
+    class Busy(Session):
+        refusals = 1
+
+        async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+            if function.__name__ == "_ask_removal" and self.refusals:
+                self.refusals -= 1
+                raise VsphereError("busy") from vim.fault.TaskInProgress()
+            return await super().call(function, *args, **kwargs)
+
+    async with session_with(vcenter, Busy) as session, accessed(session, state):
+        pass
+    assert changes(vcenter) == list(CHANGES)
+    assert not list(state.path.iterdir())
 
 
 def test_r12_the_source_is_at_most_50_characters(
@@ -289,3 +388,61 @@ async def test_a_snapshot_that_somebody_else_has_removed_is_no_error(
         assert not session.vm(VM).disabledMethod
     assert not list(state.path.iterdir())
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
+
+
+async def test_a_machine_that_is_switched_on_meanwhile(vcenter: Vcenter, state: StateDir) -> None:
+    """Read without a snapshot, it would change under whoever reads."""
+    async with session_with(vcenter) as session:
+        await session.wait_task(session.vm(VM).PowerOffVM_Task(), 30)
+        async with accessed(session, state) as access:
+            await access.stability.look(session)
+            assert access.stability.problem is None
+            await session.wait_task(session.vm(VM).PowerOnVM_Task(), 30)
+            with trio.fail_after(30):
+                await access.stability.watch(session, interval=0.01)
+            assert access.stability.problem == (
+                "vm-57: the machine has been switched on, and writes to the disks"
+            )
+            assert access.stability.changed.is_set()
+
+
+async def test_a_disk_that_may_have_changed_is_not_read(vcenter: Vcenter, state: StateDir) -> None:
+    content = bytes(range(256)) * 64
+    async with session_with(vcenter) as session:
+        await session.wait_task(session.vm(VM).PowerOffVM_Task(), 30)
+        async with accessed(session, state) as access:
+            disk = WatchedDisk(BytesReader(content), access.stability)
+            await check_block_source(disk, content)
+            await session.wait_task(session.vm(VM).PowerOnVM_Task(), 30)
+            await access.stability.look(session)
+            with pytest.raises(OSError, match="has been switched on") as caught:
+                await disk.read(0, 512)
+            assert caught.value.errno == errno.EIO
+            with pytest.raises(OSError, match="has been switched on"):
+                disk.try_read(0, 512)
+
+
+async def test_a_snapshot_that_is_removed_meanwhile(vcenter: Vcenter, state: StateDir) -> None:
+    async with (
+        session_with(vcenter) as session,
+        accessed(session, state) as access,
+        trio.open_nursery() as nursery,
+    ):
+        assert access.snapshot is not None
+        nursery.start_soon(access.stability.watch, session, 0.01)
+        snapshot = vim.vm.Snapshot(access.snapshot.moref, session.vm(VM)._stub)
+        await session.wait_task(snapshot.RemoveSnapshot_Task(False), 30)
+        with trio.fail_after(30):
+            await access.stability.changed.wait()
+        assert "has been removed by somebody else" in str(access.stability.problem)
+
+
+async def test_the_watch_ends_with_the_reading(vcenter: Vcenter, state: StateDir) -> None:
+    with trio.fail_after(10), state.journal() as journal:
+        async with (
+            session_with(vcenter) as session,
+            trio.open_nursery() as nursery,
+            prepare(session, VM, AccessOptions(), journal, nursery),
+        ):
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(nursery.child_tasks) == 1

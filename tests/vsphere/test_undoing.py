@@ -23,10 +23,12 @@ import trio
 from pyVmomi import vim
 
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter, settings_for
+from tests.vsphere.controls import Controls
 from tests.vsphere.meddling import Answer, Meddler, meddler
 from tests.vsphere.use_machine import use_machine
 from vmount.recovery import Recovery, Report
 from vmount.state import StateDir
+from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce
 from vmount.vsphere.session import connected
 from vmount.vsphere.settings import ConnectionSettings
@@ -225,25 +227,36 @@ def test_r9_a_request_that_arrives_after_its_sender_was_killed(site: Site) -> No
 
 
 @pytest.mark.parametrize(
-    ("method", "privilege"),
-    [
-        ("DisableMethods", "Global.DisableMethods"),
-        ("CreateSnapshot_Task", "VirtualMachine.State.CreateSnapshot"),
-    ],
+    "privilege", ["Global.DisableMethods", "VirtualMachine.State.CreateSnapshot"]
 )
-def test_r14_a_missing_privilege_is_named(site: Site, method: str, privilege: str) -> None:
-    site.meddler.method, site.meddler.answer = method, Answer.NO_PERMISSION
-    site.meddler.privilege = privilege
+def test_r14_a_missing_privilege_is_named(site: Site, privilege: str) -> None:
+    Controls(site.vcenter).refuse(privilege)
     assert privilege in site.use(AccessOptions(lock=LockMode.REQUIRE))
     assert not site.state.files()
     site.assert_nothing_is_left()
 
 
 def test_r14_without_the_lock_privilege_it_goes_on_unlocked(site: Site) -> None:
-    site.meddler.method, site.meddler.answer = "DisableMethods", Answer.NO_PERMISSION
+    Controls(site.vcenter).refuse("Global.DisableMethods")
     assert site.use(AccessOptions(lock=LockMode.AUTO)) == "ended"
     assert not site.vcenter.called("EnableMethods")
     site.assert_nothing_is_left()
+
+
+def test_r14_privileges_that_are_taken_away_while_it_is_read(site: Site) -> None:
+    process, pipe = site.start()
+    assert pipe.recv() == "ready"
+    privileges = ["Global.EnableMethods", "VirtualMachine.State.RemoveSnapshot"]
+    for privilege in privileges:
+        Controls(site.vcenter).refuse(privilege)
+    pipe.send("end")
+    assert pipe.recv() == "ended"
+    process.join(PATIENCE)
+    report = site.clean_up()
+    assert [outcome.kind for outcome in report.remaining] == ["snapshot", "relocation lock"]
+    for outcome, privilege in zip(report.remaining, reversed(privileges), strict=True):
+        assert privilege in outcome.reason
+    assert not report.cleaned
 
 
 def test_r58_a_guest_that_cannot_be_quiesced(site: Site) -> None:
@@ -310,6 +323,29 @@ def test_r8_the_killed_ones_lock_is_left_to_cleanup(site: Site) -> None:
     assert users[1][1].recv() == "ended"
     users[1][0].join(PATIENCE)
     assert not site.vcenter.called("EnableMethods")
+    assert not site.clean_up().remaining
+    site.assert_nothing_is_left()
+
+
+def test_r9_the_next_one_tells_of_what_a_killed_one_has_left(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, pipe = site.start()
+    assert pipe.recv() == "ready"
+    process.kill()
+    process.join(PATIENCE)
+
+    async def use() -> None:
+        with site.state.journal() as journal:
+            async with (
+                connected(settings_for(site.vcenter)) as session,
+                prepare(session, VM, AccessOptions(), journal),
+            ):
+                pass
+
+    trio.run(use)
+    (warning,) = [text for text in caplog.messages if "was killed" in text]
+    assert f"process {process.pid} was killed and has left relocation lock of {VM}, snap" in warning
     assert not site.clean_up().remaining
     site.assert_nothing_is_left()
 

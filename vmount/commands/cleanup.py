@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.errors import Exit
 from vmount.recovery import Outcome, Recovery
 from vmount.state import StateDir
@@ -34,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="undo what was left by this machine too, which shares the state folder and is gone",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    add_connection_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -46,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     recovery = Recovery(
         StateDir(arguments.state_dir),
-        _connect,
+        partial(_connect, arguments),
         tell,
         dry_run=arguments.dry_run,
         hosts=frozenset(arguments.host),
@@ -61,9 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.FAILED if report.remaining else Exit.OK
 
 
-def _connect(server: Server) -> AbstractAsyncContextManager[Session]:
+def _connect(arguments: argparse.Namespace, server: Server) -> AbstractAsyncContextManager[Session]:
     # Loaded only where a server is named in a journal.
-    from vmount.vsphere.layer import Layer
     from vmount.vsphere.recorded import connected_again
 
-    return connected_again(server, Layer("command line"), os.environ)
+    if arguments.profile is not None:
+        server = replace(server, profile=arguments.profile)
+    return connected_again(server, connection_layer(arguments), os.environ)

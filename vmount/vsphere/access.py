@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,17 @@ from pyVmomi import vim
 
 from vmount.errors import SourceError, VmountError
 from vmount.state import StateDir
-from vmount.state.things import Snapshot
+from vmount.state.things import RelocationLock, Snapshot
 from vmount.vsphere import snapshots
 from vmount.vsphere.access_options import AccessOptions, Quiesce
 from vmount.vsphere.errors import ObjectGone
 from vmount.vsphere.locks import RelocationLocks
+from vmount.vsphere.recorded import server_of
 from vmount.vsphere.snapshot_tree import NEW, Power, SnapshotNode, choose, read_tree
+from vmount.vsphere.watch import Stability
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable
+    from collections.abc import AsyncIterator, Awaitable, Iterator
 
     from vmount.state import Entry, Journal
     from vmount.vsphere.session import Session
@@ -53,17 +55,24 @@ class Access:
     snapshot: SnapshotNode | None
     consistency: Consistency
     is_locked: bool
+    stability: Stability
+    """Whether the bytes are still those of the beginning."""
 
 
 @asynccontextmanager
 async def prepare(
-    session: Session, vm: str, options: AccessOptions, journal: Journal
+    session: Session,
+    vm: str,
+    options: AccessOptions,
+    journal: Journal,
+    nursery: trio.Nursery | None = None,
 ) -> AsyncIterator[Access]:
     """Lock a machine (its moRef) against relocation, take or find the snapshot, and undo both at the end.
 
-    Close the disks before. Raises LockError, SnapshotError, SourceError or UsageError, and what the
+    Close the disks before. In a nursery, others' changes to the machine are watched for until then. Raises LockError, SnapshotError, SourceError or UsageError, and what the
     session raises.
     """
+    _tell_of_leftovers(session, vm, journal)
     async with _locked(session, vm, options, journal) as is_locked:
         machine = await session.properties(session.vm(vm), "runtime.powerState", "snapshot")
         power = Power(str(machine.get("runtime.powerState")))
@@ -74,10 +83,50 @@ async def prepare(
             async with _new_snapshot(session, vm, journal, quiesce, keep=options.keep_snapshot) as (
                 node
             ):
-                yield await _access(session, vm, node, power, is_locked=is_locked)
+                access = await _access(session, vm, node, power, is_locked=is_locked)
+                with _watched(session, access, nursery):
+                    yield access
         else:
             assert not isinstance(chosen, str)
-            yield await _access(session, vm, chosen, power, is_locked=is_locked)
+            access = await _access(session, vm, chosen, power, is_locked=is_locked)
+            with _watched(session, access, nursery):
+                yield access
+
+
+def _tell_of_leftovers(session: Session, vm: str, journal: Journal) -> None:
+    instance = server_of(session).instance
+    for _, contents in StateDir(journal.path.parent).journals():
+        process = contents.process
+        if process is None or process.is_elsewhere or process.is_alive:
+            continue
+        left = [
+            str(thing)
+            for thing in contents.things.values()
+            if isinstance(thing, RelocationLock | Snapshot)
+            and (thing.vm, thing.server.instance) == (vm, instance)
+        ]
+        if left:
+            log.warning(
+                "process %d was killed and has left %s; run: vmount cleanup",
+                process.pid,
+                ", ".join(left),
+            )
+
+
+@contextmanager
+def _watched(session: Session, access: Access, nursery: trio.Nursery | None) -> Iterator[None]:
+    scope = trio.CancelScope()
+
+    async def watch() -> None:
+        with scope:
+            await access.stability.watch(session)
+
+    if nursery is not None:
+        nursery.start_soon(watch)
+    try:
+        yield
+    finally:
+        scope.cancel()
 
 
 @asynccontextmanager
@@ -148,4 +197,4 @@ async def _access(
         consistency = Consistency.POWERED_OFF if power is Power.OFF else Consistency.CRASH
     else:
         consistency = Consistency.QUIESCED if node.is_quiesced else Consistency.CRASH
-    return Access(vm, config, node, consistency, is_locked)
+    return Access(vm, config, node, consistency, is_locked, Stability(vm, node))

@@ -93,7 +93,8 @@ def reason(fault: vmodl.MethodFault) -> str:
     """Return what a fault says in one line: its message and what vSphere calls it."""
     kind = type(fault).__name__.rpartition(".")[2]
     messages = [fault.msg, *(getattr(item, "message", None) for item in fault.faultMessage or ())]
-    text = "; ".join(dict.fromkeys(filter(None, messages)))
+    file = getattr(fault, "file", None)
+    text = "; ".join(dict.fromkeys(filter(None, [*messages, file])))
     return printable(f"{text} ({kind})" if text else kind)
 
 

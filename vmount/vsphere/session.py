@@ -101,6 +101,8 @@ class Session:
         self.content: vim.ServiceInstanceContent
         """pyvmomi's: the managers and the root folder."""
         self.about: About
+        self.key = ""
+        """What the server calls the session; not enough to take part in it."""
         self._logins = 0
         self._login_lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(THREADS)
@@ -250,7 +252,7 @@ class Session:
 
     def _blocking_login(self) -> None:
         secret = self.settings.password.read()
-        self._manager().Login(self.settings.user, secret.reveal(), None)
+        self.key = self._manager().Login(self.settings.user, secret.reveal(), None).key
 
     def _manager(self) -> vim.SessionManager:
         manager = self.content.sessionManager
