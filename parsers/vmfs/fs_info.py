@@ -156,7 +156,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
     if raw.config & ~_KNOWN_CONFIG:
         raise Unsupported(f"VMFS flag {raw.config & ~_KNOWN_CONFIG:#x} in the header")
     vmfs6 = version is Version.VMFS6
-    _check_power("block size", raw.block_size, 64 * _KIB if vmfs6 else _MIB, 8 * _MIB)
+    _check_power("block size", raw.block_size, 64 * _KIB, 8 * _MIB)
     _check_power("sub-block size", raw.sub_block_size, _KIB, _MIB)
     alignment = raw.alignment if vmfs6 else 512
     _check_power("metadata alignment", alignment, 512, 64 * _KIB)
