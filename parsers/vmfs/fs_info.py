@@ -92,6 +92,8 @@ class FsInfo:
     config: int
     pb2_descriptor: int
     """Address of the second pointer-block file's descriptor in VMFS-5; 0 if there is none."""
+    pb2_offset: int
+    """Where that descriptor is in the volume: anywhere, where VMFS-5 was VMFS-3 before."""
     fdc_group_offset: int
     fdc_clusters_per_group: int
     alignment: int
@@ -176,6 +178,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
         sub_block_size=raw.sub_block_size,
         config=raw.config,
         pb2_descriptor=raw.pb2_descriptor,
+        pb2_offset=raw.pb2_offset,
         fdc_group_offset=raw.fdc_group_offset,
         fdc_clusters_per_group=raw.fdc_clusters_per_group,
         alignment=alignment,
