@@ -47,6 +47,8 @@ class FileBlock(NamedTuple):
 
 
 SYSTEM_CLUSTER = 0
+SYSTEM_DESCRIPTORS = 11
+"""The root directory and the system files; they are the first of the first cluster."""
 _KIND = 0x7
 _COPY_ON_WRITE = 0x20
 """Says that a writer must copy first; it changes nothing for a reader."""
@@ -67,7 +69,6 @@ FBB = descriptor_address(SYSTEM_CLUSTER, 1)
 FDC = descriptor_address(SYSTEM_CLUSTER, 2)
 PBC = descriptor_address(SYSTEM_CLUSTER, 3)
 SBC = descriptor_address(SYSTEM_CLUSTER, 4)
-VOLUME_HEADER = descriptor_address(SYSTEM_CLUSTER, 5)
 PB2 = descriptor_address(SYSTEM_CLUSTER, 6)
 
 

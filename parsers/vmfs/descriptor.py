@@ -220,7 +220,8 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
 
     resident_size = info.alignment - _METADATA_SIZE if info.is_vmfs6 else 1024
     resident = info.descriptor_size - resident_size
-    inline, addresses = b"", ()
+    inline = b""
+    addresses: tuple[int, ...] = ()
     if addressing == Addressing.RESIDENT:
         if length > resident_size:
             raise Corrupt(

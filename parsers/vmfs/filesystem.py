@@ -16,7 +16,13 @@ from typing import NamedTuple
 from parsers.errors import Corrupt, Unsupported
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Run, Runs, XAttr
 from parsers.reader import Reader
-from parsers.vmfs.address import FDC, ROOT, Kind, decode_descriptor_address
+from parsers.vmfs.address import (
+    ROOT,
+    SYSTEM_CLUSTER,
+    SYSTEM_DESCRIPTORS,
+    Kind,
+    decode_descriptor_address,
+)
 from parsers.vmfs.batch import read_pieces, read_runs
 from parsers.vmfs.block_map import file_runs
 from parsers.vmfs.descriptor import Addressing, Descriptor, Type, decode_descriptor
@@ -239,11 +245,17 @@ class Vmfs:
         return descriptors
 
     async def _place(self, address: int) -> int:
-        """Return where a descriptor is in the volume; the one of the descriptors' file is known."""
+        """Return where a descriptor is in the volume.
+
+        System files are at known places, because the file of descriptors may take others to be found.
+        """
+        info = self._header
         resource = decode_descriptor_address(address)
-        size = self._header.descriptor_size
-        if address == FDC:
-            return self._header.system_descriptors + resource.number * size
+        size = info.descriptor_size
+        if resource.cluster == SYSTEM_CLUSTER and resource.number < SYSTEM_DESCRIPTORS:
+            return info.system_descriptors + resource.number * size
+        if not info.is_vmfs6 and address == info.pb2_descriptor:
+            return info.pb2_offset
         file = await self._resources.get(Kind.FILE_DESCRIPTOR)
         if file.resource_size != size:
             raise Corrupt("VMFS file descriptors' size", expected=size, actual=file.resource_size)

@@ -92,6 +92,8 @@ class FsInfo:
     config: int
     pb2_descriptor: int
     """Address of the second pointer-block file's descriptor in VMFS-5; 0 if there is none."""
+    pb2_offset: int
+    """Where that descriptor is in the volume: anywhere, where VMFS-5 was VMFS-3 before."""
     fdc_group_offset: int
     fdc_clusters_per_group: int
     alignment: int
@@ -156,7 +158,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
     if raw.config & ~_KNOWN_CONFIG:
         raise Unsupported(f"VMFS flag {raw.config & ~_KNOWN_CONFIG:#x} in the header")
     vmfs6 = version is Version.VMFS6
-    _check_power("block size", raw.block_size, 64 * _KIB if vmfs6 else _MIB, 8 * _MIB)
+    _check_power("block size", raw.block_size, 64 * _KIB, 8 * _MIB)
     _check_power("sub-block size", raw.sub_block_size, _KIB, _MIB)
     alignment = raw.alignment if vmfs6 else 512
     _check_power("metadata alignment", alignment, 512, 64 * _KIB)
@@ -176,6 +178,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
         sub_block_size=raw.sub_block_size,
         config=raw.config,
         pb2_descriptor=raw.pb2_descriptor,
+        pb2_offset=raw.pb2_offset,
         fdc_group_offset=raw.fdc_group_offset,
         fdc_clusters_per_group=raw.fdc_clusters_per_group,
         alignment=alignment,
