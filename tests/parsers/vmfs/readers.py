@@ -176,10 +176,7 @@ def walk_dissect(
                     content = file.link
                 elif data is not None:
                     stream = file.open()
-                    content = digest(
-                        read_stream(stream, span)
-                        for span in windows(data, file.size)
-                    )
+                    content = digest(read_stream(stream, span) for span in windows(data, file.size))
                 mtime = int(file.mtime.timestamp())
                 links = file.metadata.linkCount
                 seen[name] = Seen(stat.S_IFMT(file.mode), file.size, mtime, links, content)
