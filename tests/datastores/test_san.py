@@ -8,20 +8,36 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 
-from tests.datastores.vmfs_luns import copy_of, is_readable, mounted, put, unpack
+from tests.datastores.vmfs_luns import copy_of, end_of, is_readable, mounted, put, unpack
 from tests.loop_devices import attached
 from vmount.block_devices import BlockDevices
 from vmount.datastore_path import DatastorePath
 from vmount.datastores.luns import LunChoice
 from vmount.datastores.san import SanPlace
+from vmount.disks import OpenedDisk
 from vmount.errors import UsageError
+from vmount.routes.base import Machine, RouteOptions
+from vmount.routes.datastore import file_route, san_route
+from vmount.runtime import TrioRuntime
 from vmount.transports.base import TransportError
 from vmount.transports.direct import DirectOptions
+from vmount.transports.negotiate import WantedDisk, negotiate
 
+if TYPE_CHECKING:
+    from vmount.vsphere.session import Session
+
+DESCRIPTOR = b"""# Disk DescriptorFile
+version=1
+CID=1234abcd
+parentCID=ffffffff
+createType="vmfs"
+RW 262144 VMFS "bigger"
+"""
 NAMES = {5: "vmfs5", 6: "vmfs6"}
 
 
@@ -194,6 +210,46 @@ async def test_r45_a_lun_that_is_visible_and_not_readable(
         async with place(LunChoice((str(device),))) as ours:
             with pytest.raises(TransportError, match="Input/output error"):
                 await ours.open(DatastorePath(NAMES[version], "bigger"))
+
+
+@pytest.mark.parametrize("refused", ["", "Input/output error", "no LUN of datastore"])
+async def test_r4_r45_the_next_transport_takes_over(
+    luns: dict[int, Path], version: int, tmp_path: Path, refused: str
+) -> None:
+    """A disk that is read by `san`; whose end cannot be read; whose datastore is on no LUN here."""
+    image = copy_of(luns[version], tmp_path / "lun.img")
+    put(image, "normal.vmdk", DESCRIPTOR.ljust(473, b"\n"))
+    end = end_of(image, "bigger")
+    folder = tmp_path / "datastore"
+    folder.mkdir()
+    (folder / "normal.vmdk").write_bytes(DESCRIPTOR)
+    with (folder / "bigger").open("wb") as file:
+        file.truncate(128 << 20)
+    wanted = WantedDisk("scsi0-0", DatastorePath(NAMES[version], "normal.vmdk"))
+    with attached(image) as device:
+        if refused.startswith("Input"):
+            os.truncate(image, end - 4096)
+        links = {} if refused.startswith("no LUN") else {"wwn-0x6000000000000001": device}
+        options = RouteOptions(
+            datastores={NAMES[version]: folder},
+            luns=LunChoice(devices=machine(tmp_path, links)),
+        )
+        async with trio.open_nursery() as nursery:
+            no_session = cast("Session", None)  # these routes ask no server
+            here = Machine("vm-1", None, "", no_session, TrioRuntime(nursery), nursery, options)
+            routes = [san_route(here), file_route(here)]
+            found = await negotiate(wanted, routes, read_a_sector)
+            assert found.transport == ("file" if refused else "san")
+            assert [refusal.name for refusal in found.refused] == (["san"] if refused else [])
+            assert all(refused in refusal.reason for refusal in found.refused)
+            await found.opened.aclose()
+            for route in routes:
+                await route.aclose()
+            nursery.cancel_scope.cancel()
+
+
+async def read_a_sector(_: WantedDisk, opened: OpenedDisk) -> None:
+    await opened.data.read(0, 512)
 
 
 def run(*command: str) -> None:

@@ -49,6 +49,13 @@ def put(image: Path, path: str, content: bytes) -> None:
             file.write(part)
 
 
+def end_of(image: Path, path: str) -> int:
+    """Return where the last byte of a file is on a LUN, and one more."""
+    filesystem = run_sync(open_vmfs([_FileReader(image)]))
+    ino, _ = run_sync(_find(filesystem, path))
+    return max(start + length for _, length, _, start in run_sync(filesystem.device_runs(ino)))
+
+
 async def _find(filesystem: Vmfs, path: str) -> tuple[int, int]:
     ino, size = filesystem.root, 0
     for name in path.split("/"):

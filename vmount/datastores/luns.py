@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import trio
+
 from parsers.errors import NotRecognised, ParseError
 from parsers.partition.table import read_partition_table
 from parsers.vmfs.discover import read_member
@@ -24,8 +26,6 @@ from vmount.transports.base import TransportError
 from vmount.transports.direct import DirectDevice, DirectOptions, open_direct
 
 if TYPE_CHECKING:
-    import trio
-
     from parsers.reader import BlockSource
     from parsers.vmfs.discover import Member
 
@@ -112,31 +112,38 @@ async def find_luns(
 
     Raises UsageError for a choice that cannot be.
     """
-    luns: list[Lun] = []
-    rejected: list[Rejected] = []
+    found: dict[int, Lun | Rejected] = {}
+
+    async def look_at(index: int, device: BlockDevice) -> None:
+        try:
+            found[index] = await _open(device, nursery, options)
+        except NotRecognised:
+            if choice.given:
+                found[index] = Rejected(device, f"{device.path}: no VMFS on it")
+        except (OSError, ParseError) as error:
+            reason = explain(error) if isinstance(error, OSError) else str(error)
+            log.info("%s: not read as a LUN: %s", device.path, reason)
+            found[index] = Rejected(device, reason)
+
+    candidates = await trio.to_thread.run_sync(choice.candidates)
     try:
-        for device in choice.candidates():
-            try:
-                lun = await _open(device, nursery, options)
-            except NotRecognised:
-                if choice.given:
-                    rejected.append(Rejected(device, f"{device.path}: no VMFS on it"))
-            except (OSError, ParseError) as error:
-                reason = explain(error) if isinstance(error, OSError) else str(error)
-                log.info("%s: not read as a LUN: %s", device.path, reason)
-                rejected.append(Rejected(device, reason))
-            else:
-                luns.append(lun)
+        # At the same time: each LUN without a path takes a deadline.
+        async with trio.open_nursery() as lookers:
+            for index, device in enumerate(candidates):
+                lookers.start_soon(look_at, index, device)
     except BaseException:
-        await close_all(luns)
+        await close_all([one for one in found.values() if isinstance(one, Lun)])
         raise
-    return luns, rejected
+    in_order = [found[index] for index in sorted(found)]
+    luns = [one for one in in_order if isinstance(one, Lun)]
+    return luns, [one for one in in_order if isinstance(one, Rejected)]
 
 
 async def close_all(luns: Sequence[Lun]) -> None:
-    """Close LUNs."""
-    for lun in luns:
-        await lun.aclose()
+    """Close LUNs. Cancellations do not keep one open."""
+    with trio.CancelScope(shield=True):
+        for lun in luns:
+            await lun.aclose()
 
 
 def check_told_apart(luns: Sequence[Lun]) -> None:
