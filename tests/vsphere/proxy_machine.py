@@ -59,6 +59,7 @@ class Place:
         return ThisMachine(
             Firmware(self.folder / "dmi", self.folder / "net"),
             BlockDevices(self.links, self.folder / "dev", self.folder / "sys"),
+            self.folder / "attached",
             self.appearing,
         )
 

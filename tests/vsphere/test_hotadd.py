@@ -31,8 +31,10 @@ from vmount.datastore_path import DatastorePath
 from vmount.errors import SourceError, VmountError
 from vmount.routes.hotadd import HotAddRoute
 from vmount.state import Journal, StateDir
-from vmount.state.things import AttachedDisk
+from vmount.state.things import AttachedDisk, TemporaryFolder
 from vmount.transports.base import TransportError
+from vmount.vsphere.access import prepare
+from vmount.vsphere.access_options import AccessOptions, LockMode
 from vmount.vsphere.session import Session, connected
 from vmount.vsphere.settings import ConnectionSettings
 
@@ -112,7 +114,10 @@ async def test_r2_a_disk_is_attached_read_and_detached(
             if file_of(device) == disks[0].file
         ]
         assert getattr(device.backing, "diskMode", None) == "independent_nonpersistent"
-        (entry,) = site.journal.entries
+        mark, entry = site.journal.entries
+        wwn = disks[0].uuid.replace("-", "").lower()
+        assert mark.thing == TemporaryFolder(str(place.folder / "attached" / wwn))
+        assert [path.name for path in (place.folder / "attached").iterdir()] == [wwn]
         assert isinstance(entry.thing, AttachedDisk)
         assert (entry.thing.vm, entry.thing.key) == (PROXY, device.key)
         scan = place.folder / "sys/class/scsi_host/host0/scan"
@@ -122,6 +127,7 @@ async def test_r2_a_disk_is_attached_read_and_detached(
         await disk.aclose()
         assert await site.attached() == [OWN]
         assert not site.journal.entries
+        assert not list((place.folder / "attached").iterdir())
     assert disks[0].image.read_bytes() == content[0]
     changes = vcenter.called("ReconfigVM_Task")
     assert len(changes) == 2
@@ -321,6 +327,36 @@ async def test_the_machine_is_named(
             disk = await way.open(disks[0].wanted)
             await disk.aclose()
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("kernel")
+async def test_r51_r54_the_order_of_calls(
+    settings: ConnectionSettings,
+    tmp_path: Path,
+    place: Place,
+    disks: list[TestDisk],
+    content: list[bytes],
+    vcenter: Vcenter,
+) -> None:
+    """Nothing but attaching and detaching changes a machine, and disks are off before the snapshot goes."""
+    with StateDir(tmp_path / "state").journal() as journal:
+        async with connected(settings) as session, trio.open_nursery() as nursery:
+            async with prepare(session, TARGET, AccessOptions(lock=LockMode.REQUIRE), journal):
+                way = route(session, nursery, journal, place)
+                opened = [await way.open(disk.wanted) for disk in disks[:2]]
+                for disk, expected in zip(opened, content, strict=False):
+                    assert bytes(await disk.data.read(0, SIZE)) == expected
+                    await disk.aclose()
+            nursery.cancel_scope.cancel()
+    changes = [
+        "DisableMethods",
+        "CreateSnapshot_Task",
+        "ReconfigVM_Task",
+        "RemoveSnapshot_Task",
+        "EnableMethods",
+    ]
+    order = [call["method"] for call in vcenter.called(*changes)]
+    assert order == [*changes[:2], *(["ReconfigVM_Task"] * 4), *changes[3:]]
 
 
 def addresses_of(vm: vim.VirtualMachine) -> list[tuple[int, int | None]]:

@@ -2,13 +2,17 @@
 
 The device is known by the UUID of the disk, which it has as its WWN; never by the order in which devices
 appear. Two disks of one UUID (a copied machine) cannot be told apart and are refused.
+
+While a disk is attached, a folder named after its WWN stands in /run/vmount/attached: a rule of udev (in the
+README) sees it and keeps other programs from mounting what is on the disk.
 """
 
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,8 +20,9 @@ import trio
 from vmount.block_devices import BlockDevice, BlockDevices
 from vmount.cache import CachedDisk
 from vmount.disks import OpenedDisk
-from vmount.errors import SourceError
+from vmount.errors import SourceError, explain
 from vmount.remote import RemoteDisk
+from vmount.state.things import TemporaryFolder
 from vmount.transports.base import TransportError
 from vmount.transports.direct import open_direct
 from vmount.vsphere.attaching import Attached, Attacher
@@ -41,6 +46,8 @@ class ThisMachine:
 
     firmware: Firmware = field(default_factory=Firmware)
     devices: BlockDevices = field(default_factory=BlockDevices)
+    marks: Path = Path("/run/vmount/attached")
+    """Folder with a folder for each disk that is attached, for udev."""
     appearing: float = APPEARING
 
 
@@ -66,6 +73,7 @@ class HotAddRoute:
                 before = await trio.to_thread.run_sync(self._identities)
                 if _wwn(wanted.uuid) in before | self._in_use:
                     raise _ambiguous(file, wanted.uuid)
+                self._mark(stack, _wwn(wanted.uuid))
                 attached = await attacher.attach(file, wanted.uuid)
                 stack.push_async_callback(attacher.detach, attached)
                 wwn = _wwn(attached.uuid)
@@ -122,6 +130,26 @@ class HotAddRoute:
             f"attached as {attached.place}, but no device of WWN {wwn} has appeared within"
             f" {self._here.appearing:g} s; the machine that vmount runs in needs disk.EnableUUID = TRUE"
         )
+
+    def _mark(self, stack: AsyncExitStack, wwn: str) -> None:
+        """Let udev know of a disk that is about to be attached, as far as this process may."""
+        journal, mark = self._machine.journal, self._here.marks / wwn
+        if journal is None or not wwn:
+            return
+        entry = journal.begin(TemporaryFolder(str(mark)))
+        try:
+            mark.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.info("%s: udev is not told: %s", wwn, explain(error))
+            entry.end()
+            return
+
+        def unmark() -> None:
+            with suppress(OSError):
+                mark.rmdir()
+            entry.end()
+
+        stack.callback(unmark)
 
     def _identities(self) -> set[str]:
         return {device.identity for device in self._here.devices.all()}
