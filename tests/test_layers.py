@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
     ("commands",),
-    ("copying", "scan", "finding", "comparing"),
+    ("copying", "scan", "finding", "comparing", "folder_set"),
     ("api",),
     ("file_reader",),
     ("handles",),
