@@ -53,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("blocks", "galois"),
     ("control", "unmount", "progress", "globs"),
     ("mountinfo", "state", "logs"),
+    ("findings",),
     ("errors",),
 )
 """The modules and packages of vmount, highest first. A module may import what stands in a lower line,

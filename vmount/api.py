@@ -252,9 +252,16 @@ class DiskSet:
                 below = []
                 for file in _members(here, listing, on_error):
                     yield file
-                    if stat.S_ISDIR(file.attrs.mode) and file.number not in entered:
+                    if not stat.S_ISDIR(file.attrs.mode):
+                        continue
+                    if file.number not in entered:
                         entered.add(file.number)
                         below.append((file.path, file.number))
+                        continue
+                    again = OSError(errno.ELOOP, "a directory that was listed already", file.path)
+                    if on_error is None:
+                        raise again
+                    on_error(again)
                 pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FileReader | OSError]:
@@ -278,6 +285,28 @@ class DiskSet:
                 found.append(tuple(reader.where()))
                 reader.close()
         return found
+
+    def xattrs_of(self, files: Sequence[FileRef]) -> list[dict[str, bytes | OSError]]:
+        """Return the extended attributes of files; an OSError for a value that cannot be had."""
+        calls = [partial(self._all_xattrs, file.number) for file in files]
+        return self._bridge.run(lambda: self._gather(calls))
+
+    async def _all_xattrs(self, number: int) -> dict[str, bytes | OSError]:
+        try:
+            found = await self._tree.xattrs(number)
+        except ParseError as error:
+            return {"attributes": OSError(errno.EUCLEAN, str(error))}
+        except OSError as error:
+            return {"attributes": error}
+        values: dict[str, bytes | OSError] = {}
+        for name, value in found.items():
+            try:
+                values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
+            except ParseError as error:
+                values[os.fsdecode(name)] = OSError(errno.EUCLEAN, str(error))
+            except OSError as error:
+                values[os.fsdecode(name)] = error
+        return values
 
     def streams(self, files: Sequence[FileRef]) -> list[FileRef]:
         """Return the alternate streams of files on NTFS. A file whose streams cannot be told has none."""

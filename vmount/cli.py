@@ -53,7 +53,9 @@ WORDS = {
     "find": Word("SOURCE [PATTERN]", "find files by name, size and date without mounting"),
     "diff": Word("SOURCE_A SOURCE_B [PATH]", "list what changed between two snapshots or disks"),
     "scan": Word("SOURCE [PATH...]", "look for malware with clamd or another scanner"),
-    "doctor": Word("", "say what this system has and lacks"),
+    "vms": Word("[PATTERN]", "list the machines of a vCenter or ESXi host"),
+    "snapshots": Word("VM", "show the snapshots of a machine"),
+    "doctor": Word("[VM]", "say what this system has and lacks, and what a machine needs"),
     "cleanup": Word("", "undo what a killed vmount left behind"),
     "completion": Word("SHELL", "print the completion script of a shell"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -47,6 +48,14 @@ class Controls:
     def _ask(self, path: str) -> str:
         place = join_host_port(self.vcenter.host, self.vcenter.port)
         url = f"https://{place}/control/{path}"
-        with urllib.request.urlopen(url, context=self.vcenter.trusting(), timeout=30) as answer:
+        with urllib.request.urlopen(url, context=_anybody(), timeout=30) as answer:
             text: bytes = answer.read()
         return text.decode()
+
+
+def _anybody() -> ssl.SSLContext:
+    """Return a context for a test's own side door, whatever its certificate is worth."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

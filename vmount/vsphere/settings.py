@@ -7,6 +7,7 @@ them says of one server is not used for another one: no password goes where it w
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +71,11 @@ def resolve(
 
     Raises UsageError where something is wrong or missing; it says which ways there are to tell.
     """
+    if importlib.util.find_spec("pyVmomi") is None:
+        raise UsageError(
+            "vCenter and ESXi need pyvmomi, which is not installed",
+            remedy="run: pip install 'vmount[vsphere]'",
+        )
     named = from_profile(config_path(environment), profile)
     govc = from_environment(environment)
     layers = [chosen, *([named[1], govc] if named and profile else [govc])]
