@@ -93,8 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
         with _progress(disks, paths, arguments.json) as show:
             copier = Copier(disks, show, options)
             copier.report.problems += missing
-            for path in paths:
-                copier.copy(path, destination / name_of(path) if into else destination)
+            copier.copy_all(
+                [(path, destination / name_of(path) if into else destination) for path in paths]
+            )
     return _say(copier.report, as_json_wanted=arguments.json)
 
 
