@@ -20,7 +20,7 @@ import trio
 
 from vmount import __version__
 from vmount.config import MountConfig, OwnerMode
-from vmount.control import answer_requests, listening
+from vmount.control import answering
 from vmount.errors import MountError
 from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
@@ -94,16 +94,25 @@ def _answers(mountpoint: Path) -> bool:
 async def _serve(
     config: MountConfig, state: StateDir, on_ready: Callable[[], None], lifeline: int | None
 ) -> None:
+    ending = Ending()
     with state.journal() as journal:
-        await _serve_recorded(config, journal, on_ready, lifeline)
+        # A nursery of its own: a signal must not kill what undoes things while all other tasks end.
+        async with trio.open_nursery() as nursery:
+            await nursery.start(ending.wait_for_signal)
+            try:
+                await _serve_recorded(config, journal, on_ready, lifeline, ending)
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 async def _serve_recorded(
-    config: MountConfig, journal: Journal, on_ready: Callable[[], None], lifeline: int | None
+    config: MountConfig,
+    journal: Journal,
+    on_ready: Callable[[], None],
+    lifeline: int | None,
+    ending: Ending,
 ) -> None:
     async with trio.open_nursery() as nursery:
-        ending = Ending()
-        await nursery.start(ending.wait_for_signal)
         with ending.opening:
             manager = await MountManager.open(
                 config.sources, TrioRuntime(nursery), config.options, journal
@@ -123,8 +132,7 @@ async def _serve_recorded(
                 mounts.show_only(config.volumes)
             _relax_collector()
             with _recorded(config, journal):
-                async with listening(journal.socket) as control:
-                    nursery.start_soon(answer_requests, control, partial(_do, mounts))
+                async with answering(journal.socket, partial(_do, mounts)):
                     if lifeline is not None:
                         nursery.start_soon(_end_with, lifeline)
                     with _mounted(config, operations):

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -60,7 +61,7 @@ class NbdProgram:
     """Words; {NAME} in them stands for one of `values`, {socket} for the path of the socket. Without a
     {socket} the program talks on standard input and output."""
     values: Mapping[str, str] = field(default_factory=dict)
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """In addition to ours."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
     """What must not be seen in its messages."""
@@ -267,10 +268,15 @@ def _is_listening(path: Path) -> bool:
 
 
 async def _end(process: trio.Process) -> None:
-    with suppress(ProcessLookupError):
-        process.terminate()
+    """End a program and what it has started: it leads a group of its own."""
+    _signal(process, signal.SIGTERM)
     with trio.move_on_after(FAREWELL):
         await process.wait()
     if process.returncode is None:
-        process.kill()
+        _signal(process, signal.SIGKILL)
         await process.wait()
+
+
+def _signal(process: trio.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
