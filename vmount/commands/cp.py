@@ -112,7 +112,8 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
     if path.is_dir():
         yield FolderSet(path.absolute())
         return
-    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+    opening = open_options(arguments, arguments.source)
+    with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         yield disks
 
 

@@ -98,7 +98,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[tuple[Source, list[str]]]
     if path.is_dir():
         yield FolderSet(path.absolute()), trees_of(path)
         return
-    options = open_options(arguments)
+    options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
         for volume in disks.volumes:
