@@ -25,7 +25,7 @@ from tests.integration.virtual_machines import (
 from tests.vddk.stub import Vddk, build_vddk
 from tests.vmount.test_datastore_path import NAMES
 from tests.vsphere.conftest import PASSWORD, USER
-from tests.vsphere.disk_machines import administrator
+from tests.vsphere.disk_machines import STORE, administrator
 from vmount.datastore_path import DatastorePath
 from vmount.transports.base import TransportError
 from vmount.transports.nbd import open_nbd
