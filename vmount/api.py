@@ -35,6 +35,7 @@ from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.config import default_state_dir
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
+from vmount.filemap import BytesFile
 from vmount.handles import (
     DiskSetInfo,
     Mounting,
@@ -91,6 +92,8 @@ class FileRef(NamedTuple):
     """The name of an alternate stream, if it is one; its path is then "file:stream"."""
 
 
+SMALL_FILE = 128 << 10
+"""Bytes of a file that is fetched when it is opened with others."""
 FIRST_READ = 1 << 20
 """Bytes of each of several files that are asked for when they are opened."""
 STREAM_PREFIX = b"user."
@@ -264,10 +267,16 @@ class DiskSet:
                     on_error(again)
                 pending += reversed(below)
 
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Begin a call of a method of this set; return what waits for its value and returns it.
+
+        On distant disks it goes on beside whatever is done until then.
+        """
+        return self._bridge.soon(call)
+
     def open_files(self, files: Sequence[FileRef]) -> list[FileReader | OSError]:
         """Open files at the same time, and ask for their first bytes; an OSError for what cannot be opened."""
-        calls = [partial(self._open_one, file) for file in files]
-        opened = self._bridge.run(lambda: self._gather(calls))
+        opened = self._bridge.run(lambda: self._open_all(files))
         return [
             content
             if isinstance(content, OSError)
@@ -277,14 +286,15 @@ class DiskSet:
 
     def places(self, files: Sequence[FileRef]) -> list[tuple[Span, ...]]:
         """Return where the bytes of each file lie on its volume; nothing where that is not known."""
-        found: list[tuple[Span, ...]] = []
-        for reader in self.open_files(files):
-            if isinstance(reader, OSError):
-                found.append(())
-            else:
-                found.append(tuple(reader.where()))
-                reader.close()
-        return found
+        calls = [partial(self._place_of, file) for file in files]
+        return self._bridge.run(lambda: self._gather(calls))
+
+    async def _place_of(self, file: FileRef) -> tuple[Span, ...]:
+        try:
+            content = await self._tree.open(file.number, os.fsencode(file.stream))
+        except (OSError, ParseError):
+            return ()
+        return tuple(content.where(0, content.size))
 
     def xattrs_of(self, files: Sequence[FileRef]) -> list[dict[str, bytes | OSError]]:
         """Return the extended attributes of files; an OSError for a value that cannot be had."""
@@ -342,6 +352,16 @@ class DiskSet:
                 return path, await self._tree.listdir(number)
         except OSError as error:
             return path, error
+
+    async def _open_all(self, files: Sequence[FileRef]) -> list[FileMap | OSError]:
+        opened = await self._gather([partial(self._open_one, file) for file in files])
+        if self._bridge.runtime.nursery is None:
+            return opened
+        # From a distant disk the small ones are fetched here: a read of each costs two hops of threads.
+        reads = [
+            partial(_small, content, file.path) for file, content in zip(files, opened, strict=True)
+        ]
+        return await self._gather(reads)
 
     async def _open_one(self, file: FileRef) -> FileMap | OSError:
         try:
@@ -405,6 +425,19 @@ class DiskSet:
             os.fsdecode(name): await self._tree.xattr_value(number, value)
             for name, value in found.items()
         }
+
+
+async def _small(content: FileMap | OSError, path: str) -> FileMap | OSError:
+    """Return the content in memory if it is small and has no holes, else as it is."""
+    if isinstance(content, OSError) or content.size > SMALL_FILE:
+        return content
+    if sum(span.length for span in content.spans()) != content.size:
+        return content
+    try:
+        with told(path):
+            return BytesFile(bytes(await content.read(0, content.size)))
+    except OSError as error:
+        return error
 
 
 def _members(

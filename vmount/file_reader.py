@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from parsers.errors import ParseError
+from vmount.filemap import BytesFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,10 +32,6 @@ class FileReader(io.BufferedReader):
     def spans(self) -> Sequence[Span]:
         """Return the parts that may hold something else than zeros, in order."""
         return self._content.spans()
-
-    def where(self) -> Sequence[Span]:
-        """Return where it lies on its volume; nothing where that is not known without reading."""
-        return self._content.where(0, self._content.size)
 
 
 class _RawFile(io.RawIOBase):
@@ -65,8 +62,11 @@ class _RawFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        with told(self.name):
-            data = self._bridge.run(lambda: self._read(self._position, len(view)))
+        if isinstance(self._content, BytesFile):
+            data: Buffer = self._content.try_read(self._position, len(view))
+        else:
+            with told(self.name):
+                data = self._bridge.run(lambda: self._read(self._position, len(view)))
         view[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -13,10 +13,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.copying.content import ContentOptions, is_there, write_content
 from vmount.copying.keeping import Keeper
@@ -35,6 +35,16 @@ BATCH_SIZE = 32 << 20
 
 NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors of the target after which nothing else will succeed either."""
+
+
+class _Batch(NamedTuple):
+    """Files that are being opened."""
+
+    wanted: list[tuple[FileRef, Path]]
+    regular: list[FileRef]
+    readers: Callable[[], Sequence[FileReader | OSError]]
+    """Waits for the regular ones."""
+    xattrs: Callable[[], Sequence[Mapping[str, bytes | OSError]]]
 
 
 class Copier:
@@ -56,47 +66,61 @@ class Copier:
         self._links: set[Path] = set()
 
     def copy(self, path: str, target: Path) -> None:
-        """Copy a file or a tree to `target`, which is the new name itself.
+        """Copy a file or a tree to `target`, which is the new name itself. Raises as `copy_all` does."""
+        self.copy_all([(path, target)])
+
+    def copy_all(self, wanted: Sequence[tuple[str, Path]]) -> None:
+        """Copy files and trees, each to its new name.
 
         Raises VmountError when the target takes nothing more.
         """
         directories: list[tuple[Path, FileRef]] = []
+        files = self._files_of(wanted, directories)
+        batch = self._begin(files)
+        while batch is not None:
+            # While this one is written, the next is on its way.
+            following = self._begin(files)
+            self._finish(batch)
+            batch = following
+        self._keep_directories(directories[::-1])
+
+    def _files_of(
+        self, wanted: Sequence[tuple[str, Path]], directories: list[tuple[Path, FileRef]]
+    ) -> Iterator[tuple[FileRef, Path]]:
+        """Yield what is no directory, with its place; make the directories."""
+        for path, target in wanted:
+            try:
+                yield from self._files_below(path, target, directories)
+            except OSError as error:
+                self._fail(path, error)
+
+    def _files_below(
+        self, path: str, target: Path, directories: list[tuple[Path, FileRef]]
+    ) -> Iterator[tuple[FileRef, Path]]:
         failed: set[str] = set()
         names: set[str] = set()
         folder = ""
         top = len(path.rstrip("/"))
-        batch: list[tuple[FileRef, Path]] = []
-        size = 0
-        try:
-            found = self._disks.below(path, self._fail_to_read)
-            for file in found:
-                place = Path(f"{target}{file.path[top:]}") if len(file.path) > top else target
-                parent, _, name = file.path.rpartition("/")
-                if parent in failed:
-                    if stat.S_ISDIR(file.attrs.mode):
-                        failed.add(file.path)
-                    continue
-                if parent != folder:
-                    folder, names = parent, set()
-                if name in names:
-                    self._fail(file.path, OSError(errno.EUCLEAN, "the name is there twice"))
-                    continue
-                names.add(name)
-                if stat.S_ISDIR(file.attrs.mode):
-                    if self._try(file.path, partial(self._make_directory, place, target)):
-                        directories.append((place, file))
-                    else:
-                        failed.add(file.path)
-                    continue
-                batch.append((file, place))
-                size += file.attrs.size
-                if len(batch) >= BATCH_FILES or size >= BATCH_SIZE:
-                    self._copy_batch(batch)
-                    batch, size = [], 0
-            self._copy_batch(batch)
-        except OSError as error:
-            self._fail(path, error)
-        self._keep_directories(directories[::-1])
+        for file in self._disks.below(path, self._fail_to_read):
+            place = Path(f"{target}{file.path[top:]}") if len(file.path) > top else target
+            is_directory = stat.S_ISDIR(file.attrs.mode)
+            parent, _, name = file.path.rpartition("/")
+            if parent in failed:
+                if is_directory:
+                    failed.add(file.path)
+                continue
+            if parent != folder:
+                folder, names = parent, set()
+            if name in names:
+                self._fail(file.path, OSError(errno.EUCLEAN, "the name is there twice"))
+                continue
+            names.add(name)
+            if not is_directory:
+                yield file, place
+            elif self._try(file.path, partial(self._make_directory, place, target)):
+                directories.append((place, file))
+            else:
+                failed.add(file.path)
 
     def _keep_directories(self, directories: Sequence[tuple[Path, FileRef]]) -> None:
         for start in range(0, len(directories), BATCH_FILES):
@@ -111,20 +135,35 @@ class Copier:
             place.unlink()
         place.mkdir(exist_ok=True)
 
-    def _copy_batch(self, batch: Sequence[tuple[FileRef, Path]]) -> None:
-        wanted = [(file, place) for file, place in batch if not self._is_there(file, place)]
-        xattrs = self._disks.xattrs_of([file for file, _ in wanted])
+    def _begin(self, files: Iterator[tuple[FileRef, Path]]) -> _Batch | None:
+        """Take the next files and ask for them; None if there are no more."""
+        taken: list[tuple[FileRef, Path]] = []
+        size = 0
+        for file, place in files:
+            taken.append((file, place))
+            size += file.attrs.size
+            if len(taken) >= BATCH_FILES or size >= BATCH_SIZE:
+                break
+        if not taken:
+            return None
+        wanted = [(file, place) for file, place in taken if not self._is_there(file, place)]
         regular = [file for file, _ in wanted if stat.S_ISREG(file.attrs.mode)]
-        readers = dict(zip(regular, self._disks.open_files(regular), strict=True))
+        disks = self._disks
+        return _Batch(
+            wanted,
+            regular,
+            disks.soon(lambda: disks.open_files(regular)),
+            disks.soon(lambda: disks.xattrs_of([file for file, _ in wanted])),
+        )
+
+    def _finish(self, batch: _Batch) -> None:
+        readers = dict(zip(batch.regular, batch.readers(), strict=True))
         try:
-            for (file, place), values in zip(wanted, xattrs, strict=True):
+            for (file, place), xattrs in zip(batch.wanted, batch.xattrs(), strict=True):
                 reader = readers.get(file)
                 if isinstance(reader, OSError):
                     self._fail(file.path, reader)
-                    continue
-
-                copy_one = partial(self._copy_one, file, place, reader, values)
-                if self._try(file.path, copy_one):
+                elif self._try(file.path, partial(self._copy_one, file, place, reader, xattrs)):
                     self.report.files += 1
                     self._on_progress(self.report, file.path)
         finally:

@@ -8,7 +8,7 @@ is there under several names (hard links, or files that share all their clusters
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from vmount.scan.report import Seen
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from parsers.reader import Span
     from vmount.api import FileRef
+
+T = TypeVar("T")
 
 LOCATED_TOGETHER = 256
 """Files that are opened at the same time to see where they lie."""
@@ -35,6 +37,10 @@ class Source(Protocol):
         self, files: Sequence[FileRef]
     ) -> Sequence[io.BufferedIOBase | io.FileIO | OSError]:
         """Open files at the same time. A FileIO is one whose descriptor may be passed on."""
+        ...
+
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Begin a call; return what waits for its value."""
         ...
 
     def places(self, files: Sequence[FileRef]) -> Sequence[tuple[Span, ...]]:

@@ -14,7 +14,7 @@ import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from vmount.errors import VmountError, explain
 from vmount.scan.corpus import Content, Corpus, find_contents, in_batches, seen_of
@@ -162,6 +162,8 @@ class Scan:
 
 
 _Pieces = queue.Queue[bytes | OSError | None]
+_Reader: TypeAlias = "io.BufferedIOBase | io.FileIO | OSError"
+_Batch: TypeAlias = "tuple[Sequence[Content], Callable[[], Sequence[_Reader]]]"
 
 
 class _Feeder:
@@ -187,10 +189,13 @@ class _Feeder:
         for worker in workers:
             worker.start()
         try:
-            for batch in in_batches(contents, BATCH_FILES, BATCH_SIZE):
-                self._read(batch)
-                if self._failure is not None:
-                    break
+            batches = in_batches(contents, BATCH_FILES, BATCH_SIZE)
+            batch = self._begin(batches)
+            while batch is not None and self._failure is None:
+                # While this one is read, the next is on its way.
+                following = self._begin(batches)
+                self._read(*batch)
+                batch = following
         finally:
             for _ in workers:
                 self._jobs.put(None)
@@ -199,9 +204,16 @@ class _Feeder:
         if self._failure is not None:
             raise self._failure
 
-    def _read(self, batch: Sequence[Content]) -> None:
-        readers = self._disks.open_files([content.file for content in batch])
-        for content, reader in zip(batch, readers, strict=True):
+    def _begin(self, batches: Iterator[Sequence[Content]]) -> _Batch | None:
+        """Ask for the next files; None if there are no more."""
+        batch = next(batches, None)
+        if batch is None:
+            return None
+        files = [content.file for content in batch]
+        return batch, self._disks.soon(lambda: self._disks.open_files(files))
+
+    def _read(self, batch: Sequence[Content], readers: Callable[[], Sequence[_Reader]]) -> None:
+        for content, reader in zip(batch, readers(), strict=True):
             if self._failure is not None:
                 return
             if isinstance(reader, OSError):
