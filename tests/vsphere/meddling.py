@@ -61,6 +61,8 @@ class Meddler:
     answer: Answer = Answer.FAULT
     action: Callable[[], None] | None = None
     """Is called in place of answering."""
+    aside: Callable[[], None] | None = None
+    """Is called once the call was forwarded; the answer is given as it is."""
     times: int = 0
     """How often to meddle; 0: always."""
     late: float = 0.0
@@ -72,7 +74,7 @@ class Meddler:
     def reset(self) -> None:
         """Let everything through, and count anew."""
         self.methods, self.number, self.method, self.action = [], 0, "", None
-        self.times = 0
+        self.times, self.aside = 0, None
 
     def wants(self, body: bytes) -> bool:
         """Count a call and say whether it is the one."""
@@ -99,10 +101,18 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
         def do_GET(self) -> None:
             self._forward(b"")
 
+        def do_HEAD(self) -> None:
+            self._forward(b"")
+
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if not state.wants(body):
                 self._forward(body)
+                return
+            if state.aside is not None:
+                answer = self._ask(body)
+                state.aside()
+                self._send(*answer)
                 return
             if state.action is not None and state.late:
                 state.action()
@@ -140,18 +150,22 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
             }
             self.onward.request(self.command, self.path, body or None, headers)
             answer = self.onward.getresponse()
-            kept = ("content-type", "set-cookie")
             return (
                 answer.status,
                 answer.read(),
-                {name: value for name, value in answer.getheaders() if name.lower() in kept},
+                {
+                    name: value
+                    for name, value in answer.getheaders()
+                    if name.lower() not in ("connection", "transfer-encoding", "date")
+                },
             )
 
         def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
+            if "content-length" not in {name.lower() for name in headers}:
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
