@@ -134,7 +134,7 @@ class OpenFiles:
         place = WebPlace(client, address)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(place.aclose)
-            reading = DatastoreReading(options.remote.cache, options.force)
+            reading = DatastoreReading(options.remote.https_cache, options.force)
             try:
                 opened = await open_datastore_disk(
                     place, path, self.runtime.nursery, reading, raw=True
