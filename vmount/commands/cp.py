@@ -117,7 +117,8 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
         for (what, reason), kept in report.not_kept.items():
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
             tell(f"not kept: {what} of {kept.example}{more}: {reason}")
-        parts = [f"{report.files} files, {report.bytes} bytes copied"]
+        files = "1 file" if report.files == 1 else f"{report.files} files"
+        parts = [f"{files}, {report.bytes} bytes copied"]
         if report.already_there:
             parts.append(f"{report.already_there} were there already")
         if report.verified:
