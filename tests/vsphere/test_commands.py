@@ -66,6 +66,7 @@ def command(vcenter: Vcenter, tmp_path: Path) -> Command:
         tmp_path,
         {
             "HOME": str(tmp_path),
+            "VMOUNT_VDDK_LIBDIR": str(tmp_path),
             "GOVC_URL": f"https://{join_host_port(vcenter.host, vcenter.port)}/sdk",
             "GOVC_USERNAME": USER,
             "GOVC_PASSWORD": PASSWORD,
@@ -216,7 +217,12 @@ async def test_doctor(settings: ConnectionSettings, vcenter: Vcenter, command: C
     assert found["disk scsi0-0"]["state"] == "ok"
     assert found["disk scsi0-1"]["state"] == "problem"
     assert "independent: snapshots leave it out" in found["disk scsi0-1"]["detail"]
-    assert found["transport https"]["state"] == "ok"
+    assert "VDDK is not installed" in found["transport nbdssl"]["detail"]
+    assert found["transport https"] == {
+        "name": "transport https",
+        "state": "ok",
+        "detail": "would be used",
+    }
     ports = [one for name, one in found.items() if name.startswith("port 902 of DC0_")]
     assert [one["state"] for one in ports] == ["optional"]
     assert Controls(vcenter).sessions() == 0
@@ -231,6 +237,7 @@ def test_r14_doctor_names_the_privilege_that_lacks(vcenter: Vcenter, command: Co
     )
     assert found["Datastore.Browse"]["state"] == "optional"
     assert found["transport https"]["detail"] == "lacks Datastore.Browse"
+    assert found["transport"]["state"] == "problem", "no other way is left"
     controls.refuse("VirtualMachine.State.CreateSnapshot")
     found = doctor(command, "vm-57", code=3)
     told = found["VirtualMachine.State.CreateSnapshot"]

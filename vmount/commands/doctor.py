@@ -14,12 +14,16 @@ import trio
 
 from vmount import __version__
 from vmount.commands.connection_options import add_connection_arguments, settings_from
-from vmount.errors import Exit, UsageError, printable
+from vmount.errors import Exit, UsageError, explain, printable
 from vmount.findings import Finding, State
 from vmount.info import as_json
+from vmount.transports.base import TransportError
+from vmount.transports.vddk import find_library
 
 if TYPE_CHECKING:
     import argparse
+
+    from vmount.vsphere.checks import Transports
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
 LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
@@ -62,7 +66,23 @@ def examine_server(arguments: argparse.Namespace) -> list[Finding]:
     # Imported here: without a server nobody needs it.
     from vmount.vsphere.checks import check_server
 
-    return trio.run(check_server, settings, arguments.vm)
+    return trio.run(check_server, settings, arguments.vm, transports_here())
+
+
+def transports_here() -> Transports:
+    """Return which ways to a machine's disks this system has, in the order in which they are tried."""
+    from vmount.routes import ROUTES
+    from vmount.vsphere.checks import Transports
+
+    unusable = {}
+    try:
+        find_library()
+        if shutil.which("nbdkit") is None:
+            unusable["nbdssl"] = unusable["nbd"] = "nbdkit is not installed"
+    except TransportError as error:
+        unusable["nbdssl"] = unusable["nbd"] = explain(error)
+    # Datastores that are mounted here are named by the command that reads them.
+    return Transports([name for name in ROUTES if name != "file"], unusable)
 
 
 def examine() -> list[Finding]:

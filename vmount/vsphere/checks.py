@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -29,7 +30,19 @@ OUT_OF_REACH = frozenset({"vsan", "vvol"})
 """Kinds of datastores (in small letters) whose files /folder does not give."""
 
 
-async def check_server(settings: ConnectionSettings, wanted: str | None) -> list[Finding]:
+@dataclass(frozen=True)
+class Transports:
+    """The ways to a machine's disks, as far as this system decides about them."""
+
+    order: Sequence[str]
+    """In which they are tried."""
+    unusable: Mapping[str, str]
+    """Why some cannot be used here, by their names."""
+
+
+async def check_server(
+    settings: ConnectionSettings, wanted: str | None, transports: Transports
+) -> list[Finding]:
     """Look at all from the name of the server to the disks of the machine `wanted`, if one is named.
 
     What builds on something that fails is left out. Never raises for what it finds.
@@ -42,7 +55,7 @@ async def check_server(settings: ConnectionSettings, wanted: str | None) -> list
     if findings[-1].state is State.OK:
         try:
             async with connected(settings) as session:
-                findings += await _check_session(session, wanted)
+                findings += await _check_session(session, wanted, transports)
         except VmountError as error:
             findings.append(Finding("login", State.PROBLEM, str(error)))
     return findings
@@ -104,7 +117,9 @@ async def _check_certificate(settings: ConnectionSettings) -> Finding:
     return Finding("certificate", State.OK, f"verified ({thumbprint})")
 
 
-async def _check_session(session: Session, wanted: str | None) -> list[Finding]:
+async def _check_session(
+    session: Session, wanted: str | None, transports: Transports
+) -> list[Finding]:
     about, settings = session.about, session.settings
     findings = [
         Finding("login", State.OK, f"{settings.user}, password from {settings.password.origin}"),
@@ -115,12 +130,14 @@ async def _check_session(session: Session, wanted: str | None) -> list[Finding]:
             hosts = await session.read(_host_names, session)
             return findings + await _check_hosts(hosts, settings)
         vm = await find_vm(session, wanted)
-        return findings + await _check_machine(session, vm)
+        return findings + await _check_machine(session, vm, transports)
     except VmountError as error:
         return [*findings, Finding("machine", State.PROBLEM, str(error))]
 
 
-async def _check_machine(session: Session, vm: VirtualMachine) -> list[Finding]:
+async def _check_machine(
+    session: Session, vm: VirtualMachine, transports: Transports
+) -> list[Finding]:
     findings = [_machine(vm), *map(_disk(vm), vm.disks)]
     hosts = [] if vm.host is None else [vm.host.name]
     ports = await _check_hosts(hosts, session.settings)
@@ -135,7 +152,8 @@ async def _check_machine(session: Session, vm: VirtualMachine) -> list[Finding]:
         for privilege, where in lacking.items()
         if session.is_vcenter or privilege.use is not Use.LOCK
     ]
-    return [*findings, *ports, *_transports(vm, lacking, ports)]
+    against = _against(vm, lacking, ports)
+    return [*findings, *ports, *_ways(transports, against)]
 
 
 def _machine(vm: VirtualMachine) -> Finding:
@@ -197,34 +215,43 @@ def _host_names(session: Session) -> list[str]:
         view.DestroyView()
 
 
-def _transports(
+def _against(
     vm: VirtualMachine, lacking: Mapping[Privilege, tuple[str, ...]], ports: list[Finding]
-) -> list[Finding]:
-    """Say which ways are open as far as privileges, ports and datastores decide."""
+) -> dict[str, list[str]]:
+    """Return what privileges, ports and datastores have against transports, by their names."""
     without = {
-        use: [
-            privilege.id for privilege, where in lacking.items() if where and privilege.use is use
-        ]
+        use: [f"lacks {one.id}" for one, where in lacking.items() if where and one.use is use]
         for use in Use
     }
-    reasons = {
-        "nbdssl": [
-            *(f"lacks {name}" for name in without[Use.NBD]),
-            *(f"no {one.name}" for one in ports if one.state is not State.OK and "902" in one.name),
-        ],
-        "https": [
-            *(f"lacks {name}" for name in without[Use.HTTPS]),
-            *(
-                f"{store.name} is {store.kind}, which gives no files"
-                for store in vm.datastores
-                if store.kind.lower() in OUT_OF_REACH
-            ),
-        ],
-    }
-    none = all(reasons.values())
-    return [
-        Finding(f"transport {name}", State.PROBLEM if none else State.OPTIONAL, "; ".join(found))
-        if found
-        else Finding(f"transport {name}", State.OK, "nothing known is against it")
-        for name, found in reasons.items()
+    closed = [f"no {one.name}" for one in ports if one.state is not State.OK]
+    nfc = without[Use.NBD] + [one for one in closed if one.startswith(f"no port {NFC_PORT} ")]
+    kinds = [
+        f"{store.name} is {store.kind}, which gives no files"
+        for store in vm.datastores
+        if store.kind.lower() in OUT_OF_REACH
     ]
+    return {
+        "nbdssl": nfc,
+        "nbd": nfc,
+        "https": without[Use.HTTPS] + kinds,
+        "hotadd": without[Use.HOTADD],
+    }
+
+
+def _ways(transports: Transports, against: Mapping[str, list[str]]) -> list[Finding]:
+    """Say which transport would be used, as far as can be said without opening a disk."""
+    findings = []
+    used = ""
+    for name in transports.order:
+        reasons = [*filter(None, [transports.unusable.get(name)]), *against.get(name, ())]
+        if reasons:
+            findings.append(Finding(f"transport {name}", State.OPTIONAL, "; ".join(reasons)))
+            continue
+        detail = "would be used" if not used else f"would be tried after {used}"
+        used = used or name
+        findings.append(Finding(f"transport {name}", State.OK, detail))
+    if not used:
+        findings.append(
+            Finding("transport", State.PROBLEM, "none is left: see the reasons of each above")
+        )
+    return findings
