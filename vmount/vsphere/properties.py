@@ -9,16 +9,23 @@ if TYPE_CHECKING:
 
     from pyVmomi import vmodl
 
-PAGE = 500
+PAGE = 250
 """Objects an answer holds at most; the rest is fetched by continuing."""
 
 
 class Properties(dict[str, Any]):
     """An object's properties by name; what it does not have, or may not be read, is not in it."""
 
-    def __init__(self, reference: Any, values: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        reference: Any,
+        values: Mapping[str, Any],
+        refused: Mapping[str, vmodl.MethodFault] | None = None,
+    ) -> None:
         super().__init__(values)
         self.reference = reference
+        self.refused = refused or {}
+        """Why properties may not be read, by their names."""
         self.moref: str = reference._moId  # noqa: SLF001 (there is no other way to it)
 
 
@@ -47,7 +54,9 @@ def retrieve(
             for missing in content.missingSet or ():
                 if isinstance(missing.fault, vim.fault.NotAuthenticated):
                     raise missing.fault
-            found.append(Properties(content.obj, {p.name: p.val for p in content.propSet or ()}))
+            values = {one.name: one.val for one in content.propSet or ()}
+            refused = {missing.path: missing.fault for missing in content.missingSet or ()}
+            found.append(Properties(content.obj, values, refused))
         if not answer.token:
             break
         answer = collector.ContinueRetrievePropertiesEx(answer.token)

@@ -104,6 +104,7 @@ class Session:
         self.key = ""
         """What the server calls the session; not enough to take part in it."""
         self._logins = 0
+        self._cookie = ""
         self._login_lock = trio.Lock()
         self._limiter = trio.CapacityLimiter(THREADS)
 
@@ -186,7 +187,7 @@ class Session:
 
     def cookie(self) -> Secret:
         """Return what a Cookie header must say for requests within this session."""
-        return Secret(self.stub.cookie.partition(";")[0])
+        return Secret(self._cookie.partition(";")[0])
 
     async def renewed_cookie(self, refused: Secret) -> Secret:
         """Return the cookie to be used instead of one that was refused, logging in again if need be."""
@@ -249,9 +250,15 @@ class Session:
                 # Shielded: a session that nobody knows of would stay in the server.
                 await self._in_thread(self._blocking_login, shield=True)
                 self._logins += 1
+                self._cookie = self.stub.cookie
+            else:
+                # A late answer to a call outside the session may have brought another cookie.
+                self.stub.cookie = self._cookie
 
     def _blocking_login(self) -> None:
         secret = self.settings.password.read()
+        # Without the old cookie: who is logged in still cannot log in.
+        self.stub.cookie = ""
         self.key = self._manager().Login(self.settings.user, secret.reveal(), None).key
 
     def _manager(self) -> vim.SessionManager:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vmount.vsphere.errors import ObjectGone
+from vmount.vsphere.errors import ObjectGone, from_fault
 from vmount.vsphere.names import datacenter_of, decode_name, path_of
 from vmount.vsphere.properties import Properties, retrieve
 from vmount.vsphere.snapshot_tree import Power, SnapshotNode, read_tree
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vmount.vsphere.session import Session
 
 CONNECTED = "connected"
+DEVICES = "config.hardware.device"
 
 
 @dataclass(frozen=True)
@@ -80,14 +81,20 @@ class VirtualMachine:
 
 
 async def read_machine(session: Session, moref: str) -> VirtualMachine:
-    """Read all of it, in one round trip. Raises ObjectGone if there is none."""
+    """Read all of it, in one round trip.
+
+    Raises ObjectGone if there is none, PermissionDenied if its disks may not be seen.
+    """
     found = await session.read(_retrieve, session, session.vm(moref))
     by_moref = {one.moref: one for one in found}
     if moref not in by_moref:
         raise ObjectGone(
             f"{session.settings.address}: machine {moref} is not there, or not any more"
         )
-    return _machine(by_moref[moref], by_moref)
+    vm = by_moref[moref]
+    if (fault := vm.refused.get(DEVICES)) is not None:
+        raise from_fault(fault, session.settings.address, session.settings.user) from fault
+    return _machine(vm, by_moref)
 
 
 def _retrieve(session: Session, vm: vim.VirtualMachine) -> list[Properties]:
@@ -130,7 +137,7 @@ _MACHINE = (
     "config.template",
     "config.guestFullName",
     "config.files.vmPathName",
-    "config.hardware.device",
+    DEVICES,
     "runtime.powerState",
     "runtime.connectionState",
     "runtime.host",
@@ -162,7 +169,7 @@ def _machine(vm: Properties, others: dict[str, Properties]) -> VirtualMachine:
         ),
         datastores=tuple(_datastore(others[key]) for key in _morefs(vm, "datastore", others)),
         snapshots=tuple(read_tree(vm.get("snapshot"))),
-        disks=disks_of(vm.get("config.hardware.device") or (), may_change=power is not Power.OFF),
+        disks=disks_of(vm.get(DEVICES) or (), may_change=power is not Power.OFF),
     )
 
 
