@@ -155,6 +155,27 @@ async def test_r16_odd_names_reach_vddk(
         await process.aclose()
 
 
+def test_https_addresses_are_sources(vmount: Vmount, vm: Vm) -> None:
+    """Also of what no machine has: the descriptor's other files are beside it."""
+    base = f"https://{vm.vcenter.host}:{vm.vcenter.port}/folder/web01"
+    query = f"dcPath=DC0&dsName={STORE}"
+    vmount.environment["SSL_CERT_FILE"] = str(vm.vcenter.certificate)
+    sources = [f"{base}/{name}?{query}" for name in ("chain-031.vmdk", "nvme0-0-flat.vmdk")]
+    text = vmount.error("info", sources[0], code=3)
+    assert "401, not authorised" in text
+    vmount.environment |= {"VMOUNT_HTTP_USER": USER, "VMOUNT_HTTP_PASSWORD": PASSWORD}
+    with vmount.mounted(*sources) as mountpoint:
+        info = json.loads((mountpoint / "info.json").read_text())
+        assert digest(mountpoint / "disks/disk0.raw") == digest(vm.flat["scsi1-0"])
+        assert digest(mountpoint / "disks/disk1.raw") == digest(vm.flat["scsi0-3"])
+    assert [disk["format"] for disk in info["disks"]] == ["monolithicSparse", "raw"]
+    assert [disk["transport"]["used"] for disk in info["disks"]] == ["https", "https"]
+    assert "no such file on the server" in vmount.error("info", f"{base}/no.vmdk?{query}", code=3)
+    text = vmount.error("info", "https://me:secret@127.0.0.1/a.vmdk", code=3)
+    assert "must not stand in an address" in text
+    assert "secret" not in text
+
+
 def test_r38_what_goes_wrong_at_folder_is_repeated(vmount: Vmount, vm: Vm) -> None:
     passing = ["503", "", "401", "", "", "short", "stall", "", "429", "", "502", "short"]
     vm.vcenter.faults.write_text("\n".join(passing * 3) + "\n")
