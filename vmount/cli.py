@@ -61,7 +61,8 @@ WORDS = {
 }
 
 EPILOG = """\
-A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image or a block device.
+A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image, a block device, the URI of an NBD
+server, an https:// address, or a machine in vCenter or on an ESXi host by moRef, name, UUID or path.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;

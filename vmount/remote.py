@@ -43,6 +43,12 @@ class RemoteOptions:
     https: HttpsOptions = field(default_factory=HttpsOptions)
     direct: DirectOptions = field(default_factory=DirectOptions)
 
+    @property
+    def https_cache(self) -> CacheOptions:
+        """For files over https: enough is fetched ahead to keep all connections busy."""
+        busy = self.https.connections * self.https.max_request
+        return replace(self.cache, guesses_in_flight=max(self.cache.guesses_in_flight, busy))
+
     def limited(
         self, *, cache_size: int | None, timeout: float | None, keepalive: float | None
     ) -> RemoteOptions:

@@ -130,14 +130,17 @@ class OpenFiles:
         shown = url.partition("?")[0]
         try:
             check_address(url)
+        except OSError as error:
+            raise SourceError(str(error)) from error  # which does not repeat a password
+        try:
             path, address = split_url(url)
-        except (OSError, DatastorePathError) as error:
+        except DatastorePathError as error:
             raise SourceError(f"{shown}: {error}") from error
         client = HttpsClient(headers=basic_credentials(os.environ), options=options.remote.https)
         place = WebPlace(client, address)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(place.aclose)
-            reading = DatastoreReading(options.remote.cache, options.force)
+            reading = DatastoreReading(options.remote.https_cache, options.force)
             try:
                 opened = await open_datastore_disk(
                     place, path, self.runtime.nursery, reading, raw=True

@@ -27,7 +27,7 @@ class DatastoreRoute:
         self._place = place
         self._nursery = machine.nursery
         options = machine.options
-        self._reading = DatastoreReading(options.remote.cache, options.force, machine.volumes)
+        self._reading = DatastoreReading(options.remote.https_cache, options.force, machine.volumes)
 
     async def open(self, wanted: WantedDisk) -> OpenedDisk:
         """Open a disk by its descriptor. Raises OSError, ParseError."""

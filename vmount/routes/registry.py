@@ -34,7 +34,7 @@ ROUTES: Mapping[str, Callable[[Machine], Route[OpenedDisk]]] = {
 
 def known_transports(programs: Mapping[str, object]) -> Sequence[str]:
     """Return the names that may be wanted; `programs` are those of the configuration file."""
-    return [*ROUTES, *(name for name in programs if name not in ROUTES)]
+    return [*ROUTES, *programs]
 
 
 def routes_for(machine: Machine) -> list[Route[OpenedDisk]]:

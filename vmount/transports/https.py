@@ -1,7 +1,7 @@
 """A file on an HTTPS server as a transport: ranged GETs, repeated until they succeed or time is up.
 
 Strategy: a read is cut into requests that are under way at the same time on a few kept connections
-(httpx holds them). An answer counts only if it is the very range that was asked for, of a file of the
+(httpcore holds them). An answer counts only if it is the very range that was asked for, of a file of the
 size, ETag and date seen when it was opened; everything else is an error, never bytes.
 """
 
@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
-import httpx
+import httpcore
 import trio
 
 from parsers.reader import Buffer, check_bounds
@@ -33,6 +33,7 @@ from vmount.transports.https_answer import (
     version_of,
 )
 from vmount.transports.https_client import (
+    Answer,
     Headers,
     HttpsClient,
     HttpsOptions,
@@ -208,14 +209,14 @@ class HttpsTransport:
                 self._follow(answer, redirects)
             elif renewed or not await client.renew(generation):
                 raise TransportRefused(
-                    f"{self._name}: the server answers {answer.status_code}, not authorised; "
+                    f"{self._name}: the server answers {answer.status}, not authorised; "
                     f"check user, password and the privilege to download files ({PRIVILEGE})",
                     code=errno.EACCES,
                 )
             else:
                 renewed = True
 
-    async def _attempt(self, start: int, view: memoryview) -> httpx.Response | None:
+    async def _attempt(self, start: int, view: memoryview) -> Answer | None:
         """Ask once. Return None if `view` is filled, else an answer about session or place."""
         if self._closed:
             raise TransportClosed(f"{self._name}: is closed")
@@ -225,14 +226,14 @@ class HttpsTransport:
         try:
             with trio.fail_after(self._options.reply_timeout):
                 async with self._client.get(self._url, start, last) as answer:
-                    if answer.is_redirect or answer.status_code in (401, 403):
+                    if answer.is_redirect or answer.status in (401, 403):
                         return answer
                     if not self._accept(answer, start, last):
                         return None
                     await self._body(answer, start, view)
         except trio.TooSlowError as error:
             raise _Again("no reply in time") from error
-        except httpx.TransportError as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             if _untrusted(error):
                 raise TransportRefused(
                     f"{self._name}: the server's certificate is not trusted; "
@@ -246,9 +247,9 @@ class HttpsTransport:
         self._latency += trio.current_time() - began
         return None
 
-    def _accept(self, answer: httpx.Response, first: int, last: int) -> bool:
+    def _accept(self, answer: Answer, first: int, last: int) -> bool:
         """Check an answer's head. False: the file is empty, which only the first answer may say."""
-        status = answer.status_code
+        status = answer.status
         if status == 416:
             total = unsatisfied_total(answer.headers.get("content-range", ""))
             if self._version is None and total == 0:
@@ -271,8 +272,8 @@ class HttpsTransport:
             raise SourceChanged(f"{self._name}: has changed since it was opened; open it again")
         return True
 
-    def _refuse_status(self, answer: httpx.Response) -> None:
-        status = answer.status_code
+    def _refuse_status(self, answer: Answer) -> None:
+        status = answer.status
         if status in (429, 502, 503, 504):
             raise _Again(
                 f"status {status}", wait=retry_after(answer.headers.get("retry-after", ""))
@@ -289,9 +290,9 @@ class HttpsTransport:
         if status != 206:
             raise TransportRefused(f"{self._name}: the server answers {status}")
 
-    async def _body(self, answer: httpx.Response, start: int, view: memoryview) -> None:
+    async def _body(self, answer: Answer, start: int, view: memoryview) -> None:
         done = 0
-        async for piece in answer.aiter_raw():
+        async for piece in answer.pieces:
             if done + len(piece) > len(view):
                 raise TransportRefused(f"{self._name}: more bytes than asked for at {start:#x}")
             view[done : done + len(piece)] = piece
@@ -299,7 +300,7 @@ class HttpsTransport:
         if done < len(view):
             raise _Again(f"{done} of {len(view)} bytes at {start:#x}")
 
-    def _follow(self, answer: httpx.Response, count: int) -> None:
+    def _follow(self, answer: Answer, count: int) -> None:
         """Take the new address if it is on the same server, which alone may see the headers."""
         target = urljoin(self._url, answer.headers.get("location", ""))
         old, new = urlsplit(self._url), urlsplit(target)
@@ -317,7 +318,7 @@ class HttpsTransport:
 
 
 def _untrusted(error: BaseException) -> bool:
-    """Say whether a failed verification is at the root: httpx and trio wrap it."""
+    """Say whether a failed verification is at the root: it is wrapped several times."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__

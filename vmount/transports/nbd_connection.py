@@ -17,7 +17,8 @@ from collections.abc import Callable
 import trio
 
 from vmount.transports.base import TransportError, TransportRefused, TransportTimeout
-from vmount.transports.nbd_channel import Channel, converse, dial
+from vmount.transports.channel import Channel, Tls
+from vmount.transports.nbd_channel import converse, dial
 from vmount.transports.nbd_handshake import (
     OPT_STARTTLS,
     REP_ERR_TLS_REQD,
@@ -28,7 +29,7 @@ from vmount.transports.nbd_handshake import (
     UnknownExport,
     negotiate,
 )
-from vmount.transports.nbd_options import NbdOptions, Tls
+from vmount.transports.nbd_options import NbdOptions
 from vmount.transports.nbd_uri import NbdUri
 from vmount.transports.nbd_wire import NbdProtocolError, Reply, Transmission
 
