@@ -136,7 +136,8 @@ class Builder:
         counts = struct.pack("<HH", header.slots, header.free_slots - 1)
         self._in_root(block + 4, counts + bytes(free))
         self._in_root(
-            block + BLOCK_HEADER_6.size + slot * ENTRY_6.size, _entry6(name, address, Type.DIRECTORY)
+            block + BLOCK_HEADER_6.size + slot * ENTRY_6.size,
+            _entry6(name, address, Type.DIRECTORY),
         )
         self._in_root(4, struct.pack("<I", HEADER_6.parse(data).entries + 1))
 
@@ -277,7 +278,9 @@ class Builder:
         alignment = header["alignment"] if aligned else 512
         volume = dict(VOLUME_DESCRIPTOR.parse(raw, alignment))
         volume |= {"logical_size": FIRST + EXTRA, "device_count": 2, "reserved": None}
-        raw[alignment : alignment + VOLUME_DESCRIPTOR.size] = VOLUME_DESCRIPTOR.build(**_clean(volume))
+        raw[alignment : alignment + VOLUME_DESCRIPTOR.size] = VOLUME_DESCRIPTOR.build(
+            **_clean(volume)
+        )
         name = alignment + NAMES + 256
         raw[name : name + 16] = b"naa.600000000001"
         first.seek(HEADER)
@@ -297,7 +300,9 @@ class Builder:
             "last_entry": units + EXTRA // UNIT - 1,
         }
         raw[: DEVICE_HEADER.size] = DEVICE_HEADER.build(**_clean(header))
-        raw[alignment : alignment + VOLUME_DESCRIPTOR.size] = VOLUME_DESCRIPTOR.build(**_clean(volume))
+        raw[alignment : alignment + VOLUME_DESCRIPTOR.size] = VOLUME_DESCRIPTOR.build(
+            **_clean(volume)
+        )
         bitmap = alignment + 1024 * 512
         table = bitmap + max(alignment, 1024)
         raw[bitmap:] = bytes(len(raw) - bitmap)
@@ -331,5 +336,3 @@ def _padded(name: str, length: int) -> bytes:
 
 def _clean(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if not key.startswith("_")}
-
-

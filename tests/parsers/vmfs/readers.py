@@ -13,14 +13,14 @@ import os
 import random
 import stat
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from dissect.vmfs import VMFS, lvm
 
 from parsers.model import FileData, Inline, Run, Runs
-from parsers.reader import Span, check_bounds, run_sync
+from parsers.reader import Buffer, Span, check_bounds, run_sync
 from parsers.vmfs.filesystem import Vmfs, open_vmfs
 
 FUSE = {"vmfs5": "vmfs-fuse", "vmfs6": "vmfs6-fuse"}
@@ -119,7 +119,7 @@ def read_data(filesystem: Vmfs, data: FileData, span: Span) -> bytes:
 
 
 def read_runs(
-    runs: Sequence[Run], span: Span, read: Callable[[int, int], Awaitable[object]]
+    runs: Sequence[Run], span: Span, read: Callable[[int, int], Coroutine[Any, Any, Buffer]]
 ) -> bytes:
     parts = []
     end = span.offset + span.length
@@ -128,8 +128,7 @@ def read_runs(
         if start < stop and run.start is None:
             parts.append(bytes(stop - start))
         elif start < stop and run.start is not None:
-            part = run_sync(read(run.start + start - run.offset, stop - start))  # type: ignore[arg-type]
-            parts.append(bytes(part))  # type: ignore[call-overload]
+            parts.append(bytes(run_sync(read(run.start + start - run.offset, stop - start))))
     return b"".join(parts)
 
 
@@ -176,10 +175,7 @@ def walk_dissect(
                     content = file.link
                 elif data is not None:
                     stream = file.open()
-                    content = digest(
-                        read_stream(stream, span)
-                        for span in windows(data, file.size)
-                    )
+                    content = digest(read_stream(stream, span) for span in windows(data, file.size))
                 mtime = int(file.mtime.timestamp())
                 links = file.metadata.linkCount
                 seen[name] = Seen(stat.S_IFMT(file.mode), file.size, mtime, links, content)

@@ -82,7 +82,9 @@ def make_files(builder: Builder) -> dict[str, int]:
         builder.write(4 * 512 * MIB + 5 * MIB, b"large" * 100)
         builder.write(5 * 512 * MIB - 512, b"L" * 512)
         large: dict[int, Any] = dict.fromkeys(range(512), builder.large_block(4))
-        files["large"] = builder.file(1100 * MIB, large | {1030: b"v" * 512}, Addressing.POINTER_BLOCK)
+        files["large"] = builder.file(
+            1100 * MIB, large | {1030: b"v" * 512}, Addressing.POINTER_BLOCK
+        )
         files["whole"] = builder.file(3 << 40, ends | last, Addressing.DOUBLE_POINTER_BLOCK)
     return files
 
