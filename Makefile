@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types coverage bench clean setup setup-test
+.PHONY: help demo test check lint format types coverage bench man clean setup setup-test
 
 PYTHON := .venv/bin/python
-SOURCES := vmount parsers tests fixtures bench
+SOURCES := vmount parsers tests fixtures bench scripts
 # Tests of one file share images, so they stay in one process.
 PYTEST := $(PYTHON) -m pytest -n 2 --dist loadfile
 
@@ -14,6 +14,7 @@ demo: ## Make a small virtual machine, mount it, copy files out and compare them
 	@scripts/demo
 
 test: setup-test ## Run the tests
+	@scripts/vcsim >/dev/null || [ "$$CI" != true ]
 	$(PYTEST)
 
 check: lint format types ## Run the linter, the format check and the type checker
@@ -32,6 +33,9 @@ coverage: setup-test ## Run the tests and say which lines they miss
 
 bench: setup-test ## Compare the speed with that of other programs
 	$(PYTHON) -m bench
+
+man: setup ## Write the manual page anew, from the command's own help
+	$(PYTHON) -m scripts.man
 
 clean: ## Remove all that was made, and the virtual environment
 	rm -rf build dist .venv .coverage .hypothesis *.egg-info fixtures/cache

@@ -43,6 +43,8 @@ def is_readable(mapping: Mapping) -> bool:
         case Parity(columns, parities=parities, in_sync=in_sync):
             lost_columns = sum(not is_readable(column) for column in columns)
             return lost_columns <= (parities if in_sync else 0)
+        case Raid10(columns, in_sync=False):
+            return all(map(is_readable, columns))
         case Raid10(columns, near_copies=near, far_copies=far):
             lost = {index for index, column in enumerate(columns) if not is_readable(column)}
             count = len(columns)

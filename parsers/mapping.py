@@ -105,6 +105,8 @@ class Raid10:
     near_copies: int = 2
     far_copies: int = 1
     far_offset: bool = False
+    in_sync: bool = True
+    """False: only the first copy of a chunk is sure to be the right one."""
 
 
 Mapping: TypeAlias = Area | Zero | Missing | Concat | Stripe | Mirror | Parity | Raid10

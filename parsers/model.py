@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
-from parsers.reader import Buffer
+from parsers.reader import Buffer, Span
 
 Ino: TypeAlias = int
 """A file's number in its file system: below 2**48."""
@@ -83,6 +83,10 @@ class ChunkTable(Protocol):
 
     async def chunk(self, index: int) -> Chunk:
         """Return the chunk that decodes to the bytes from index * unit on."""
+        ...
+
+    def where(self, offset: int, length: int) -> Sequence[Span]:
+        """Return about where a range of the file is stored, without reading: for prefetch."""
         ...
 
 

@@ -10,6 +10,8 @@ import signal
 import stat
 import time
 from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ import trio
 
 from vmount import __version__
 from vmount.config import MountConfig, OwnerMode
+from vmount.control import answer_requests, listening
 from vmount.errors import MountError
 from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
@@ -25,11 +28,12 @@ from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
 from vmount.runtime import TrioRuntime, first_of
 from vmount.state import MountRecord, StateDir, process_start
-from vmount.tree import build_tree
+from vmount.tree_builder import build_tree
+from vmount.volume_mounts import VolumeMounts
 from vmount.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 log = logging.getLogger(__name__)
 
@@ -37,14 +41,21 @@ READ_AHEAD_KB = 1024
 """Of the mount: at the kernel's own 128 KiB a sequential reader gets a third of the throughput."""
 
 
-def serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
+def serve(
+    config: MountConfig,
+    state: StateDir,
+    on_ready: Callable[[], None],
+    *,
+    lifeline: int | None = None,
+) -> None:
     """Mount, serve until unmounted or told to end by SIGTERM or SIGINT, and release everything.
 
-    `on_ready` is called once, when the mount answers. Raises VmountError.
+    `on_ready` is called once, when the mount answers. With the end of file on the descriptor `lifeline`
+    the mount ends as well. Raises VmountError.
     """
     check_mountpoint(config.mountpoint)
     try:
-        trio.run(_serve, config, state, on_ready)
+        trio.run(_serve, config, state, on_ready, lifeline)
     except BaseExceptionGroup as group:
         raise first_of(group) from None
 
@@ -78,7 +89,9 @@ def _answers(mountpoint: Path) -> bool:
     return True
 
 
-async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], None]) -> None:
+async def _serve(
+    config: MountConfig, state: StateDir, on_ready: Callable[[], None], lifeline: int | None
+) -> None:
     async with trio.open_nursery() as nursery:
         manager = await MountManager.open(config.sources, TrioRuntime(nursery), config.options)
         try:
@@ -89,9 +102,17 @@ async def _serve(config: MountConfig, state: StateDir, on_ready: Callable[[], No
             walker = WalkAhead(tree, nursery) if is_distant else tree
             operations = FuseOps(tree, walker, _owner(config.owner))
             statistics.operations = operations
+            mounts = VolumeMounts(manager, tree, operations, config.mountpoint)
+            if config.volumes is not None:
+                mounts.show_only(config.volumes)
             _relax_collector()
-            with _recorded(config, state), _mounted(config, operations):
-                await _answer_until_unmounted(config, on_ready)
+            with _recorded(config, state) as record:
+                async with listening(state.socket(record)) as control:
+                    nursery.start_soon(answer_requests, control, partial(_do, mounts))
+                    if lifeline is not None:
+                        nursery.start_soon(_end_with, lifeline)
+                    with _mounted(config, operations):
+                        await _answer_until_unmounted(config, on_ready)
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
@@ -131,13 +152,36 @@ def _owner(mode: OwnerMode) -> Owner:
     return Owner(os.getuid(), os.getgid())
 
 
+async def _do(mounts: VolumeMounts, request: Mapping[str, Any]) -> Any:
+    """Do what is asked for through the control socket."""
+    match request["do"]:
+        case "volumes":
+            return [asdict(state) for state in mounts.states()]
+        case "mount":
+            return asdict(await mounts.mount(str(request["volume"])))
+        case "dismount":
+            force = bool(request.get("force"))
+            return asdict(await mounts.dismount(str(request["volume"]), force=force))
+    raise KeyError(request["do"])
+
+
+async def _end_with(lifeline: int) -> None:
+    """End the mount when nobody holds the other end of a pipe any more."""
+    while True:
+        await trio.lowlevel.wait_readable(lifeline)
+        if not os.read(lifeline, 4096):
+            log.info("the program that asked for the mount has ended: unmounting")
+            pyfuse3.terminate()
+            return
+
+
 @contextmanager
-def _recorded(config: MountConfig, state: StateDir) -> Iterator[None]:
+def _recorded(config: MountConfig, state: StateDir) -> Iterator[MountRecord]:
     pid = os.getpid()
     record = MountRecord(pid, process_start(pid) or 0, str(config.mountpoint), config.sources)
     state.write(record)
     try:
-        yield
+        yield record
     finally:
         state.remove(record)
 

@@ -42,8 +42,10 @@ def build_source(mapping: words.Mapping, devices: Mapping[str, BlockSource]) -> 
             return Mirror(build(copies))
         case words.Parity(columns, chunk, layout, parities, in_sync):
             return Parity(build(columns), chunk, layout, parities, in_sync)
-        case words.Raid10(columns, chunk, near_copies, far_copies, far_offset):
-            return Raid10(build(columns), chunk, near_copies, far_copies, far_offset)
+        case words.Raid10(columns, chunk, near_copies, far_copies, far_offset, in_sync):
+            return Raid10(
+                build(columns), chunk, near_copies, far_copies, far_offset, in_sync=in_sync
+            )
 
 
 def _concat(parts: list[BlockSource]) -> BlockSource:

@@ -7,6 +7,7 @@ in a thread of its own, and a call costs two hops of about 70 us together.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
@@ -32,6 +33,13 @@ class Bridge(Protocol):
         """Run a call and return its value, or raise what it raises."""
         ...
 
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Begin a call that itself uses `run`, and return what waits for its value.
+
+        Where nothing can go on at the same time it is begun when it is waited for.
+        """
+        ...
+
     def close(self) -> None:
         """Give up the event loop. A second call does nothing."""
         ...
@@ -47,6 +55,10 @@ class InlineBridge:
         """Run it here."""
         return run_sync(call())
 
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Return the call itself."""
+        return call
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -58,6 +70,7 @@ class TrioBridge:
 
     def __init__(self) -> None:
         self._ready = threading.Event()
+        self._threads = ThreadPoolExecutor(1, "vmount-soon")
         self._thread = threading.Thread(
             target=trio.run, args=(self._serve,), name="vmount", daemon=True
         )
@@ -68,8 +81,13 @@ class TrioBridge:
         """Run it in the event loop's thread."""
         return trio.from_thread.run(call, trio_token=self._token)
 
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Begin the call in a thread."""
+        return self._threads.submit(call).result
+
     def close(self) -> None:
         """End the event loop."""
+        self._threads.shutdown()
         if self._thread.is_alive():
             trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
             self._thread.join()

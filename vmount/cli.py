@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
+from vmount.commands.mount_options import take_mount_options
 from vmount.config import default_state_dir
 from vmount.errors import Exit, VmountError, explain, printable
 from vmount.logs import LEVELS, configure
@@ -42,20 +43,25 @@ MOUNT = "mount"
 WORDS = {
     MOUNT: Word("SOURCE... MOUNTPOINT", "mount the disks of a virtual machine"),
     "umount": Word("MOUNTPOINT...", "unmount, and return when the sources are released"),
+    "volumes": Word("MOUNTPOINT", "show a mount's volumes; mount and dismount single ones"),
     "status": Word("[MOUNTPOINT]", "show what is mounted and what it does"),
     "info": Word("SOURCE...", "show disks and volumes without mounting"),
     "ls": Word("SOURCE [PATH]", "list a directory without mounting"),
     "cat": Word("SOURCE PATH...", "write files to standard output without mounting"),
     "cp": Word("SOURCE PATH... DEST", "copy files out without mounting"),
+    "find": Word("SOURCE [PATTERN]", "find files by name, size and date without mounting"),
+    "diff": Word("SOURCE_A SOURCE_B [PATH]", "list what changed between two snapshots or disks"),
+    "scan": Word("SOURCE [PATH...]", "look for malware with clamd or another scanner"),
     "doctor": Word("", "say what this system has and lacks"),
     "cleanup": Word("", "undo what a killed vmount left behind"),
+    "completion": Word("SHELL", "print the completion script of a shell"),
 }
 
 EPILOG = """\
 A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image or a block device.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
-exit codes: 0 done; 1 failed; 2 wrong usage; 3 a source cannot be opened or read;
+exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
 4 the mount point or FUSE is the trouble; 5 the mount is in use
 """
 
@@ -85,8 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             Exit.USAGE,
         )
     command = load(name)
-    parsed = parser_of(name, command).parse_args(words)
+    parser = parser_of(name, command)
+    parsed = parser.parse_intermixed_args(words)
     try:
+        if name == MOUNT:
+            take_mount_options(parser, parsed)
+        parsed.whole_parser = whole_parser
         configure(parsed.log_level, parsed.log_file)
         try:
             return command.run(parsed)
@@ -103,6 +113,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return fail(explain(error), Exit.FAILED)
     except KeyboardInterrupt:
         return fail("interrupted", Exit.FAILED)
+
+
+def mount_helper() -> int:
+    """Be what mount(8) calls for the type fuse.vmount: SOURCE DIR [-sfnv] [-N NS] [-o OPTIONS] [-t TYPE]."""
+    words = sys.argv[1:]
+    parser = Parser(prog="mount.fuse.vmount", add_help=False)
+    parser.add_argument("places", nargs="*")
+    parser.add_argument("-o", action="append", default=[])
+    for option in ("-s", "-n", "-v"):
+        parser.add_argument(option, action="store_true")
+    parser.add_argument("-f", action="store_true", dest="fake")
+    for option in ("-N", "-t"):
+        parser.add_argument(option)
+    parsed = parser.parse_intermixed_args(words)
+    if parsed.fake:
+        return Exit.OK
+    options = [word for text in parsed.o for word in ("-o", text)]
+    return main([MOUNT, *options, "--", *parsed.places])
 
 
 def fail(message: str, code: int) -> int:
@@ -141,13 +169,38 @@ def load(name: str) -> Command:
 
 def parser_of(name: str, command: Command) -> Parser:
     """Return the argument parser of a command."""
-    word = WORDS[name]
     parser = Parser(
         prog="vmount" if name == MOUNT else f"vmount {name}",
-        description=f"{word.purpose[0].upper()}{word.purpose[1:]}.",
+        description=_described(name),
         epilog=EPILOG if name == MOUNT else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    _declare(parser, command)
+    return parser
+
+
+def whole_parser() -> argparse.ArgumentParser:
+    """Return one parser of all commands: what manual page and completion are made of."""
+    parser = argparse.ArgumentParser(
+        prog="vmount",
+        description="Mount the disks of a VMware virtual machine, read-only.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for name, word in WORDS.items():
+        command = commands.add_parser(name, help=word.purpose, description=_described(name))
+        _declare(command, load(name))
+    return parser
+
+
+def _described(name: str) -> str:
+    purpose = WORDS[name].purpose
+    return f"{purpose[0].upper()}{purpose[1:]}."
+
+
+def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
+    """Declare a command's own arguments and those of all."""
     command.add_arguments(parser)
     common = parser.add_argument_group("common options")
     common.add_argument("--log-level", choices=LEVELS, default="warning", help="default: warning")
@@ -157,10 +210,9 @@ def parser_of(name: str, command: Command) -> Parser:
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="where running mounts are recorded (default: %(default)s)",
+        help="where running mounts are recorded (default: /run/vmount, or below $XDG_RUNTIME_DIR)",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
-    return parser
 
 
 def _overview() -> str:

@@ -28,6 +28,8 @@ class MountConfig:
     owner: OwnerMode = OwnerMode.ME
     allow_other: bool = False
     foreground: bool = False
+    volumes: tuple[str, ...] | None = None
+    """The volumes to be shown at first; None: all."""
 
 
 def default_state_dir() -> Path:

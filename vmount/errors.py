@@ -14,6 +14,8 @@ class Exit(enum.IntEnum):
     OK = 0
     FAILED = 1
     """What was asked for could not be done; the message says why."""
+    FOUND = 1
+    """A scan has found something."""
     USAGE = 2
     """The command line or the configuration is wrong."""
     SOURCE = 3

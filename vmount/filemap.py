@@ -211,6 +211,8 @@ class PackedFile:
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes, decoding their chunks."""
         length = max(0, min(length, self.size - offset))
+        if length > self._unit:
+            self._source.prefetch(self.where(offset, length))
         chunks = []
         for index in self._wanted(offset, length):
             chunk = self._decoded.get(index)
@@ -221,9 +223,9 @@ class PackedFile:
         """Return what is stored."""
         return [Span(0, self._valid)] if self._valid else []
 
-    def where(self, _offset: int, _length: int, /) -> Sequence[Span]:
-        """Return nothing: where a chunk is stored is looked up when it is read."""
-        return []
+    def where(self, offset: int, length: int, /) -> Sequence[Span]:
+        """Return about where a range is stored."""
+        return self._chunks.where(offset, max(0, min(length, self._valid - offset)))
 
     def _wanted(self, offset: int, length: int) -> range:
         end = min(offset + length, self._valid)

@@ -14,7 +14,7 @@ import functools
 import logging
 import os
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, TypeVar, cast
@@ -25,6 +25,7 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import Attrs
 from parsers.reader import Buffer
+from vmount.dismounted import ClosedFile
 from vmount.filemap import FileMap
 from vmount.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
 from vmount.walk_ahead import WalkAhead
@@ -92,7 +93,7 @@ def guarded(operation: F) -> F:
     return cast("F", run)
 
 
-EXPECTED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL})
+EXPECTED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ESTALE})
 """Answers to questions, not troubles: no log line."""
 
 
@@ -120,6 +121,16 @@ class FuseOps(pyfuse3.Operations):
     def open_files(self) -> int:
         """Files and directories open now."""
         return len(self._files) + len(self._listings)
+
+    def has_open(self, volumes: Sequence[int]) -> bool:
+        """Say whether a file or directory of these volumes (numbers as in the tree) is open."""
+        return any(number >> VOLUME_SHIFT in volumes for number in self._numbers.values())
+
+    def cut_off(self, volumes: Sequence[int]) -> None:
+        """Let every further read of the open files of these volumes fail."""
+        for handle, number in self._numbers.items():
+            if number >> VOLUME_SHIFT in volumes and handle in self._files:
+                self._files[handle] = ClosedFile(self._files[handle].size)
 
     def report(self, operation: str, args: tuple[Any, ...], error: Exception) -> None:
         """Log an object's trouble, once."""

@@ -1,26 +1,32 @@
-"""Where log lines go: to stderr, to a file, and for a mount in the background to the system's log."""
+"""Where log lines go: to stderr (the journal, under systemd), to a file, and for a mount in the background to the system's log."""
 
 from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 from pathlib import Path
 
 from vmount.errors import printable
 
 FORMAT = "vmount: %(lowerlevel)s: %(message)s"
+JOURNAL_FORMAT = "<%(priority)d>%(message)s"
+"""As sd-daemon(3) has it: the journal takes the rest from its knowledge of the process."""
 FILE_FORMAT = "%(asctime)s %(lowerlevel)s %(name)s: %(message)s"
 SYSLOG_FORMAT = "vmount[%(process)d]: %(lowerlevel)s: %(message)s"
 SYSLOG_SOCKET = Path("/dev/log")
+PRIORITIES = {"CRITICAL": 2, "ERROR": 3, "WARNING": 4, "INFO": 6, "DEBUG": 7}
 LEVELS = ("error", "warning", "info", "debug")
 
 
 class Formatter(logging.Formatter):
-    """Offers the level in lower case, as other programs write it: %(lowerlevel)s."""
+    """Offers the level in lower case, as other programs write it (%(lowerlevel)s), and as the journal's
+    number (%(priority)d)."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         record.lowerlevel = record.levelname.lower()
+        record.priority = PRIORITIES.get(record.levelname, 6)
         return super().format(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
@@ -36,12 +42,21 @@ def configure(level: str, log_file: Path | None) -> None:
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(FORMAT))
+    handler.setFormatter(Formatter(JOURNAL_FORMAT if _is_journal(2) else FORMAT))
     root.addHandler(handler)
     if log_file is not None:
         handler = logging.FileHandler(log_file, encoding="utf-8", errors="surrogateescape")
         handler.setFormatter(Formatter(FILE_FORMAT))
         root.addHandler(handler)
+
+
+def _is_journal(descriptor: int) -> bool:
+    """Say whether a stream goes to the journal: systemd.exec(5), JOURNAL_STREAM."""
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"
 
 
 def leave_terminal() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -36,6 +37,31 @@ def find_mount(mountpoint: str) -> KernelMount | None:
     """Return the vmount mount at a path, the topmost one; None if there is none."""
     found = [mount for mount in vmount_mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+def processes_below(folder: str) -> list[tuple[int, str]]:
+    """Return number and name of each process that has a file or its working directory below a folder.
+
+    Links are read and not followed: following one may hang on some other file system.
+    """
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and _uses(process, folder):
+            with contextlib.suppress(OSError):
+                found.append((int(process.name), (process / "comm").read_text().strip()))
+    return found
+
+
+def _uses(process: Path, folder: str) -> bool:
+    links = [process / "cwd", process / "root"]
+    with contextlib.suppress(OSError):
+        links += (process / "fd").iterdir()
+    for link in links:
+        with contextlib.suppress(OSError):
+            target = os.fspath(link.readlink())
+            if target == folder or target.startswith(folder + "/"):
+                return True
+    return False
 
 
 def _unescape(field: bytes) -> str:

@@ -113,6 +113,8 @@ class Raid10(Scattered):
         near_copies: int,
         far_copies: int,
         far_offset: bool,
+        *,
+        in_sync: bool = True,
     ) -> None:
         rows = column_size(columns, chunk) // chunk // far_copies
         if not 0 < near_copies * far_copies <= len(columns):
@@ -123,6 +125,7 @@ class Raid10(Scattered):
         self._near = near_copies
         self._far = far_copies
         self._far_offset = far_offset
+        self._in_sync = in_sync
         used = -(-chunks * near_copies * far_copies // len(columns))
         self._far_rows = 1 if far_offset else used // far_copies
         """From one far copy to the next."""
@@ -182,6 +185,8 @@ class Raid10(Scattered):
             try:
                 return await self._gather(pieces, length)
             except ColumnError as error:
+                if not self._in_sync:
+                    raise
                 failed[error.column] = error
 
     async def _fetch(self, source: int, offset: int, length: int) -> Buffer:

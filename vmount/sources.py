@@ -7,6 +7,7 @@ What a file is, its content decides; its name only helps to word the refusal.
 from __future__ import annotations
 
 import logging
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,6 +164,11 @@ class OpenFiles:
             return _raw_disk(name, shown, source)
         chain = tuple(ChainLink(link.name, link.descriptor.create_type) for link in vmdk.links)
         return Disk(name, shown, vmdk.format, vmdk, chain, warnings=vmdk.warnings)
+
+
+def absolute(source: str) -> str:
+    """Name a file by its whole path, for whoever is somewhere else; other sources stay as they are."""
+    return os.path.abspath(source) if Path(source).exists() else source  # noqa: PTH100 (links stay)
 
 
 def _raw_disk(name: str, shown: str, source: LocalFile) -> Disk:

@@ -63,6 +63,7 @@ class StateDir:
     def remove(self, record: MountRecord) -> None:
         """Remove a record; one that is gone is no error."""
         self._file(record).unlink(missing_ok=True)
+        self.socket(record).unlink(missing_ok=True)
 
     def records(self) -> Iterator[MountRecord]:
         """Yield all records, those of dead processes too. A file that is no record is passed over.
@@ -82,6 +83,10 @@ class StateDir:
                 )
             except (OSError, ValueError, KeyError, TypeError):
                 continue
+
+    def socket(self, record: MountRecord) -> Path:
+        """Return the path of the socket on which the process of a mount is talked to."""
+        return self._file(record).with_suffix(".sock")
 
     def find(self, mountpoint: str) -> MountRecord | None:
         """Return the record of the mount at a path: the youngest one whose process runs, or of all."""

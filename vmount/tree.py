@@ -13,22 +13,21 @@ import os
 import stat
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
 from parsers.errors import Corrupt
 from parsers.model import Attrs, DirEntry, Ino, XAttr
 from parsers.ntfs import NtfsFilesystem
-from vmount.disks import path_component, unique_name
+from vmount.disks import path_component
+from vmount.dismounted import Dismounted
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
-from vmount.links import DriveLinks
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem
     from parsers.reader import BlockSource
-    from vmount.guest import RootMount
-    from vmount.manager import MountManager
+    from vmount.links import DriveLinks
 
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
@@ -74,6 +73,8 @@ class MountedVolume:
     """A volume whose files are shown; one that is shown in several places is several of these."""
 
     name: str
+    of: str
+    """The volume's own name."""
     filesystem: Filesystem
     data: BlockSource
     top: int | None = None
@@ -82,6 +83,14 @@ class MountedVolume:
     """Finds what is meant by its links that name drives."""
     covered: dict[Ino, int] = field(default_factory=dict)
     """Numbers of other volumes' roots that are shown in place of its directories."""
+
+
+class _Place(NamedTuple):
+    """Where something of a volume is shown: a name in a directory of the tree's own."""
+
+    parent: int
+    name: bytes
+    number: int
 
 
 class Listing:
@@ -100,6 +109,11 @@ class Tree:
     def __init__(self) -> None:
         self._nodes: list[Node | None] = [None]
         self._volumes: list[MountedVolume | None] = [None]
+        self._places: dict[str, list[_Place]] = {}
+        self._numbers: dict[str, list[int]] = {}
+        self._hidden: dict[int, MountedVolume] = {}
+        self.shown_as: dict[str, str] = {}
+        """Names below volumes/ by those of the volumes."""
         self._made = time.time_ns()
         self.add(None, b"", Directory())
 
@@ -116,8 +130,13 @@ class Tree:
     def add_volume(self, parent: int, name: bytes, volume: MountedVolume) -> int:
         """Show the files of a volume as a directory below one of the tree's own; return its number."""
         number = self._number_volume(volume)
-        self._directory(parent).children[name] = number
+        self._place(volume.of, parent, name, number)
         return number
+
+    def add_link(self, parent: int, name: bytes, link: Link, volume: str) -> None:
+        """Add a link that is there as long as a volume is."""
+        number = self.add(None, b"", link)
+        self._place(volume, parent, name, number)
 
     def cover(self, directory: int, volume: MountedVolume) -> int:
         """Show the files of a volume in place of a directory of another; return the number of its root."""
@@ -127,7 +146,40 @@ class Tree:
         below.covered[directory & INO_MASK] = number
         return number
 
+    def hide(self, volume: str) -> list[tuple[int, bytes]]:
+        """Show nothing of a volume any more: what is still asked of it fails with ESTALE.
+
+        Return the names that are gone, each with the number of its directory. A directory that the
+        volume covers stays covered.
+        """
+        for index in self.numbers_of(volume):
+            whole = self._volumes[index]
+            assert whole is not None
+            self._hidden[index] = whole
+            nothing = Dismounted(whole.filesystem.root)
+            self._volumes[index] = replace(whole, filesystem=nothing, links=None, covered={})
+        for parent, name, _ in self._places[volume]:
+            del self._directory(parent).children[name]
+        return [(parent, name) for parent, name, _ in self._places[volume]]
+
+    def reveal(self, volume: str) -> list[tuple[int, bytes]]:
+        """Show again what was hidden, under the same numbers; return the names as `hide` does."""
+        for index in self.numbers_of(volume):
+            self._volumes[index] = self._hidden.pop(index)
+        for parent, name, number in self._places[volume]:
+            self._directory(parent).children[name] = number
+        return [(parent, name) for parent, name, _ in self._places[volume]]
+
+    def numbers_of(self, volume: str) -> list[int]:
+        """Return the upper parts of the numbers of a volume's files: one for each place of it."""
+        return self._numbers.get(volume, [])
+
+    def _place(self, volume: str, parent: int, name: bytes, number: int) -> None:
+        self._directory(parent).children[name] = number
+        self._places.setdefault(volume, []).append(_Place(parent, name, number))
+
     def _number_volume(self, volume: MountedVolume) -> int:
+        self._numbers.setdefault(volume.of, []).append(len(self._volumes))
         self._volumes.append(volume)
         return len(self._volumes) - 1 << VOLUME_SHIFT | volume.filesystem.root
 
@@ -199,11 +251,11 @@ class Tree:
             entries.append(DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs))
         return Listing(0, entries)
 
-    async def open(self, number: int) -> FileMap:
-        """Open a regular file."""
+    async def open(self, number: int, stream: bytes = b"") -> FileMap:
+        """Open a regular file, or an alternate stream of one."""
         volume = self.volume(number)
         if volume is not None:
-            return open_file(volume.data, await volume.filesystem.data(number & INO_MASK))
+            return open_file(volume.data, await volume.filesystem.data(number & INO_MASK, stream))
         match self._node(number):
             case BlockFile(source):
                 return SourceFile(source)
@@ -245,6 +297,8 @@ class Tree:
         number = volume.covered.get(entry.ino)
         if number is None:
             return entry._replace(ino=base | entry.ino)
+        if number >> VOLUME_SHIFT in self._hidden:
+            return DirEntry(entry.name, number, stat.S_IFDIR, None)
         return DirEntry(entry.name, number, stat.S_IFDIR, await self.attrs(number))
 
     def _node(self, number: int) -> Node:
@@ -307,54 +361,3 @@ async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:
     if b"\0" in target:
         raise Corrupt("target of a symbolic link", expected="no NUL", actual=repr(target[:80]))
     return target
-
-
-def build_tree(
-    manager: MountManager, info: Callable[[], bytes], status: Callable[[], bytes]
-) -> Tree:
-    """Lay out what a mount shows: info.json, disks/, volumes/, the guest's drives/ and root/, and the
-    hidden .vmount/."""
-    tree = Tree()
-    tree.add(ROOT, b"info.json", TextFile(info))
-    disks = tree.add(ROOT, b"disks", Directory())
-    for disk in manager.disks:
-        if disk.data is not None:
-            tree.add(disks, os.fsencode(f"{disk.name}.raw"), BlockFile(disk.data))
-    volumes = tree.add(ROOT, b"volumes", Directory())
-    taken: set[str] = set()
-    shown_as: dict[str, str] = {}
-    links = DriveLinks(manager.guest.drives, shown_as)
-    for volume in manager.volumes:
-        if volume.data is None:
-            continue
-        name = unique_name(path_component(volume.name), taken)
-        tree.add(volumes, os.fsencode(f"{name}.raw"), BlockFile(volume.data))
-        if volume.filesystem is not None:
-            shown = MountedVolume(volume.name, volume.filesystem, volume.data, links=links)
-            tree.add_volume(volumes, os.fsencode(name), shown)
-            shown_as[volume.name] = name
-    letters = manager.guest.drives.letters
-    if letters:
-        drives = tree.add(ROOT, b"drives", Directory())
-        for letter in sorted(letters):
-            target = f"../volumes/{shown_as[letters[letter].volume]}"
-            tree.add(drives, letter.encode(), Link(os.fsencode(target)))
-    _add_root(tree, manager.guest.root)
-    control = tree.add(ROOT, b".vmount", Directory())
-    tree.add(control, b"status.json", TextFile(status, changing=True))
-    return tree
-
-
-def _add_root(tree: Tree, mounts: Sequence[RootMount]) -> None:
-    """Show the guest's own tree as root/: its volumes, each in place of the directory that it covers."""
-    numbers: list[int] = []
-    for volume, path, at in mounts:
-        assert volume.filesystem is not None
-        assert volume.data is not None
-        top = numbers[0] if numbers else None
-        shown = MountedVolume(f"root{path}", volume.filesystem, volume.data, top)
-        if at is None:
-            numbers.append(tree.add_volume(ROOT, b"root", shown))
-        else:
-            below, ino = at
-            numbers.append(tree.cover(numbers[below] & ~INO_MASK | ino, shown))

@@ -211,7 +211,8 @@ class Resolver:
         if not in_sync and any(isinstance(image, Missing) for image in images):
             raise Unsupported("an array that lacks a member and was never synchronised")
         if layout is None:
-            return Raid10(tuple(images), chunk, segment.section.number("data_copies", 2))
+            copies = segment.section.number("data_copies", 2)
+            return Raid10(tuple(images), chunk, copies, in_sync=in_sync)
         return Parity(tuple(images), chunk, layout, parities, in_sync)
 
     def _images(

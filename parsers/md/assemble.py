@@ -152,7 +152,7 @@ class _Assembly:
         if best.level == 1:
             return levels.mirrored(columns)
         if best.level == 10:
-            return levels.raid10(columns, best.chunk, best.layout)
+            return levels.raid10(columns, best.chunk, best.layout, best.in_sync)
         return levels.with_parity(columns, best.chunk, best.level, best.layout, best.in_sync)
 
     def _take_places(self) -> None:

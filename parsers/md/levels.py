@@ -95,11 +95,11 @@ def with_parity(
     return Parity(tuple(members), chunk, kind, parities, in_sync)
 
 
-def raid10(members: Sequence[Mapping], chunk: int, layout: int) -> Mapping:
+def raid10(members: Sequence[Mapping], chunk: int, layout: int, in_sync: bool) -> Mapping:
     """RAID-10: near copies in the lowest byte of the layout, far ones in the next."""
     near, far = layout & 0xFF, layout >> 8 & 0xFF
     if layout & _FAR_SETS and far > 1:
         raise Unsupported("MD RAID-10 with far sets")
     if layout >> 19 or not near or not far or near * far > len(members):
         raise Corrupt("MD: RAID-10 layout", actual=layout & 0xFFFFFFFF)
-    return Raid10(tuple(members), chunk, near, far, bool(layout & _FAR_OFFSET))
+    return Raid10(tuple(members), chunk, near, far, bool(layout & _FAR_OFFSET), in_sync)

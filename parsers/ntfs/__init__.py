@@ -1,10 +1,10 @@
 """NTFS, versions 1.1 to 3.1, read only.
 
 One file for each structure on the disk, decoders only: boot, fixup, record, attribute, attribute_list,
-runlist, standard_information, file_name, index, reparse, interix, ea, volume, lznt1; names has the
-encoding of names. Those that read: stream (one attribute), mft (records), directory (an index),
-special (links and devices), open, and filesystem, which walks. file_attrs, file_data and compression
-turn what was decoded into the words of parsers.model.
+runlist, standard_information, file_name, index, reparse, reparse_tags, interix, ea, volume, logfile, lznt1,
+lzx, xpress; names has the encoding of names. Those that read: stream (one attribute), mft (records), directory
+(an index), special (links and devices), cleanness, open, and filesystem, which walks. file_attrs, file_data,
+compression, filtered and wof turn what was decoded into the words of parsers.model.
 """
 
 from parsers.ntfs.filesystem import NtfsFilesystem

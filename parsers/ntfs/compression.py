@@ -16,7 +16,7 @@ from parsers.ntfs.runlist import RunMap
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import Buffer
+    from parsers.reader import Buffer, Span
 
 UNIT_CODE = 4
 """The binary logarithm of the clusters in a unit: the only one that Windows writes."""
@@ -72,6 +72,12 @@ class CompressionUnits:
             return decode_lznt1(data, min(wanted, valid)) + bytes(max(0, wanted - valid))
 
         return Chunk(tuple(stored), decode)
+
+    def where(self, offset: int, length: int) -> Sequence[Span]:
+        """Return where the units of a range are."""
+        start = offset // self.unit * self.unit
+        end = min(-(-(offset + length) // self.unit) * self.unit, self._covered)
+        return self._map.spans(start, end - start) if 0 <= start < end else []
 
 
 def _cut(runs: Sequence[Run], length: int) -> list[Run]:

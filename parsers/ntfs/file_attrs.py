@@ -30,6 +30,7 @@ from parsers.ntfs.standard_information import (
     decode_standard_of,
 )
 from parsers.ntfs.stream import select
+from parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 DIRECTORY_MODE = stat.S_IFDIR | 0o755
 FILE_MODE = stat.S_IFREG | 0o644
 LINK_MODE = stat.S_IFLNK | 0o777
+
+BLOCK = 512
+"""Bytes that st_blocks counts."""
 
 _DOS = bytes((DOS,))
 _head = ATTRIBUTE.picker("type", "length", "nonresident", "name_length", "flags").unpack_from
@@ -138,12 +142,19 @@ def file_attrs(
     """Return a file's attributes, given its first record and the attributes of all its records.
 
     Links are counted as ntfs-3g does: a directory has one, names in the DOS namespace are none.
-    The size of a directory is that of its index. Raises Corrupt.
+    The size of a directory is that of its index. A file compressed with WOF takes the space of its
+    compressed stream, and any that a filter driver looks after a block at least. Raises Corrupt.
     """
     directory = record.is_directory
-    created, modified, changed, accessed, _ = decode_standard_of(attributes)
+    created, modified, changed, accessed, bits = decode_standard_of(attributes)
     content = select(attributes, INDEX_ALLOCATION, I30) if directory else select(attributes, DATA)
     size, _, allocated = content[0].sizes if content else (0, 0, 0)
+    if bits & REPARSE and not directory:
+        if stored := select(attributes, DATA, WOF_STREAM):
+            allocated = stored[0].sizes.allocated
+        if size:
+            # To tar -S a file without blocks is zeros, and it would not try to read it.
+            allocated = max(allocated, BLOCK)
     mode, rdev = DIRECTORY_MODE if directory else FILE_MODE, 0
     if special is not None:
         mode, size, rdev = special

@@ -23,7 +23,9 @@ from parsers.ntfs.mft import MAX_READ
 from parsers.ntfs.names import from_wtf8, to_wtf8
 from parsers.ntfs.record import INO_MASK, matches
 from parsers.ntfs.special import SpecialFiles
+from parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from parsers.ntfs.stream import Stream, select
+from parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -202,7 +204,8 @@ class NtfsFilesystem:
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file, or of a named stream of it, are.
 
-        Raises Unsupported for what is encrypted, or kept somewhere else by a filter driver of Windows.
+        Raises Unsupported for what is encrypted, or kept somewhere else by a filter driver of Windows;
+        what such a driver compressed (WOF) is decompressed.
         """
         record = await self._record(ino)
         attributes = await self._mft.attributes(record)
@@ -212,7 +215,9 @@ class NtfsFilesystem:
             if not extents:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             return file_data(extents, self._boot)
-        await self._special.check_plain(record, attributes)
+        special = await self._special.content(record, attributes)
+        if special is not None:
+            return special
         if record.is_directory:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not extents:
@@ -286,9 +291,10 @@ def _means(entry: IndexEntry, record: Record, home: Record) -> bool:
 
 
 def _named_streams(attributes: Sequence[Attribute]) -> dict[bytes, list[Attribute]]:
-    """Return the extents of each named stream, in order."""
+    """Return the extents of each named stream, in order; as in Windows, not the one that WOF has made."""
+    hidden = {b"", WOF_STREAM} if decode_standard_of(attributes)[4] & REPARSE else {b""}
     streams: dict[bytes, list[Attribute]] = {}
     for attribute in attributes:
-        if attribute.type == DATA and attribute.name:
+        if attribute.type == DATA and attribute.name not in hidden:
             streams.setdefault(attribute.name, []).append(attribute)
     return {name: select(extents, DATA, name) for name, extents in streams.items()}

@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from parsers.model import FilesystemInfo
-from parsers.ntfs.attribute import DATA, VOLUME_INFORMATION, VOLUME_NAME
+from parsers.ntfs.attribute import (
+    DATA,
+    I30,
+    INDEX_ALLOCATION,
+    VOLUME_INFORMATION,
+    VOLUME_NAME,
+)
 from parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
-from parsers.ntfs.filesystem import NtfsFilesystem
+from parsers.ntfs.cleanness import LOG_FILE, unclean_reasons
+from parsers.ntfs.filesystem import ROOT, NtfsFilesystem
+from parsers.ntfs.logfile import DEFAULT_PAGE
 from parsers.ntfs.mft import open_mft
 from parsers.ntfs.names import UPCASE_SIZE
 from parsers.ntfs.stream import Stream, select
@@ -26,6 +34,13 @@ VOLUME = 3
 UPCASE = 10
 SYSTEM_RECORDS = 16
 
+_READ_NEXT = (
+    (UPCASE, DATA, b"", 2 * UPCASE_SIZE),
+    (LOG_FILE, DATA, b"", 2 * DEFAULT_PAGE),
+    (ROOT, INDEX_ALLOCATION, I30, 64 << 10),
+)
+"""File, type and name of the attribute, bytes."""
+
 
 async def open_ntfs(
     reader: BlockSource, *, show_system: bool = False, ignore_case: bool = False
@@ -37,7 +52,8 @@ async def open_ntfs(
 
     A boot sector that is damaged is replaced by its backup in the last sector, and the first MFT record by
     its mirror, with a sentence in `info.warnings`. An overwritten volume can still have that backup:
-    probe for other formats first.
+    probe for other formats first. Another sentence says if the volume was not dismounted: $LogFile is not
+    replayed.
 
     Raises NotRecognised if this is not NTFS, Corrupt if it is and cannot be opened, Unsupported for a
     version that is not known here.
@@ -46,8 +62,15 @@ async def open_ntfs(
     boot, mft = await _boot_and_mft(reader, warnings)
     # One read for all of the volume's own files.
     await mft.records(range(min(SYSTEM_RECORDS, mft.count)))
-    label, version = await _volume(mft, warnings)
+    await _ask_ahead(reader, boot, mft)
+    label, version, flags = await _volume(mft, warnings)
     upcase = await _upcase(reader, boot, mft, warnings)
+    unclean = ["it is marked so"] if flags & DIRTY else []
+    unclean += await unclean_reasons(reader, boot, mft, upcase)
+    if unclean:
+        warnings.append(
+            f"the volume is dirty ({'; '.join(unclean)}): the last changes may be missing"
+        )
     if reader.size < boot.size:
         warnings.append(
             f"the volume has {boot.size} bytes and only {reader.size} of them are there"
@@ -108,8 +131,23 @@ async def _backup(reader: BlockSource) -> tuple[Boot, Mft] | None:
     return None
 
 
-async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int]]:
-    """Return the label and the version of the format."""
+async def _ask_ahead(reader: BlockSource, boot: Boot, mft: Mft) -> None:
+    """Ask at once for what is read next one after the other: nothing of it leads to the rest."""
+    spans = []
+    for ino, kind, name, most in _READ_NEXT:
+        try:
+            extents = select(await mft.attributes(await mft.record(ino)), kind, name)
+            if extents and extents[0].nonresident:
+                stream = Stream(extents, boot)
+                spans += stream.map.spans(0, min(most, stream.valid))
+        except ParseError:
+            # Who reads it will say what is wrong.
+            continue
+    reader.prefetch([span for span in spans if span.offset + span.length <= reader.size])
+
+
+async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int], int]:
+    """Return the label, the version of the format and the volume's flags."""
     try:
         attributes = await mft.attributes(await mft.record(VOLUME))
         names = select(attributes, VOLUME_NAME)
@@ -122,10 +160,8 @@ async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int]]:
         raise
     except ParseError as error:
         warnings.append(f"label and version of the volume are not known: {error}")
-        return "", (0, 0)
-    if flags & DIRTY:
-        warnings.append("the volume is dirty: the last changes may be missing")
-    return label, version
+        return "", (0, 0), 0
+    return label, version, flags
 
 
 async def _upcase(

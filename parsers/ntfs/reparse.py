@@ -13,6 +13,17 @@ from typing import Any
 from parsers.errors import Corrupt
 from parsers.layout import Field, Layout
 from parsers.ntfs.names import to_wtf8
+from parsers.ntfs.reparse_tags import (
+    AF_UNIX,
+    LX_BLK,
+    LX_CHR,
+    LX_FIFO,
+    LX_SYMLINK,
+    MOUNT_POINT,
+    SYMLINK,
+    tag_name,
+)
+from parsers.reader import check_bounds
 
 REPARSE_HEAD = Layout(
     "reparse point",
@@ -20,6 +31,8 @@ REPARSE_HEAD = Layout(
     Field("length", "H"),
     Field("reserved", "2x"),
 )
+
+_head = REPARSE_HEAD.picker("tag", "length").unpack_from
 
 MOUNT_POINT_NAMES = Layout(
     "mount point",
@@ -34,15 +47,6 @@ SYMLINK_NAMES = Layout("symbolic link", *MOUNT_POINT_NAMES.fields, Field("flags"
 MAX_SIZE = 16 << 10
 """Bytes that Windows lets a reparse point have (MAXIMUM_REPARSE_DATA_BUFFER_SIZE)."""
 
-MOUNT_POINT = 0xA0000003
-SYMLINK = 0xA000000C
-LX_SYMLINK = 0xA000001D
-AF_UNIX = 0x80000023
-LX_FIFO = 0x80000024
-LX_CHR = 0x80000025
-LX_BLK = 0x80000026
-WOF = 0x80000017
-
 LINKS = {MOUNT_POINT, SYMLINK, LX_SYMLINK}
 
 SPECIAL_MODES = {
@@ -51,30 +55,6 @@ SPECIAL_MODES = {
     LX_CHR: stat.S_IFCHR,
     LX_BLK: stat.S_IFBLK,
 }
-
-_TAG_NAMES = {
-    0x80000006: "HSM2",
-    0x80000007: "single-instance storage",
-    0x80000008: "WIM mount",
-    0x8000000A: "DFS",
-    0x80000012: "DFS replication",
-    0x80000013: "data deduplication",
-    0x80000014: "NFS",
-    0x80000015: "file placeholder",
-    WOF: "WOF compression (CompactOS)",
-    0x80000018: "Windows container isolation",
-    0x8000001B: "app execution link",
-    0x8000001E: "Azure File Sync (Storage Sync)",
-    0x80000021: "OneDrive",
-    0x9000001C: "projected file system",
-    0xC0000004: "HSM",
-}
-
-_CLOUD = 0x9000001A
-_CLOUD_MASK = 0xFFFF0FFF
-"""The cloud filter has 16 tags that differ in these four bits."""
-
-_WOF_ALGORITHMS = ("XPRESS4K", "LZX", "XPRESS8K", "XPRESS16K")
 
 _RELATIVE = 1
 _LX_SYMLINK_VERSION = 2
@@ -122,25 +102,22 @@ class ReparsePoint:
     """Of a symbolic link or junction of Windows."""
     target: bytes | None = None
     """Of every symbolic link: what readlink gives."""
-    algorithm: str = ""
-    """Of a file compressed with WOF."""
+    data: bytes = b""
+    """What follows the tag, where it is not taken apart above."""
 
     @property
     def name(self) -> str:
         """What the tag is called."""
-        if self.tag & _CLOUD_MASK == _CLOUD:
-            return "cloud file placeholder"
-        name = _TAG_NAMES.get(self.tag, f"reparse tag {self.tag:#010x}")
-        return f"{name}, {self.algorithm}" if self.algorithm else name
+        return tag_name(self.tag)
 
 
 def decode_reparse(value: bytes) -> ReparsePoint:
     """Decode the value of a $REPARSE_POINT attribute. Raises Corrupt."""
-    head = REPARSE_HEAD.parse(value)
-    data = value[REPARSE_HEAD.size : REPARSE_HEAD.size + head.length]
-    if len(data) < head.length:
-        raise Corrupt("length of a reparse point", expected=len(data), actual=head.length)
-    tag: int = head.tag
+    check_bounds(0, REPARSE_HEAD.size, len(value))
+    tag, length = _head(value)
+    data = value[REPARSE_HEAD.size : REPARSE_HEAD.size + length]
+    if len(data) < length:
+        raise Corrupt("length of a reparse point", expected=len(data), actual=length)
     if tag == SYMLINK:
         names = SYMLINK_NAMES.parse(data)
         link = _link(names, data[SYMLINK_NAMES.size :], bool(names.flags & _RELATIVE))
@@ -153,11 +130,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
         if int.from_bytes(data[:4], "little") != _LX_SYMLINK_VERSION:
             raise Corrupt("version of a WSL symbolic link", expected=_LX_SYMLINK_VERSION)
         return ReparsePoint(tag, target=data[4:])
-    if tag == WOF:
-        code = int.from_bytes(data[12:16], "little")
-        known = len(data) >= 16 and code < len(_WOF_ALGORITHMS)
-        return ReparsePoint(tag, algorithm=_WOF_ALGORITHMS[code] if known else "")
-    return ReparsePoint(tag)
+    return ReparsePoint(tag, data=data)
 
 
 def _link(names: Any, buffer: bytes, relative: bool) -> ReparseLink:

@@ -7,16 +7,18 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
+from parsers.errors import Corrupt
 from parsers.ntfs import ea, interix, reparse
 from parsers.ntfs.attribute import COMPRESSED_MASK, DATA, EA, ENCRYPTED, REPARSE_POINT
 from parsers.ntfs.file_attrs import LINK_MODE, Special
+from parsers.ntfs.filtered import filtered_data
 from parsers.ntfs.standard_information import HIDDEN, REPARSE, SYSTEM, decode_standard_of
 from parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from parsers.model import FileData
     from parsers.ntfs.attribute import Attribute
     from parsers.ntfs.boot import Boot
     from parsers.ntfs.interix import InterixFile
@@ -65,20 +67,18 @@ class SpecialFiles:
         value = await Stream(found, self._boot).read_all(self._reader, reparse.MAX_SIZE)
         return reparse.decode_reparse(value)
 
-    async def check_plain(self, record: Record, attributes: Sequence[Attribute]) -> None:
-        """Make sure that the file's bytes are what its unnamed $DATA attribute holds.
+    async def content(self, record: Record, attributes: Sequence[Attribute]) -> FileData | None:
+        """Return where a file's bytes are if not simply in its unnamed $DATA attribute, else None.
 
-        Raises Unsupported if a filter driver keeps them in some other way, OSError(EINVAL) if the file is
-        a link or a device. An empty file holds nothing that could be wrong.
+        Raises Unsupported if a filter driver keeps them in a way that is not known here, OSError(EINVAL)
+        if the file is a link or a device.
         """
         if not decode_standard_of(attributes)[4] & (REPARSE | SYSTEM):
-            return
+            return None
         if await self.look(record, attributes):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         point = await self.reparse(attributes)
-        data = select(attributes, DATA)
-        if point and data and data[0].sizes.size:
-            raise Unsupported(f"file content behind a reparse point: {point.name}")
+        return filtered_data(self._reader, self._boot, attributes, point) if point else None
 
     async def _interix(self, record: Record, attributes: Sequence[Attribute]) -> InterixFile | None:
         bits = decode_standard_of(attributes)[4]

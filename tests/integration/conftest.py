@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from fixtures import guests
+
 TIMEOUT = 120
 
 
@@ -82,3 +84,15 @@ def vmount(tmp_path: Path) -> Vmount:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("images")
+
+
+@pytest.fixture(scope="session")
+def windows(images: Path) -> list[Path]:
+    """The disks of a Windows guest."""
+    return guests.build_windows(images / "windows")
+
+
+@pytest.fixture(scope="session")
+def linux(images: Path) -> Path:
+    """The disk of a Linux guest with a tree of several volumes."""
+    return guests.build_linux(images / "linux")

@@ -218,7 +218,9 @@ def test_ls_cat_and_cp(vmount: Vmount, volume: ExtFixture, tmp_path: Path) -> No
         assert (ours.type, ours.sha256, ours.target) == (theirs.type, theirs.sha256, theirs.target)
         assert ours.mtime_ns == theirs.mtime_ns, theirs.path
         if theirs.type != "link":
-            assert ours.mode == theirs.mode & 0o777
+            # A device leads to one of this machine: it is not for others.
+            kept = 0o700 if theirs.type in {"block", "char"} else 0o777
+            assert ours.mode == theirs.mode & kept
     assert not copied
 
 
@@ -234,10 +236,7 @@ def test_r59_without_dev_fuse_the_rest_works(vmount: Vmount, image: Path) -> Non
 
 
 def test_r63_version_and_doctor(vmount: Vmount) -> None:
-    assert (
-        program.__version__ in vmount.run("--version", "status", check=False).stdout.decode()
-        or True
-    )
+    assert vmount.run("--version").stdout.decode() == f"vmount {program.__version__}\n"
     found = {row["name"]: row for row in json.loads(vmount.run("doctor", "--json").stdout)}
     assert found["/dev/fuse"]["state"] == "ok"
     assert found["vmount"]["detail"].startswith(program.__version__)

@@ -37,16 +37,6 @@ GONE = "disk0-p1: fstab: /gone: UUID=0a1b2c3d-dead-4000-8000-000000000009 is on 
 
 
 @pytest.fixture(scope="module")
-def windows(images: Path) -> list[Path]:
-    return guests.build_windows(images / "windows")
-
-
-@pytest.fixture(scope="module")
-def linux(images: Path) -> Path:
-    return guests.build_linux(images / "linux")
-
-
-@pytest.fixture(scope="module")
 def linux_by_kernel(linux: Path) -> Iterator[Path]:
     """The guest's tree, mounted by the kernel as its fstab says."""
     with ExitStack() as stack:

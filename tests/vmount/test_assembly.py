@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parsers.availability import is_readable
 from parsers.errors import Corrupt, OutOfBounds, Unsupported
 from parsers.mapping import (
     Area,
@@ -192,6 +193,20 @@ async def test_raid10(near: int, far: int, offset: bool, table: list[str]) -> No
     nothing = build_source(mapping, {})
     with pytest.raises(OSError, match="missing"):
         await nothing.read(0, 512)
+
+
+async def test_raid10_that_was_never_synchronised_is_read_from_its_first_copies() -> None:
+    first, second = content(2048), bytes(2048)
+    mapping = Raid10(areas((first, second)), 512, in_sync=False)
+    whole = present((first, second), ())
+    assert await build_source(mapping, whole).read(0, 2048) == first
+    failing: dict[str, BlockSource] = dict(whole)
+    failing["0"] = Unreliable(first, [Span(512, 512)], False)
+    source = build_source(mapping, failing)
+    assert await source.read(1024, 512) == first[1024:1536]
+    with pytest.raises(OSError):
+        await source.read(512, 512)
+    assert not is_readable(Raid10((*areas((first,)), Missing("1", 2048)), 512, in_sync=False))
 
 
 def test_a_device_that_is_too_short_is_refused() -> None:

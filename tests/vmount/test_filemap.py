@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from parsers.errors import Corrupt
 from parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
-from parsers.reader import Buffer, BytesReader, run_sync
+from parsers.reader import Buffer, BytesReader, Span, run_sync
 from vmount.filemap import FileMap, SourceFile, open_file
 
 VOLUME = random.Random(3).randbytes(1 << 16)
@@ -64,6 +64,9 @@ class Reversed:
             return Chunk((Run(0, 700, 3000),), None)
         return Chunk((Run(0, 300, index * 1000), Run(300, 400, index * 1000 + 500)), self._decode)
 
+    def where(self, offset: int, length: int) -> list[Span]:
+        return [Span(offset // 700 * 1000, length)] if length else []
+
     @staticmethod
     def _decode(stored: Buffer, length: int) -> bytes:
         return bytes(stored)[::-1][:length]
@@ -93,6 +96,9 @@ def test_a_chunk_that_decodes_to_another_length_is_refused() -> None:
 
         async def chunk(self, index: int) -> Chunk:
             return Chunk((Run(0, 10, 0),), None)
+
+        def where(self, offset: int, length: int) -> list[Span]:
+            return []
 
     content = open_file(BytesReader(VOLUME), FileData(1400, 1400, Packed(Short())))
     with pytest.raises(Corrupt, match="wrong length"):

@@ -17,7 +17,7 @@ from vmount.cache import LINE
 from vmount.manager import MountManager
 from vmount.read_ahead import NEAR
 from vmount.runtime import TrioRuntime
-from vmount.tree import build_tree
+from vmount.tree_builder import build_tree
 from vmount.walk_ahead import Order, WalkAhead
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmount.commands.umount import fusermount
 from vmount.errors import Exit, VmountError
 from vmount.mountinfo import find_mount
 from vmount.state import StateDir
+from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
     import argparse

@@ -2,102 +2,163 @@
 
 from __future__ import annotations
 
-import json
+import argparse
+import re
+import stat
 import sys
-import time
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
-from vmount.commands.options import add_source_arguments, open_options
-from vmount.copying import Copier, CopyReport
-from vmount.errors import Exit, UsageError, printable
+from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.copying import Copier, CopyOptions, CopyReport, Owner
+from vmount.copying.copier import name_of
+from vmount.copying.expanding import expand
+from vmount.errors import Exit, UsageError, explain
+from vmount.info import as_json
+from vmount.progress import progress_bar
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from vmount.api import DiskSet
 
-REFRESH = 0.1
-"""Seconds between updates of the progress bar."""
+MOST_SHOWN = 50
+"""Lines of a kind that are told one by one; --json tells all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files or directories to copy")
-    parser.add_argument("destination", type=Path, metavar="DEST", help="a directory, or a new name")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help=r"files, directories or patterns to copy; of a Windows guest C:\Users\ann too",
+    )
+    parser.add_argument("destination", metavar="DEST", help="a directory, or a new name")
+    parser.add_argument(
+        "-T",
+        "--no-target-directory",
+        action="store_true",
+        help="DEST is the copy itself, also where there is a directory of that name",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on where an earlier copy was interrupted"
+    )
+    parser.add_argument("--verify", action="store_true", help="read each copy again and compare it")
+    parser.add_argument(
+        "--owner",
+        choices=["me", "guest"],
+        default="me",
+        help="to whom copies belong: to me (default), or as in the guest, with all rights and access lists",
+    )
+    for option, what in (("--map-user", "user"), ("--map-group", "group")):
+        parser.add_argument(
+            option,
+            action="append",
+            type=_mapped,
+            default=[],
+            metavar="GUEST=HERE",
+            help=f"with --owner guest: the number of a {what}, and what stands for it here",
+        )
     parser.add_argument("--json", action="store_true", help="report as JSON")
     add_source_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Copy; the exit code is 3 if something could not be read."""
-    destination: Path = arguments.destination
-    into = destination.is_dir()
-    if len(arguments.paths) > 1 and not into:
-        raise UsageError(f"{destination}: several files need a directory to be copied into")
-    options = open_options(arguments)
-    with (
-        open_disks(arguments.source, options=options) as disks,
-        _progress(arguments.json) as show,
-    ):
-        copier = Copier(disks, show)
+    """Copy; the exit code is 3 if something could not be read, or not be kept whole."""
+    destination = Path(arguments.destination)
+    into = destination.is_dir() and not arguments.no_target_directory
+    owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
+    options = CopyOptions(arguments.resume, arguments.verify, owner)
+    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+        paths: list[str] = []
+        missing = []
         for path in arguments.paths:
-            name = PurePosixPath(path).name
-            if into and name in ("", ".."):
+            try:
+                paths += expand(disks, path)
+            except FileNotFoundError as error:
+                missing.append(explain(error))
+        if len(paths) + len(missing) > 1 and not into:
+            raise UsageError(f"{destination}: several files need a directory to be copied into")
+        for path in paths:
+            if into and not name_of(path):
                 raise UsageError(f"{path}: has no name to be copied under")
-            copier.copy(path, destination / name if into else destination)
-    return _say(copier.report, as_json=arguments.json)
+            named_as_folder = arguments.destination.endswith("/")
+            if into and arguments.resume and not named_as_folder:
+                _check_meaning(destination, name_of(path))
+        with _progress(disks, paths, arguments.json) as show:
+            copier = Copier(disks, show, options)
+            copier.report.problems += missing
+            copier.copy_all(
+                [(path, destination / name_of(path) if into else destination) for path in paths]
+            )
+    return _say(copier.report, as_json_wanted=arguments.json)
 
 
-def _say(report: CopyReport, *, as_json: bool) -> int:
-    if as_json:
-        values = {"files": report.files, "bytes": report.bytes, "problems": report.problems}
-        print(json.dumps(values, ensure_ascii=True))
+def _check_meaning(destination: Path, name: str) -> None:
+    """See that a copy that is to go on does not begin anew a level deeper. Raises UsageError."""
+    if not (destination / name).exists():
+        raise UsageError(
+            f"{destination}: is there, and has no {name} in it",
+            remedy=f"if it is itself the copy to go on with, use -T; to copy into it, say {destination}/",
+        )
+
+
+def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
+    if as_json_wanted:
+        print(as_json(report.as_object()), end="")
     else:
-        for problem in report.problems:
-            line = f"vmount: not copied: {printable(problem)}\n"
-            sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
-        print(f"{report.files} files, {report.bytes} bytes copied")
-    return Exit.SOURCE if report.problems else Exit.OK
+        _tell_some("not copied", report.problems)
+        _tell_some("not kept", report.lost)
+        for (what, reason), kept in report.not_kept.items():
+            more = f" and {kept.count - 1} more" if kept.count > 1 else ""
+            tell(f"not kept: {what} of {kept.example}{more}: {reason}")
+        files = "1 file" if report.files == 1 else f"{report.files} files"
+        parts = [f"{files}, {report.bytes} bytes copied"]
+        if report.already_there:
+            parts.append(f"{report.already_there} were there already")
+        if report.verified:
+            parts.append(f"{report.verified} verified")
+        print("; ".join(parts))
+    return Exit.SOURCE if report.problems or report.lost else Exit.OK
+
+
+def _tell_some(what: str, lines: Sequence[str]) -> None:
+    for line in lines[:MOST_SHOWN]:
+        tell(f"{what}: {line}")
+    if len(lines) > MOST_SHOWN:
+        tell(f"{what}: {len(lines) - MOST_SHOWN} more (--json tells all)")
 
 
 @contextmanager
-def _progress(as_json: bool) -> Iterator[Callable[[CopyReport, str], None]]:
-    if as_json or not sys.stderr.isatty():
-        yield lambda _report, _source: None
-        return
-    # Only a terminal needs rich, and it takes a while to import.
-    from rich.console import Console
-    from rich.progress import (
-        DownloadColumn,
-        Progress,
-        SpinnerColumn,
-        TextColumn,
-        TransferSpeedColumn,
-    )
+def _progress(
+    disks: DiskSet, paths: Sequence[str], quiet: bool
+) -> Iterator[Callable[[CopyReport, str], None]]:
+    with nullcontext() if quiet else progress_bar() as bar:
+        # Only who watches wants to know how much there is; the listings are needed anyway.
+        total = _size_of(disks, paths) if bar is not None and sys.stderr.isatty() else None
 
-    columns = (
-        SpinnerColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TextColumn("{task.fields[files]} files"),
-        TextColumn("{task.description}", markup=False),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None, files=0)
-        shown = 0.0
-
-        def show(report: CopyReport, source: str) -> None:
-            nonlocal shown
-            now = time.monotonic()
-            # Small files come by the thousand a second, and each update takes rich a while.
-            if now - shown >= REFRESH:
-                shown = now
-                progress.update(
-                    task, completed=report.bytes, files=report.files, description=source
-                )
+        def show(report: CopyReport, path: str) -> None:
+            if bar is not None:
+                bar.show(f"{report.files} files  {path}", report.bytes, total)
 
         yield show
+
+
+def _size_of(disks: DiskSet, paths: Sequence[str]) -> int:
+    return sum(
+        min(file.attrs.size, file.attrs.allocated) if file.attrs.allocated else file.attrs.size
+        for path in paths
+        for file in disks.below(path, lambda _error: None)
+        if stat.S_ISREG(file.attrs.mode)
+    )
+
+
+def _mapped(text: str) -> tuple[int, int]:
+    matched = re.fullmatch(r"(\d{1,10})=(\d{1,10})", text)
+    if matched is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1000=5000")
+    return int(matched[1]), int(matched[2])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from parsers.model import Attrs
 from vmount.api import DiskSet, Entry, open_disks
-from vmount.commands.options import add_source_arguments, open_options
+from vmount.commands.options import add_source_arguments, open_options, tell_problem
 from vmount.errors import Exit, explain, printable
 from vmount.info import as_json
 
@@ -35,10 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     def tell(error: OSError) -> None:
         nonlocal problems
         problems += 1
-        sys.stdout.flush()
-        line = f"vmount: not listed: {printable(explain(error))}\n"
-        sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
-        sys.stderr.flush()
+        tell_problem("not listed", error)
 
     with open_disks(arguments.source, options=open_options(arguments)) as disks:
         attrs = disks.stat(arguments.path)
@@ -48,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         elif arguments.recursive:
             for directory, entries in disks.walk(arguments.path, tell):
                 if not arguments.json:
-                    _write(f"{directory}:")
+                    write_line(f"{directory}:")
                 _show(arguments, disks, directory, entries)
         else:
             _show(arguments, disks, arguments.path, disks.listdir(arguments.path))
@@ -61,14 +58,15 @@ def _show(
     for name, attrs in entries:
         path = f"{directory.rstrip('/')}/{name}"
         if arguments.json:
-            _write(as_json(_as_object(disks, path, attrs), indent=None).rstrip())
+            write_line(as_json(as_object(disks, path, attrs), indent=None).rstrip())
         elif arguments.long:
-            _write(_long_line(disks, path, name, attrs))
+            write_line(long_line(disks, path, name, attrs))
         else:
-            _write(name)
+            write_line(name)
 
 
-def _as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:
+def as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:
+    """Return what is told of a file as JSON."""
     if attrs is None:
         return {"path": path, "problem": "its record is damaged"}
     value: dict[str, Any] = {"path": path, "type": _kind(attrs.mode)} | attrs._asdict()
@@ -93,7 +91,8 @@ def _kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "unknown")
 
 
-def _long_line(disks: DiskSet, path: str, name: str, attrs: Attrs | None) -> str:
+def long_line(disks: DiskSet, path: str, name: str, attrs: Attrs | None) -> str:
+    """Return a line like that of `ls -l`."""
     if attrs is None:
         return f"?????????? {name} (its record is damaged)"
     target = f" -> {_target(disks, path)}" if stat.S_ISLNK(attrs.mode) else ""
@@ -117,7 +116,8 @@ def _time(nanoseconds: int) -> str:
         return f"{'@' + str(nanoseconds // 10**9):<19}"
 
 
-def _write(line: str) -> None:
+def write_line(line: str) -> None:
+    """Write a line to standard output: as it is, but for a terminal, which a name must not steer."""
     if sys.stdout.isatty():
         line = printable(line)
     sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")

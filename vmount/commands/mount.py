@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from vmount.app import check_mountpoint, serve
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.config import MountConfig, OwnerMode
+from vmount.control import error_of
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
+from vmount.sources import absolute
 from vmount.state import StateDir
 
 if TYPE_CHECKING:
@@ -36,6 +38,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=OwnerMode.ME,
         help="to whom files belong: to me (default), or as in the guest",
     )
+    parser.add_argument(
+        "--volumes",
+        type=lambda text: tuple(filter(None, text.split(","))),
+        metavar="NAME,...",
+        help="show these volumes only (vmount volumes shows others later)",
+    )
+    parser.add_argument(
+        "-o",
+        action="append",
+        default=[],
+        dest="mount_options",
+        metavar="OPTION,...",
+        help="as for mount(8) and in fstab: allow_other, owner=guest, cache-size=1G, source=FILE",
+    )
     add_source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
 
@@ -44,12 +60,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Mount."""
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
     config = MountConfig(
-        sources=tuple(map(_absolute, arguments.sources)),
+        sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
         options=open_options(arguments),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         foreground=arguments.foreground,
+        volumes=arguments.volumes,
     )
     state = StateDir(arguments.state_dir)
     check_mountpoint(mountpoint)
@@ -58,17 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
         return Exit.OK
     answer = _in_background(config, state)
     if "error" in answer:
-        error = VmountError(answer["error"])
-        error.exit_code = Exit(answer["code"])
-        raise error
+        raise error_of(answer)
     if arguments.json:
         _say(True, mountpoint, answer["pid"])
     return Exit.OK
-
-
-def _absolute(source: str) -> str:
-    """Name a file by its whole path: whoever asks for the status may be somewhere else."""
-    return os.path.abspath(source) if Path(source).exists() else source  # noqa: PTH100 (links stay)
 
 
 def _say(as_json: bool, mountpoint: Path, pid: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 
-from vmount.errors import UsageError
+from vmount.errors import UsageError, explain, printable
 from vmount.remote import RemoteOptions
 from vmount.sources import OpenOptions
 
-UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,7 @@ def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("distant disks")
     group.add_argument(
         "--cache-size",
-        type=_size,
+        type=_positive_size,
         metavar="SIZE",
         help="memory for each disk's cache: 512M, 2G (default: 256M)",
     )
@@ -69,11 +70,19 @@ def open_options(arguments: argparse.Namespace) -> OpenOptions:
     return OpenOptions(force=arguments.force, remote=remote, drives=drives)
 
 
-def _size(text: str) -> int:
-    matched = re.fullmatch(r"(\d{1,12})([KMG]?)(?:iB|B)?", text, re.IGNORECASE)
-    if matched is None or int(matched[1]) == 0:
+def size(text: str) -> int:
+    """Read a size for argparse: bytes, or with a unit as in 512M."""
+    matched = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
+    if matched is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
     return int(matched[1]) * UNITS[matched[2].upper()]
+
+
+def _positive_size(text: str) -> int:
+    value = size(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+    return value
 
 
 def _drive(text: str) -> tuple[str, str]:
@@ -91,3 +100,16 @@ def _seconds(text: str) -> float:
     if not 0 < value < 1e6:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
     return value
+
+
+def tell_problem(what: str, error: OSError) -> None:
+    """Tell of a file that something could not be done with."""
+    tell(f"{what}: {explain(error)}")
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error, after what is on its way to standard output."""
+    sys.stdout.flush()
+    line = f"vmount: {printable(text)}\n"
+    sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
+    sys.stderr.flush()

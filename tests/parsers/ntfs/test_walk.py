@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.ntfs import LONE_SURROGATES, NOON_1923, build_fragmented_mft
-from parsers.errors import ParseError, Unsupported
+from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import FileData, Packed, Runs
 from parsers.ntfs import open_ntfs
 from parsers.ntfs.boot import decode_boot
@@ -212,9 +212,7 @@ def test_links_of_windows(small_reader: FileReader) -> None:
 @pytest.mark.parametrize(
     ("name", "feature"),
     [
-        (b"wof", "WOF compression (CompactOS), LZX"),
         (b"dedup", "data deduplication"),
-        (b"cloud", "cloud file placeholder"),
         (b"unknown", "reparse tag 0x80007777"),
     ],
 )
@@ -227,6 +225,12 @@ def test_content_kept_elsewhere_is_refused_by_name(
     with pytest.raises(Unsupported) as caught:
         run_sync(filesystem.data(attrs.ino))
     assert feature in caught.value.feature
+
+
+def test_wof_without_its_stream_is_damaged(small_reader: FileReader) -> None:
+    filesystem = run_sync(open_ntfs(small_reader))
+    with pytest.raises(Corrupt, match="WofCompressedData"):
+        run_sync(filesystem.data(path_attrs(filesystem, b"links/reparse wof").ino))
 
 
 def test_compressed_files_as_ntfscat_reads_them(

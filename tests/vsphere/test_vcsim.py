@@ -1,0 +1,73 @@
+"""The simulated vCenter does what the tests of virtual machines stand on."""
+
+from __future__ import annotations
+
+import ssl
+import urllib.parse
+import urllib.request
+
+import pytest
+from pyVim.connect import Disconnect, SmartConnect
+from pyVmomi import vim
+
+from tests.vsphere.conftest import PASSWORD, USER, Vcenter
+
+
+def test_logs_in_and_finds_a_machine_and_its_disk(vcenter: Vcenter) -> None:
+    service = SmartConnect(
+        host=vcenter.host,
+        port=vcenter.port,
+        user=USER,
+        pwd=PASSWORD,
+        sslContext=vcenter.trusting(),
+    )
+    try:
+        index = service.RetrieveContent().searchIndex
+        machine = index.FindByInventoryPath("DC0/vm/DC0_H0_VM0")
+        assert machine._GetMoId() == "vm-57"
+        names = [
+            device.backing.fileName
+            for device in machine.config.hardware.device
+            if isinstance(device.backing, vim.vm.device.VirtualDisk.FlatVer2BackingInfo)
+        ]
+        assert names == ["[LocalDS_0] DC0_H0_VM0/disk1.vmdk"]
+        assert (vcenter.datastores["LocalDS_0"] / "DC0_H0_VM0/disk1.vmdk").is_file()
+    finally:
+        Disconnect(service)
+
+
+@pytest.mark.parametrize(("user", "password"), [(USER, "wrong"), ("nobody", PASSWORD)])
+def test_refuses_a_wrong_login(vcenter: Vcenter, user: str, password: str) -> None:
+    with pytest.raises(vim.fault.InvalidLogin):
+        SmartConnect(
+            host=vcenter.host,
+            port=vcenter.port,
+            user=user,
+            pwd=password,
+            sslContext=vcenter.trusting(),
+        )
+
+
+def test_certificate_is_not_one_the_system_trusts(vcenter: Vcenter) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        SmartConnect(
+            host=vcenter.host,
+            port=vcenter.port,
+            user=USER,
+            pwd=PASSWORD,
+            sslContext=ssl.create_default_context(),
+        )
+
+
+def test_serves_a_range_of_a_file(vcenter: Vcenter) -> None:
+    name = "ç%#?&+ a.vmdk"
+    content = bytes(range(256)) * 16
+    (vcenter.datastores["LocalDS_0"] / name).write_bytes(content)
+    query = urllib.parse.urlencode({"dcPath": "DC0", "dsName": "LocalDS_0"})
+    request = urllib.request.Request(
+        f"https://{vcenter.host}:{vcenter.port}/folder/{urllib.parse.quote(name)}?{query}",
+        headers={"Range": "bytes=100-611"},
+    )
+    with urllib.request.urlopen(request, context=vcenter.trusting(), timeout=30) as answer:
+        assert answer.status == 206
+        assert answer.read() == content[100:612]

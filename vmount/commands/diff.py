@@ -1,0 +1,79 @@
+"""`vmount diff SOURCE_A SOURCE_B [PATH]`: what changed between two snapshots or disks."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from vmount.api import open_disks
+from vmount.commands.ls import write_line
+from vmount.commands.options import add_source_arguments, open_options, tell_problem
+from vmount.comparing import Change, Comparison, compare
+from vmount.errors import Exit, UsageError
+from vmount.info import as_json
+
+if TYPE_CHECKING:
+    import argparse
+
+    from parsers.model import Attrs
+
+SIGNS = {"added": "+", "removed": "-", "type": "!", "content": "M", "attributes": "m"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("before", metavar="SOURCE_A", help="as it was")
+    parser.add_argument("after", metavar="SOURCE_B", help="as it is")
+    parser.add_argument(
+        "path", nargs="?", default=None, metavar="PATH", help="default: all volumes"
+    )
+    parser.add_argument(
+        "--checksum", action="store_true", help="compare contents, instead of sizes and times"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_source_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compare. Lines begin with + added, - removed, M content, m attributes, ! another type of file."""
+    problems: list[OSError] = []
+
+    def tell(error: OSError) -> None:
+        problems.append(error)
+        tell_problem("not compared", error)
+
+    options = open_options(arguments)
+    with ExitStack() as stack:
+        first = stack.enter_context(open_disks(arguments.before, options=options))
+        second = stack.enter_context(open_disks(arguments.after, options=options))
+        paths = [arguments.path]
+        if arguments.path is None:
+            names = [
+                {volume.name for volume in disks.volumes if volume.filesystem is not None}
+                for disks in (first, second)
+            ]
+            if not names[0] & names[1]:
+                raise UsageError(
+                    "no volume has the same name in both", remedy="name what to compare as PATH"
+                )
+            paths = [f"volumes/{name}" for name in sorted(names[0] | names[1])]
+        for path in paths:
+            for change in compare(first, second, path, Comparison(arguments.checksum), tell):
+                if arguments.json:
+                    write_line(as_json(_as_object(change), indent=None).rstrip())
+                else:
+                    write_line(f"{SIGNS[change.kind]} {change.path}")
+    return Exit.SOURCE if problems else Exit.OK
+
+
+def _as_object(change: Change) -> dict[str, Any]:
+    return {
+        "change": change.kind,
+        "path": change.path,
+        "before": _attributes(change.before),
+        "after": _attributes(change.after),
+    }
+
+
+def _attributes(attrs: Attrs | None) -> dict[str, int] | None:
+    return None if attrs is None else attrs._asdict()

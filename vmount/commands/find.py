@@ -1,0 +1,83 @@
+"""`vmount find SOURCE PATTERN`: find files by name, size and date, without mounting."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vmount.api import open_disks
+from vmount.commands.ls import as_object, long_line, write_line
+from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
+from vmount.errors import Exit
+from vmount.finding import KINDS, Filter, parse_time
+from vmount.info import as_json
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument(
+        "pattern",
+        nargs="?",
+        default="*",
+        metavar="PATTERN",
+        help="of names (*.docx), or with a slash of paths on the volume (Users/**/*.docx)",
+    )
+    parser.add_argument("--below", default="volumes", metavar="PATH", help="look there only")
+    parser.add_argument("--type", choices=sorted(KINDS), help="kind of file, as find(1) has them")
+    parser.add_argument("--larger", type=size, metavar="SIZE", help="of at least so much: 10M")
+    parser.add_argument("--smaller", type=size, metavar="SIZE", help="of at most so much")
+    parser.add_argument("--newer", metavar="WHEN", help="modified since: 2026-11-01, or 7d")
+    parser.add_argument("--older", metavar="WHEN", help="modified before")
+    parser.add_argument(
+        "-i",
+        "--ignore-case",
+        action="store_true",
+        help="everywhere; on NTFS and FAT it is the rule",
+    )
+    parser.add_argument("--match-case", action="store_true", help="on NTFS and FAT too")
+    parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
+    parser.add_argument("-0", "--null", action="store_true", help="end each path with a zero byte")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    add_source_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Find; the exit code is 3 if a directory could not be listed."""
+    wanted = _filter(arguments)
+    problems: list[OSError] = []
+
+    def tell(error: OSError) -> None:
+        problems.append(error)
+        tell_problem("not listed", error)
+
+    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+        for file in wanted.find(disks, arguments.below, tell):
+            if arguments.json:
+                write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
+            elif arguments.null:
+                sys.stdout.buffer.write(file.path.encode("utf-8", "surrogateescape") + b"\0")
+            elif arguments.long:
+                write_line(long_line(disks, file.path, file.path, file.attrs))
+            else:
+                write_line(file.path)
+    return Exit.SOURCE if problems else Exit.OK
+
+
+def _filter(arguments: argparse.Namespace) -> Filter:
+    now = datetime.now(UTC)
+    wanted = Filter(arguments.pattern, at_least=arguments.larger, at_most=arguments.smaller)
+    if arguments.type is not None:
+        wanted = replace(wanted, kinds=frozenset({KINDS[arguments.type]}))
+    if arguments.newer is not None:
+        wanted = replace(wanted, newer=parse_time(arguments.newer, now))
+    if arguments.older is not None:
+        wanted = replace(wanted, older=parse_time(arguments.older, now))
+    if arguments.ignore_case or arguments.match_case:
+        wanted = replace(wanted, ignore_case=arguments.ignore_case)
+    return wanted

@@ -1,0 +1,153 @@
+"""`vmount scan SOURCE [PATH...]`: look for malware in the files of a machine."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmount.api import open_disks
+from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.errors import Exit, UsageError, VmountError, printable
+from vmount.info import as_json
+from vmount.progress import progress_bar
+from vmount.scan.clamd import Clamd, clamd_address
+from vmount.scan.programs import Clamscan, Command
+from vmount.scan.report import Seen, read_clean
+from vmount.scan.scanner import Scan
+from vmount.scan.sources import ScannedDisks, ScannedFolder
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterator
+
+    from vmount.scan.corpus import Source
+    from vmount.scan.report import ScanReport
+    from vmount.scan.scanner import Progress
+
+MOST_SHOWN = 20
+"""Files not scanned that are told one by one; --json tells all."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "source", metavar="SOURCE", help="as for a mount; or a folder, such as a mount"
+    )
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="files or directories (default: all volumes)"
+    )
+    parser.add_argument(
+        "--engine",
+        default="clamd",
+        metavar="ENGINE",
+        help="clamd (default), clamscan, or a command; {} in it is the path of a file",
+    )
+    parser.add_argument("--socket", metavar="ADDRESS", help="of clamd: a path, or host:port")
+    parser.add_argument(
+        "--connections", type=int, default=4, metavar="N", help="to clamd at a time (default: 4)"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="write what was seen, for --since"
+    )
+    parser.add_argument(
+        "--since", type=Path, metavar="FILE", help="scan only what has changed since that report"
+    )
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+    add_source_arguments(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Scan. The exit code is 1 if something was found, 3 if not all could be scanned."""
+    if not 1 <= arguments.connections <= 64:
+        raise UsageError("--connections: from 1 to 64")
+    clean: dict[str, Seen] = {}
+    since = ""
+    if arguments.since is not None:
+        since, clean = read_clean(arguments.since)
+    engine = _engine(arguments)
+    with _opened(arguments) as (source, paths), _shown(arguments.json) as show:
+        scan = Scan(source, [arguments.source], engine, show)
+        if since and since != scan.report.engine:
+            tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
+        report = scan.run(arguments.paths or paths, clean)
+    if arguments.report is not None:
+        report.write(arguments.report)
+    if arguments.json:
+        print(as_json(report.summary()), end="")
+    else:
+        _print(report)
+    if report.found:
+        return Exit.FOUND
+    return Exit.SOURCE if report.not_scanned else Exit.OK
+
+
+def _engine(arguments: argparse.Namespace) -> Clamd | Clamscan | Command:
+    if arguments.engine == "clamd":
+        return Clamd(clamd_address(arguments.socket), arguments.connections)
+    if arguments.engine == "clamscan":
+        return Clamscan()
+    return Command(arguments.engine)
+
+
+@contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[tuple[Source, list[str]]]:
+    path = Path(arguments.source)
+    if path.is_dir():
+        shown = path / "volumes"
+        trees = ["."]
+        if (path / "info.json").exists() and shown.is_dir():
+            # Of a mount the trees, not the block files that hold all of it once more.
+            trees = [f"volumes/{tree.name}" for tree in sorted(shown.iterdir()) if tree.is_dir()]
+        yield ScannedFolder(path.absolute()), trees
+        return
+    options = open_options(arguments)
+    with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
+        volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
+        for volume in disks.volumes:
+            if volume.filesystem is None and volume.problem is not None:
+                tell(f"not scanned: {volume.name}: {volume.problem}")
+        if not volumes and not arguments.paths:
+            raise VmountError(f"{arguments.source}: no volume with files that can be read")
+        yield ScannedDisks(disks), [f"volumes/{name}" for name in volumes]
+
+
+@contextmanager
+def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
+    with nullcontext() if as_json else progress_bar() as bar:
+
+        def show(progress: Progress) -> None:
+            if bar is None:
+                return
+            if progress.contents is None:
+                bar.show(f"{progress.files} files found")
+                return
+            found = f", {progress.found} FOUND" if progress.found else ""
+            bar.show(
+                f"{progress.scanned} of {progress.contents} files{found}  {progress.path}",
+                progress.bytes,
+                progress.size,
+            )
+
+        yield show
+
+
+def _print(report: ScanReport) -> None:
+    for path, reason in report.not_scanned[:MOST_SHOWN]:
+        tell(f"not scanned: {path}: {reason}")
+    if len(report.not_scanned) > MOST_SHOWN:
+        tell(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json tells all)")
+    for path, signature in report.found:
+        line = f"{path}: {signature} FOUND"
+        sys.stdout.buffer.write(printable(line).encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.flush()
+    parts = [f"{report.scanned} contents scanned, {report.bytes:,} bytes in {report.seconds:.1f} s"]
+    if report.same_content:
+        parts.append(f"{report.same_content} more files have the same")
+    if report.unchanged:
+        parts.append(f"{report.unchanged} unchanged")
+    parts.append(f"{len(report.found)} found")
+    if report.not_scanned:
+        parts.append(f"{len(report.not_scanned)} not scanned")
+    print("; ".join(parts))

@@ -1,0 +1,76 @@
+"""`vmount volumes MOUNTPOINT`: the volumes of a mount; show and hide single ones."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vmount.control import ask
+from vmount.errors import Exit, MountError, printable
+from vmount.info import as_json
+from vmount.mountinfo import find_mount
+from vmount.state import StateDir
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument(
+        "--mount",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="show a volume, or count it once more",
+    )
+    parser.add_argument(
+        "--dismount", action="append", default=[], metavar="NAME", help="give a volume back"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="dismount even if it is in use or counted more than once",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Mount, dismount, and show how things are then."""
+    mountpoint = os.path.realpath(arguments.mountpoint)
+    state = StateDir(arguments.state_dir)
+    for name in arguments.dismount:
+        tell(mountpoint, state, {"do": "dismount", "volume": name, "force": arguments.force})
+    for name in arguments.mount:
+        tell(mountpoint, state, {"do": "mount", "volume": name})
+    found = tell(mountpoint, state, {"do": "volumes"})
+    if arguments.json:
+        print(as_json(found), end="")
+        return Exit.OK
+    table = Table("volume", "mounted", "files", box=None, pad_edge=False)
+    for volume in found:
+        count = volume["references"]
+        where = volume["path"] or volume["problem"] or ""
+        table.add_row(
+            Text(printable(volume["name"])), str(count) if count else "no", Text(printable(where))
+        )
+    Console(soft_wrap=True).print(table)
+    return Exit.OK
+
+
+def tell(mountpoint: str, state: StateDir, request: dict[str, Any]) -> Any:
+    """Ask the process that serves a mount for something. Raises VmountError."""
+    if find_mount(mountpoint) is None:
+        raise MountError(f"{mountpoint}: not a mount of vmount", remedy="vmount status lists them")
+    record = state.find(mountpoint)
+    if record is None or not record.is_alive:
+        raise MountError(
+            f"{mountpoint}: no record of the process that serves it",
+            remedy="name the folder of records with --state-dir, as when it was mounted",
+        )
+    return ask(state.socket(record), request)

@@ -1,0 +1,136 @@
+"""What differs between two disk sets: two snapshots of a machine, or a machine and its clone."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from parsers.model import Attrs
+    from vmount.api import DiskSet, Entry
+
+PIECE = 1 << 20
+
+
+class Change(NamedTuple):
+    """A path, and how it differs."""
+
+    kind: str
+    """"added", "removed", "type", "content", "attributes"."""
+    path: str
+    before: Attrs | None
+    after: Attrs | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two trees are compared."""
+
+    checksum: bool = False
+    """Read files of one size, instead of going by their times."""
+
+
+def compare(
+    first: DiskSet,
+    second: DiskSet,
+    path: str,
+    how: Comparison,
+    on_error: Callable[[OSError], None],
+) -> Iterator[Change]:
+    """Yield what differs at or below a path, in the order of the names.
+
+    A whole directory that is new or gone is one change for each thing in it. Raises OSError if the path is
+    in neither set.
+    """
+    before, after = _stat(first, path), _stat(second, path)
+    if before is None and after is None:
+        first.stat(path)
+    pending: list[tuple[str, Attrs | None, Attrs | None]] = [(path.rstrip("/"), before, after)]
+    while pending:
+        here, before, after = pending.pop()
+        yield from _change(first, second, here, before, after, how, on_error)
+        left = _members(first, here, before, on_error)
+        right = _members(second, here, after, on_error)
+        if left is None or right is None:
+            continue
+        names = sorted(left.keys() | right.keys(), reverse=True)
+        pending += [(f"{here}/{name}", left.get(name), right.get(name)) for name in names]
+
+
+def _change(
+    first: DiskSet,
+    second: DiskSet,
+    path: str,
+    before: Attrs | None,
+    after: Attrs | None,
+    how: Comparison,
+    on_error: Callable[[OSError], None],
+) -> Iterator[Change]:
+    if before is None or after is None:
+        yield Change("added" if before is None else "removed", path, before, after)
+        return
+    if stat.S_IFMT(before.mode) != stat.S_IFMT(after.mode):
+        yield Change("type", path, before, after)
+        return
+    try:
+        if _differs(first, second, path, before, after, how):
+            yield Change("content", path, before, after)
+            return
+    except OSError as error:
+        on_error(error)
+        return
+    if (before.mode, before.uid, before.gid) != (after.mode, after.uid, after.gid):
+        yield Change("attributes", path, before, after)
+
+
+def _differs(
+    first: DiskSet, second: DiskSet, path: str, before: Attrs, after: Attrs, how: Comparison
+) -> bool:
+    if stat.S_ISLNK(before.mode):
+        return first.readlink(path) != second.readlink(path)
+    if stat.S_ISCHR(before.mode) or stat.S_ISBLK(before.mode):
+        return before.rdev != after.rdev
+    if not stat.S_ISREG(before.mode):
+        return False
+    if before.size != after.size:
+        return True
+    if not how.checksum:
+        return before.mtime != after.mtime
+    with first.open(path) as left, second.open(path) as right:
+        while True:
+            piece = left.read(PIECE)
+            if piece != right.read(PIECE):
+                return True
+            if not piece:
+                return False
+
+
+def _members(
+    disks: DiskSet, path: str, attrs: Attrs | None, on_error: Callable[[OSError], None]
+) -> dict[str, Attrs] | None:
+    """Return what is in a directory; nothing for what is none. None: that cannot be told."""
+    if attrs is None or not stat.S_ISDIR(attrs.mode):
+        return {}
+    try:
+        entries = disks.listdir(path)
+    except OSError as error:
+        on_error(error)
+        return None
+    return {entry.name: known for entry in entries if (known := _known(entry, path, on_error))}
+
+
+def _known(entry: Entry, path: str, on_error: Callable[[OSError], None]) -> Attrs | None:
+    if entry.attrs is None:
+        on_error(OSError(0, "its record is damaged", os.path.join(path, entry.name)))  # noqa: PTH118
+    return entry.attrs
+
+
+def _stat(disks: DiskSet, path: str) -> Attrs | None:
+    try:
+        return disks.stat(path, follow=False)
+    except FileNotFoundError:
+        return None

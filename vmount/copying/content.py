@@ -1,0 +1,123 @@
+"""Writing one file: beside its place first, and there only when it is whole.
+
+Strategy: the bytes go into a part file in the same directory, whose name tells the file and the version of
+it that they are of. An interrupted copy leaves it, and a later one that resumes goes on at its end. Only
+what may hold something is read and written, so holes stay holes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from parsers.model import Attrs
+    from vmount.file_reader import FileReader
+
+PIECE = 1 << 20
+"""Bytes copied at a time."""
+SUFFIX = ".vmount-part"
+
+
+@dataclass(frozen=True)
+class ContentOptions:
+    """How a content is written."""
+
+    resume: bool
+    verify: bool
+
+
+class VerifyError(OSError):
+    """What was read back is not what was written."""
+
+
+def write_content(
+    reader: FileReader,
+    place: Path,
+    attrs: Attrs,
+    options: ContentOptions,
+    on_bytes: Callable[[int], None],
+) -> None:
+    """Write a file to its place. Raises OSError; what is at the place is then as it was.
+
+    `on_bytes` is given the numbers of bytes as they are written.
+    """
+    part = part_of(place, attrs)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    if not options.resume:
+        flags |= os.O_TRUNC
+    descriptor = os.open(part, flags, 0o600)
+    try:
+        with os.fdopen(descriptor, "r+b") as writer:
+            begun = writer.seek(0, os.SEEK_END) // PIECE * PIECE
+            digest = hashlib.sha256()
+            for offset, length in _pieces(reader):
+                skipped = offset + length <= begun
+                if skipped and not options.verify:
+                    continue
+                reader.seek(offset)
+                piece = _exactly(reader, length)
+                digest.update(piece)
+                if not skipped:
+                    writer.seek(offset)
+                    writer.write(piece)
+                    on_bytes(length)
+            writer.truncate(attrs.size)
+            if options.verify:
+                _verify(reader, writer, digest.digest(), place)
+        part.replace(place)
+    except OSError:
+        if not options.resume:
+            part.unlink(missing_ok=True)
+        raise
+
+
+def part_of(place: Path, attrs: Attrs) -> Path:
+    """Return the name of the part file for a version of a file."""
+    name = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]
+    return place.with_name(f".{name}-{attrs.size:x}-{attrs.mtime & (1 << 64) - 1:x}{SUFFIX}")
+
+
+def is_there(place: Path, attrs: Attrs) -> bool:
+    """Say whether a whole copy of this version of a file is at its place: its time is set last."""
+    with suppress(OSError):
+        status = place.lstat()
+        same_kind = stat.S_IFMT(status.st_mode) == stat.S_IFMT(attrs.mode)
+        return same_kind and (status.st_size, status.st_mtime_ns) == (attrs.size, attrs.mtime)
+    return False
+
+
+def _pieces(reader: FileReader) -> Iterator[tuple[int, int]]:
+    for start, length in reader.spans():
+        for offset in range(start, start + length, PIECE):
+            yield offset, min(PIECE, start + length - offset)
+
+
+def _exactly(reader: FileReader, length: int) -> bytes:
+    piece = reader.read(length)
+    while len(piece) < length:
+        more = reader.read(length - len(piece))
+        if not more:
+            raise OSError(0, "the file is shorter than its directory says", reader.name)
+        piece += more
+    return piece
+
+
+def _verify(reader: FileReader, writer: BinaryIO, expected: bytes, place: Path) -> None:
+    """Compare what is on the target's disk with what was read."""
+    descriptor = writer.fileno()
+    writer.flush()
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    digest = hashlib.sha256()
+    for offset, length in _pieces(reader):
+        digest.update(os.pread(descriptor, length, offset))
+    if digest.digest() != expected:
+        raise VerifyError(0, "the copy differs from what was read", str(place))

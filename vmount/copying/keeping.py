@@ -1,0 +1,86 @@
+"""What belongs to a file beside its content: owner, mode, attributes, times.
+
+Who copies for himself is given no more than he could make himself: no set-user-ID bits, no capabilities,
+no access lists with numbers of users that mean somebody else here. Restoring a system as it was is another
+thing, and is asked for (`Owner.guest`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmount.errors import explain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from parsers.model import Attrs
+    from vmount.copying.options import Owner
+    from vmount.copying.report import CopyReport
+
+POWERFUL = ("security.", "system.posix_acl_", "trusted.")
+"""Attributes that give or take rights."""
+NOT_ASKED_FOR = "left out without --owner guest"
+CONTENT = "user."
+"""Attributes that are content: the user's own, alternate streams of NTFS."""
+
+
+class Keeper:
+    """Gives copies what their originals have, and notes what they cannot have."""
+
+    def __init__(self, owner: Owner, report: CopyReport) -> None:
+        self._owner = owner
+        self._report = report
+
+    def keep(self, place: Path, attrs: Attrs, xattrs: Mapping[str, bytes | OSError]) -> None:
+        """Set all of it; the times last. Raises OSError where even the mode or the times cannot be set."""
+        is_link = stat.S_ISLNK(attrs.mode) or place.is_symlink()
+        owned = self._owner.guest and self._set_owner(place, attrs)
+        if not is_link:
+            # chmod follows links, so what is there must be what was put there.
+            place.chmod(attrs.mode & self._kept_bits(attrs.mode, owned))
+        for name, value in xattrs.items():
+            self._set_xattr(place, name, value)
+        os.utime(place, ns=(attrs.atime, attrs.mtime), follow_symlinks=False)
+
+    def _set_owner(self, place: Path, attrs: Attrs) -> bool:
+        uid = self._owner.uids.get(attrs.uid, attrs.uid)
+        gid = self._owner.gids.get(attrs.gid, attrs.gid)
+        try:
+            os.chown(place, uid, gid, follow_symlinks=False)
+        except OSError as error:
+            self._report.miss("owner", explain_reason(error), str(place))
+            return False
+        return True
+
+    def _kept_bits(self, mode: int, owned: bool) -> int:
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            # It leads to a device of this machine, which is not the guest's to give to others.
+            return 0o700
+        return 0o7777 if owned else 0o777
+
+    def _set_xattr(self, place: Path, name: str, value: bytes | OSError) -> None:
+        if name.startswith(POWERFUL) and not self._owner.guest:
+            self._report.miss(name, NOT_ASKED_FOR, str(place))
+            return
+        try:
+            if isinstance(value, OSError):
+                raise value
+            os.setxattr(place, name, value, follow_symlinks=False)
+        except OSError as error:
+            reason = explain_reason(error)
+            if name.startswith(CONTENT):
+                self._report.lost.append(f"{place}: {name}: {reason}")
+            else:
+                self._report.miss(name, reason, str(place))
+
+
+def explain_reason(error: OSError) -> str:
+    """Return what an OSError says, without the name of a file."""
+    if error.errno == errno.EOPNOTSUPP:
+        return "not supported by the target"
+    return error.strerror or explain(error)

@@ -1,0 +1,29 @@
+"""How files are copied out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Owner:
+    """To whom copies belong."""
+
+    guest: bool = False
+    """To the guest's own users and groups, with all permissions and attributes, as far as this process may
+    give them. Else to whoever copies, who is not given set-user-ID bits, capabilities and the like."""
+    uids: Mapping[int, int] = field(default_factory=dict)
+    """The guest's numbers and what stands for them here; others stay as they are."""
+    gids: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """How files are copied out."""
+
+    resume: bool = False
+    """Go on where an earlier copy was interrupted: leave out what is there, keep what is half there."""
+    verify: bool = False
+    """Read each copy again and compare it with what was read from the disk."""
+    owner: Owner = field(default_factory=Owner)

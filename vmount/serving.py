@@ -1,0 +1,123 @@
+"""A mount of one's own: a process that serves it for as long as this one wants it.
+
+pyfuse3 holds one session a process, so a program that mounts starts another: `python -m vmount.serving`.
+What to mount goes to it through a pipe and not through its arguments, which everybody can see; the pipe
+stays open, and when it closes, however this program ends, the mount goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import vmount
+from vmount.app import serve
+from vmount.control import ask, error_of
+from vmount.errors import Exit, MountError, VmountError
+from vmount.mountinfo import find_mount
+from vmount.state import MountRecord, StateDir, process_start
+from vmount.unmount import fusermount
+
+if TYPE_CHECKING:
+    from vmount.config import MountConfig
+
+PATIENCE = 60.0
+"""Seconds for the process to end once it was told to."""
+
+
+class Server:
+    """A process that serves a mount. Close it when done."""
+
+    def __init__(self, config: MountConfig, state_dir: Path) -> None:
+        """Start it, and return when the mount answers. Raises VmountError."""
+        self.mountpoint = config.mountpoint
+        self._state = StateDir(state_dir)
+        self._record: MountRecord | None = None
+        package = str(Path(vmount.__file__).parent.parent)
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vmount.serving"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
+        try:
+            answer = self._begin(config, state_dir)
+            if "error" in answer:
+                raise error_of(answer)
+        except BaseException:
+            self.close()
+            raise
+        pid = self._process.pid
+        self._record = MountRecord(
+            pid, process_start(pid) or 0, str(self.mountpoint), config.sources
+        )
+
+    def ask(self, what: str, **values: Any) -> Any:
+        """Ask the process for something and return its answer. Raises VmountError."""
+        assert self._record is not None
+        return ask(self._state.socket(self._record), {"do": what, **values})
+
+    def close(self) -> None:
+        """Unmount and wait for the end of the process. A second call does nothing."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if not process.stdin.closed:
+            process.stdin.close()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        if process.returncode < 0 and self._record is not None:
+            mount = find_mount(str(self.mountpoint))
+            if mount is not None:
+                fusermount(mount, lazy=True)
+            self._state.remove(self._record)
+
+    def _begin(self, config: MountConfig, state_dir: Path) -> dict[str, Any]:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            pickle.dump((config, state_dir), process.stdin)
+            process.stdin.flush()
+        except BrokenPipeError as error:
+            raise MountError("the serving process has ended at once") from error
+        line = process.stdout.readline()
+        if not line:
+            raise MountError(f"the serving process has ended with code {process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def main() -> int:
+    """Serve what standard input says, until it ends."""
+    # What comes through this pipe was written by the program that started this one.
+    config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def send(answer: dict[str, Any]) -> None:
+        if not answers.closed:
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.close()
+
+    try:
+        serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)
+    except VmountError as error:
+        send({"error": str(error), "code": error.exit_code})
+        return error.exit_code
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""Which volumes a mount shows: reference counts, dismounting one while others stay.
+
+All are shown at first, or those that were asked for. Who mounts a volume again adds a reference; it goes
+when the last one is given back, or by force.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyfuse3
+import trio
+
+from vmount.errors import MountError, SourceError, UsageError
+from vmount.mountinfo import processes_below
+from vmount.unmount import in_use
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from vmount.fuse_ops import FuseOps
+    from vmount.manager import MountManager
+    from vmount.tree import Tree
+    from vmount.volumes import Volume
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class VolumeState:
+    """A volume of a mount."""
+
+    name: str
+    references: int
+    """0: its files are not shown."""
+    path: str | None
+    """The directory of its files; None while they are not shown."""
+    problem: str | None
+
+
+class VolumeMounts:
+    """The volumes of a mount that is being served."""
+
+    def __init__(
+        self, manager: MountManager, tree: Tree, operations: FuseOps, mountpoint: Path
+    ) -> None:
+        self._manager = manager
+        self._tree = tree
+        self._operations = operations
+        self._mountpoint = mountpoint
+        self._references = {
+            volume.name: 1 for volume in manager.volumes if volume.filesystem is not None
+        }
+
+    def show_only(self, names: Iterable[str]) -> None:
+        """Dismount all but these, before anything is served. Raises UsageError, SourceError."""
+        wanted = {self._volume(name).name for name in names}
+        for name in self._references:
+            if name not in wanted:
+                self._references[name] = 0
+                self._tree.hide(name)
+
+    def states(self) -> list[VolumeState]:
+        """Return all volumes, those without readable files too."""
+        return [self._state(volume) for volume in self._manager.volumes]
+
+    async def mount(self, name: str) -> VolumeState:
+        """Add a reference; the volume is shown from now on. Raises UsageError, SourceError."""
+        volume = self._volume(name)
+        self._references[name] += 1
+        if self._references[name] == 1:
+            await self._forget(self._tree.reveal(name))
+        return self._state(volume)
+
+    async def dismount(self, name: str, *, force: bool = False) -> VolumeState:
+        """Give a reference back, or with `force` all of them. With the last, the files go.
+
+        Raises BusyError, naming who uses them, if there are open files and no `force`; MountError if it is
+        not mounted; UsageError, SourceError.
+        """
+        volume = self._volume(name)
+        references = self._references[name]
+        if references == 0:
+            raise MountError(f"{name}: not mounted")
+        if references > 1 and not force:
+            self._references[name] -= 1
+            return self._state(volume)
+        numbers = self._tree.numbers_of(name)
+        if not force:
+            await self._check_unused(name, numbers)
+        self._references[name] = 0
+        gone = self._tree.hide(name)
+        self._operations.cut_off(numbers)
+        await self._forget(gone)
+        log.info("%s: dismounted", name)
+        return self._state(volume)
+
+    async def _check_unused(self, name: str, numbers: list[int]) -> None:
+        path = self._path(name)
+        holders = await trio.to_thread.run_sync(processes_below, path)
+        if holders or self._operations.has_open(numbers):
+            raise in_use(path, holders)
+
+    async def _forget(self, names: list[tuple[int, bytes]]) -> None:
+        """Let the kernel ask again for names that it may keep for ever."""
+        for parent, name in names:
+            with contextlib.suppress(OSError):  # the kernel does not know it
+                await trio.to_thread.run_sync(pyfuse3.invalidate_entry, parent, name)
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, parent, True)
+
+    def _volume(self, name: str) -> Volume:
+        for volume in self._manager.volumes:
+            if volume.name == name:
+                if volume.filesystem is None:
+                    problem = volume.problem or "no file system that can be read"
+                    raise SourceError(f"{name}: {problem}")
+                return volume
+        known = ", ".join(volume.name for volume in self._manager.volumes)
+        raise UsageError(f"{name}: no such volume", remedy=f"there are: {known or 'none'}")
+
+    def _state(self, volume: Volume) -> VolumeState:
+        references = self._references.get(volume.name, 0)
+        path = self._path(volume.name) if references else None
+        return VolumeState(volume.name, references, path, volume.problem)
+
+    def _path(self, name: str) -> str:
+        return str(self._mountpoint / "volumes" / self._tree.shown_as[name])
