@@ -49,10 +49,13 @@ class FileReader:
         self.size = path.stat().st_size
         self.reads = 0
 
-    async def read(self, offset: int, length: int) -> bytes:
+    def try_read(self, offset: int, length: int) -> bytes:
         check_bounds(offset, length, self.size)
         self.reads += 1
         return os.pread(self._file.fileno(), length, offset)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self.try_read(offset, length)
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         pass

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from parsers.detect import detect
 from parsers.errors import NotRecognised, Unsupported
 from parsers.model import Inline, Runs
 from parsers.reader import BytesReader, Span, run_sync
+from parsers.signatures import identify
 from parsers.vmfs.discover import read_member
 from parsers.vmfs.filesystem import open_vmfs
 from tests.parsers.vmfs.readers import (
@@ -139,6 +141,18 @@ def test_other_disks_are_not_recognised() -> None:
     for size in (0, 4096, 4 << 20):
         with pytest.raises(NotRecognised):
             run_sync(open_vmfs([BytesReader(bytes(size))]))
+
+
+def test_a_datastore_given_as_a_disk_says_what_to_give_instead(
+    luns: dict[str, Path], name: str
+) -> None:
+    reader = FileReader(luns[name])
+    signature = run_sync(identify(reader))
+    found = run_sync(detect(reader, signature))
+    assert found.fstype == "VMFS_volume_member"
+    assert found.filesystem is None
+    assert found.problem is not None
+    assert "san:DEVICE:" in found.problem
 
 
 def test_runs_are_read_across_their_borders(luns: dict[str, Path], name: str) -> None:
