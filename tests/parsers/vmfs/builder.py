@@ -164,7 +164,7 @@ class Builder:
     def _sub_block(self) -> int:
         number = next(self._sub_blocks)
         kind = SubBlockAddr64 if self.vmfs6 else SubBlockAddr
-        address: int = kind.make(40 + number // 16, number % 16)
+        address: int = kind.make(20 + number // 200, number % 200)
         return address
 
     def _pointer_block(self, second: bool, addresses: Sequence[int]) -> int:
