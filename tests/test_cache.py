@@ -16,7 +16,7 @@ from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 from parsers.errors import OutOfBounds
 from parsers.reader import Buffer, Span, check_bounds
 from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
-from vmount.cache import LINE, CachedDisk, CacheOptions
+from vmount.cache import LINE, CacheBudget, CachedDisk, CacheOptions
 from vmount.transports.base import Extent, TransportError, TransportStats
 from vmount.transports.nbd import open_nbd
 
@@ -199,6 +199,21 @@ async def test_the_least_recently_used_goes_first(nursery: trio.Nursery) -> None
         True,
     ]
     assert disk.stats().bytes_cached == 3 * LINE
+
+
+async def test_several_share_one_budget(nursery: trio.Nursery) -> None:
+    budget = CacheBudget(3 * LINE)
+    first, second = (
+        CachedDisk(MemoryTransport(most_lines=1), nursery, budget=budget) for _ in range(2)
+    )
+    for line in (0, 1):
+        await first.read(line * LINE, 1)
+    first.try_read(0, 1)
+    for line in (0, 1):
+        assert await second.read(line * LINE, LINE) == CONTENT[line * LINE : (line + 1) * LINE]
+    assert [first.try_read(line * LINE, 1) is not None for line in range(2)] == [True, False]
+    assert (first.stats().bytes_cached, second.stats().bytes_cached) == (LINE, 2 * LINE)
+    assert budget.cached == 3 * LINE
 
 
 async def test_a_read_larger_than_the_cache(nursery: trio.Nursery) -> None:

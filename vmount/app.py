@@ -20,20 +20,22 @@ import trio
 
 from vmount import __version__
 from vmount.config import MountConfig, OwnerMode
-from vmount.control import answer_requests, listening
+from vmount.control import answering
 from vmount.errors import MountError
 from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
 from vmount.runtime import TrioRuntime, first_of
-from vmount.state import MountRecord, StateDir, process_start
+from vmount.state.things import MountPoint
 from vmount.tree_builder import build_tree
 from vmount.volume_mounts import VolumeMounts
 from vmount.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    from vmount.state import Journal, StateDir
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +94,31 @@ def _answers(mountpoint: Path) -> bool:
 async def _serve(
     config: MountConfig, state: StateDir, on_ready: Callable[[], None], lifeline: int | None
 ) -> None:
+    ending = Ending()
+    with state.journal() as journal:
+        # A nursery of its own: a signal must not kill what undoes things while all other tasks end.
+        async with trio.open_nursery() as nursery:
+            await nursery.start(ending.wait_for_signal)
+            try:
+                await _serve_recorded(config, journal, on_ready, lifeline, ending)
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+async def _serve_recorded(
+    config: MountConfig,
+    journal: Journal,
+    on_ready: Callable[[], None],
+    lifeline: int | None,
+    ending: Ending,
+) -> None:
     async with trio.open_nursery() as nursery:
-        manager = await MountManager.open(config.sources, TrioRuntime(nursery), config.options)
+        with ending.opening:
+            manager = await MountManager.open(
+                config.sources, TrioRuntime(nursery), config.options, journal
+            )
+        if ending.opening.cancelled_caught:
+            raise MountError(f"{config.mountpoint}: not mounted: told to end before")
         try:
             info = as_json(describe(manager)).encode()
             statistics = Statistics(config, manager)
@@ -106,13 +131,12 @@ async def _serve(
             if config.volumes is not None:
                 mounts.show_only(config.volumes)
             _relax_collector()
-            with _recorded(config, state) as record:
-                async with listening(state.socket(record)) as control:
-                    nursery.start_soon(answer_requests, control, partial(_do, mounts))
+            with _recorded(config, journal):
+                async with answering(journal.socket, partial(_do, mounts)):
                     if lifeline is not None:
                         nursery.start_soon(_end_with, lifeline)
                     with _mounted(config, operations):
-                        await _answer_until_unmounted(config, on_ready)
+                        await _answer_until_unmounted(config, on_ready, ending)
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
@@ -176,14 +200,12 @@ async def _end_with(lifeline: int) -> None:
 
 
 @contextmanager
-def _recorded(config: MountConfig, state: StateDir) -> Iterator[MountRecord]:
-    pid = os.getpid()
-    record = MountRecord(pid, process_start(pid) or 0, str(config.mountpoint), config.sources)
-    state.write(record)
+def _recorded(config: MountConfig, journal: Journal) -> Iterator[None]:
+    entry = journal.begin(MountPoint(str(config.mountpoint), config.sources))
     try:
-        yield record
+        yield
     finally:
-        state.remove(record)
+        entry.end()
 
 
 @contextmanager
@@ -227,20 +249,39 @@ def _relax_collector() -> None:
     gc.set_threshold(100_000, 50, 50)
 
 
-async def _answer_until_unmounted(config: MountConfig, on_ready: Callable[[], None]) -> None:
+class Ending:
+    """What a signal ends: the opening of the sources, later the mount."""
+
+    def __init__(self) -> None:
+        self.opening = trio.CancelScope()
+        self.is_told = False
+        self.is_serving = False
+
+    async def wait_for_signal(
+        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """End what there is to end when SIGTERM, SIGINT or SIGHUP comes."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("%s: unmounting", signal.Signals(number).name)
+                self.is_told = True
+                self.opening.cancel()
+                if self.is_serving:
+                    pyfuse3.terminate()
+                    self.is_serving = False
+
+
+async def _answer_until_unmounted(
+    config: MountConfig, on_ready: Callable[[], None], ending: Ending
+) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_end_on_signal)
         nursery.start_soon(_announce, config.mountpoint, on_ready)
-        await pyfuse3.main()
+        ending.is_serving = not ending.is_told
+        if ending.is_serving:
+            await pyfuse3.main()
+        ending.is_serving = False
         nursery.cancel_scope.cancel()
-
-
-async def _end_on_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            pyfuse3.terminate()
-            return
 
 
 async def _announce(mountpoint: Path, on_ready: Callable[[], None]) -> None:

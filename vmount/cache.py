@@ -116,21 +116,40 @@ class _Fetch:
         return self.slab
 
 
+class CacheBudget:
+    """The slabs that may be kept, of one CachedDisk or of several that share what they may take."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        """Bytes."""
+        self.slabs: OrderedDict[_Slab, CachedDisk] = OrderedDict()
+        """And whose they are, the least recently used first."""
+        self.cached = 0
+        """Bytes."""
+
+
 class CachedDisk:
-    """A BlockSource over a Transport. Fetches run in `nursery`."""
+    """A BlockSource over a Transport. Fetches run in `nursery`.
+
+    Several that are given one `budget` share its memory; the capacity of the options is then not theirs.
+    """
 
     def __init__(
-        self, transport: Transport, nursery: trio.Nursery, options: CacheOptions | None = None
+        self,
+        transport: Transport,
+        nursery: trio.Nursery,
+        options: CacheOptions | None = None,
+        budget: CacheBudget | None = None,
     ) -> None:
         self.size = transport.size
         self._transport = transport
         self._nursery = nursery
         self._options = options or CacheOptions()
+        self._budget = budget or CacheBudget(self._options.capacity)
         self._most_lines = max(1, transport.max_read >> _SHIFT)
         """Lines that one fetch may have."""
         self._lines: dict[int, _Slab] = {}
-        self._slabs: OrderedDict[int, _Slab] = OrderedDict()
-        """By first line, the least recently used first."""
+        self._slabs = self._budget.slabs
         self._cached = 0
         self._fetching: dict[int, _Fetch] = {}
         self._fetches_now = 0
@@ -212,8 +231,8 @@ class CachedDisk:
 
     def _touch(self, slab: _Slab) -> None:
         """Note that a slab is used."""
-        if slab.first in self._slabs:
-            self._slabs.move_to_end(slab.first)
+        if slab in self._slabs:
+            self._slabs.move_to_end(slab)
         if slab.guess:
             slab.guess = False
             self._used += len(slab.view)
@@ -284,17 +303,24 @@ class CachedDisk:
 
     def _keep(self, slab: _Slab, lines: range) -> None:
         """Store a slab, and let go of those that are over the bound."""
-        self._slabs[slab.first] = slab
+        budget = self._budget
+        budget.slabs[slab] = self
+        budget.cached += len(slab.view)
         for line in lines:
             self._lines[line] = slab
         self._cached += len(slab.view)
-        while self._cached > self._options.capacity:
-            first, old = self._slabs.popitem(last=False)
-            for line in range(first, first + -(-len(old.view) // LINE)):
-                del self._lines[line]
-            self._cached -= len(old.view)
-            if old.guess:
-                self._wasted += len(old.view)
+        while budget.cached > budget.capacity:
+            old, owner = budget.slabs.popitem(last=False)
+            budget.cached -= len(old.view)
+            owner._forget(old)  # noqa: SLF001 (another one of this class)
+
+    def _forget(self, slab: _Slab) -> None:
+        """Let go of an evicted slab."""
+        for line in range(slab.first, slab.first + -(-len(slab.view) // LINE)):
+            del self._lines[line]
+        self._cached -= len(slab.view)
+        if slab.guess:
+            self._wasted += len(slab.view)
 
     # Guessing
 

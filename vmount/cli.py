@@ -6,6 +6,7 @@ import argparse
 import importlib
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
@@ -52,7 +53,9 @@ WORDS = {
     "find": Word("SOURCE [PATTERN]", "find files by name, size and date without mounting"),
     "diff": Word("SOURCE_A SOURCE_B [PATH]", "list what changed between two snapshots or disks"),
     "scan": Word("SOURCE [PATH...]", "look for malware with clamd or another scanner"),
-    "doctor": Word("", "say what this system has and lacks"),
+    "vms": Word("[PATTERN]", "list the machines of a vCenter or ESXi host"),
+    "snapshots": Word("VM", "show the snapshots of a machine"),
+    "doctor": Word("[VM]", "say what this system has and lacks, and what a machine needs"),
     "cleanup": Word("", "undo what a killed vmount left behind"),
     "completion": Word("SHELL", "print the completion script of a shell"),
 }
@@ -93,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = load(name)
     parser = parser_of(name, command)
     parsed = parser.parse_intermixed_args(words)
+    # Like Ctrl-C: what was done to a machine is undone on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if name == MOUNT:
             take_mount_options(parser, parsed)
@@ -210,7 +215,8 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="where running mounts are recorded (default: /run/vmount, or below $XDG_RUNTIME_DIR)",
+        help="where it is recorded what must be undone "
+        "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 

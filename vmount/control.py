@@ -29,20 +29,23 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 
 @asynccontextmanager
-async def listening(path: Path) -> AsyncIterator[trio.SocketListener]:
-    """Make the socket, so that requests can come; at the end take it away. Raises OSError."""
+async def answering(path: Path, handler: Handler) -> AsyncIterator[None]:
+    """Answer requests that come through a socket; at the end take it away. Raises OSError."""
     connection = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
     with _reachable(path) as address:
         await connection.bind(address)
     try:
         connection.listen()
-        yield trio.SocketListener(connection)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_answer_requests, trio.SocketListener(connection), handler)
+            yield
+            nursery.cancel_scope.cancel()
     finally:
         connection.close()
         path.unlink(missing_ok=True)
 
 
-async def answer_requests(listener: trio.SocketListener, handler: Handler) -> None:
+async def _answer_requests(listener: trio.SocketListener, handler: Handler) -> None:
     """Answer until cancelled."""
 
     async def answer(stream: trio.SocketStream) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from parsers.reader import BlockSource
-from vmount.remote import RemoteDisk
+from vmount.transports.negotiate import Refusal
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A transport that was tried and not used."""
+class Distant(Protocol):
+    """What reads a distant disk."""
 
-    name: str
-    reason: str
+    def describe(self) -> dict[str, Any]:
+        """Return what a user may want to know of the connection. Holds no secret; fits JSON."""
+        ...
+
+    def stats(self) -> dict[str, Any]:
+        """Return counters of cache and transport; fits JSON."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,20 @@ class ChainLink:
     name: str
     format: str
     """createType of a VMDK, or "raw"."""
+
+
+@dataclass(frozen=True)
+class OpenedDisk:
+    """A disk as a transport has opened it."""
+
+    format: str
+    data: BlockSource
+    aclose: Callable[[], Awaitable[None]]
+    """Lets go of it. A second call does nothing."""
+    chain: tuple[ChainLink, ...] = ()
+    """Youngest first."""
+    distant: Distant | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,7 +58,7 @@ class Disk:
     chain: tuple[ChainLink, ...] = ()
     """Youngest first."""
     transport: str = "file"
-    remote: RemoteDisk | None = None
+    remote: Distant | None = None
     """What reads it, if it is distant."""
     refused: tuple[Refusal, ...] = ()
     problem: str | None = None
@@ -48,6 +68,27 @@ class Disk:
     def size(self) -> int:
         """Bytes in the disk; 0 if it cannot be read."""
         return 0 if self.data is None else self.data.size
+
+
+def disk_of(
+    name: str,
+    source: str,
+    transport: str,
+    opened: OpenedDisk,
+    refused: tuple[Refusal, ...] = (),
+) -> Disk:
+    """Return a disk that a transport has opened."""
+    return Disk(
+        name,
+        source,
+        opened.format,
+        opened.data,
+        opened.chain,
+        transport,
+        opened.distant,
+        refused,
+        warnings=opened.warnings,
+    )
 
 
 def unique_name(wanted: str, taken: set[str]) -> str:

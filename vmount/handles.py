@@ -11,18 +11,22 @@ import enum
 import re
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.config import MountConfig, default_state_dir
 from vmount.errors import BusyError, MountError
 from vmount.serving import Server
+from vmount.vsphere.access_options import Quiesce
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vmount.guest import Guest
     from vmount.manager import MountManager
     from vmount.sources import OpenOptions
+    from vmount.vm_source import MachineInfo
     from vmount.volumes import Volume
 
 
@@ -101,6 +105,18 @@ class Mounting:
         self._state_dir = state_dir or default_state_dir()
         self._server: Server | None = None
         self._own_folder: Path | None = None
+
+    def share(self, machines: Sequence[MachineInfo]) -> None:
+        """Have the process read the snapshot that is there already, and take none of its own."""
+        if len(machines) == 1 and machines[0].snapshot is not None:
+            access = replace(
+                self._options.machine.access,
+                snapshot=machines[0].snapshot,
+                quiesce=Quiesce.NO,
+                keep_snapshot=False,
+            )
+            machine = replace(self._options.machine, access=access)
+            self._options = replace(self._options, machine=machine)
 
     @property
     def mountpoint(self) -> Path | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def describe(manager: MountManager) -> dict[str, Any]:
     """Return the description of a set of disks. Sizes and offsets are in bytes."""
     return {
+        "machines": [asdict(machine) for machine in manager.machines],
         "disks": [_disk(disk) for disk in manager.disks],
         "volumes": [_volume(volume, manager.guest) for volume in manager.volumes],
         "guest": _guest(manager.guest),

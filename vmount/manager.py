@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from vmount.disks import Disk
     from vmount.runtime import Runtime
+    from vmount.state import Journal
+    from vmount.vm_source import MachineInfo
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +36,20 @@ class MountManager:
 
     @classmethod
     async def open(
-        cls, sources: Sequence[str], runtime: Runtime, options: OpenOptions | None = None
+        cls,
+        sources: Sequence[str],
+        runtime: Runtime,
+        options: OpenOptions | None = None,
+        journal: Journal | None = None,
     ) -> MountManager:
         """Open the disks that `sources` name, find their volumes and what the guest does with them.
 
         Raises SourceError if a source cannot be opened, UsageError for a drive letter of a volume that is
-        not there; then nothing stays open.
+        not there; then nothing stays open. What must be undone is written to the journal, which only
+        virtual machines need.
         """
         options = options or OpenOptions()
-        files = OpenFiles(runtime)
+        files = OpenFiles(runtime, journal)
         try:
             disks = await files.open_sources(sources, options)
             found = await find_volumes(disks, runtime)
@@ -59,6 +66,11 @@ class MountManager:
     def disks(self) -> tuple[Disk, ...]:
         """The disks in the order given."""
         return tuple(content.disk for content in self.contents)
+
+    @property
+    def machines(self) -> tuple[MachineInfo, ...]:
+        """What is told of the virtual machines among the sources."""
+        return tuple(self._files.machines)
 
     @property
     def warnings(self) -> tuple[str, ...]:

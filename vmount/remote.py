@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.cache import CachedDisk, CacheOptions
+from vmount.transports.https_client import HttpsOptions
 from vmount.transports.nbd import list_exports, open_nbd
 from vmount.transports.nbd_options import NbdOptions
 from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
@@ -16,13 +17,15 @@ from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vmount.transports.base import Extent, Transport
+    from vmount.cache import CacheStats
+    from vmount.transports.base import Extent, Transport, TransportStats
     from vmount.transports.nbd import ExportInfo
 
 log = logging.getLogger(__name__)
 
 ZERO_MAP_STEP = 16 << 30
 """Bytes of a disk whose holes are asked for at a time, so that reads come between."""
+WEB = "https://"
 MOST_ZEROS = 1 << 18
 """Holes remembered: their map must not outgrow the cache."""
 GOODBYE = 2.0
@@ -35,6 +38,7 @@ class RemoteOptions:
 
     nbd: NbdOptions = field(default_factory=NbdOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
+    https: HttpsOptions = field(default_factory=HttpsOptions)
 
     def limited(
         self, *, cache_size: int | None, timeout: float | None, keepalive: float | None
@@ -42,19 +46,30 @@ class RemoteOptions:
         """Return these options with another cache size in bytes, deadline of a read and interval of
         keeping a connection in use, both in seconds."""
         cache = self.cache if cache_size is None else replace(self.cache, capacity=cache_size)
-        nbd = replace(self.nbd, keepalive_interval=keepalive)
+        nbd, https = replace(self.nbd, keepalive_interval=keepalive), self.https
         if timeout is not None:
+            https = replace(
+                https,
+                total_timeout=timeout,
+                reply_timeout=min(https.reply_timeout, timeout / 2),
+                connect_timeout=min(https.connect_timeout, timeout / 2),
+            )
             nbd = replace(
                 nbd,
                 total_timeout=timeout,
                 reply_timeout=min(nbd.reply_timeout, timeout / 2),
                 connect_timeout=min(nbd.connect_timeout, timeout / 2),
             )
-        return RemoteOptions(nbd, cache)
+        return RemoteOptions(nbd, cache, https)
 
 
 def is_remote(source: str) -> bool:
     """Say whether a source is a URI of a server and not a file."""
+    return is_nbd(source) or source.startswith(WEB)
+
+
+def is_nbd(source: str) -> bool:
+    """Say whether a source is a URI of an NBD server."""
     return source.partition(":")[0] in SCHEMES and ":" in source
 
 
@@ -88,21 +103,7 @@ class RemoteDisk:
 
     def stats(self) -> dict[str, Any]:
         """Return the counters of cache and transport; fits JSON."""
-        cache, transport = self.data.stats(), self._transport.stats()
-        reads = cache.hits + cache.misses
-        return {
-            "hit_rate": round(cache.hits / reads, 4) if reads else None,
-            "bytes_demanded": cache.bytes_demanded,
-            "bytes_fetched": cache.bytes_fetched,
-            "bytes_cached": cache.bytes_cached,
-            "prefetch_used": cache.guesses_used,
-            "prefetch_wasted": cache.guesses_wasted,
-            "requests": transport.requests,
-            "in_flight": transport.in_flight,
-            "retries": transport.retries,
-            "reconnects": transport.reconnects,
-            "latency_seconds": round(transport.latency, 6),
-        }
+        return statistics([(self.data.stats(), self._transport.stats())])
 
     async def aclose(self) -> None:
         """Let go of the server."""
@@ -136,3 +137,26 @@ async def exports_of(uri: str, options: RemoteOptions) -> Sequence[ExportInfo]:
     except NbdUriError as error:
         raise OSError(str(error)) from error
     return await list_exports(uri, options.nbd)
+
+
+def statistics(pairs: Sequence[tuple[CacheStats, TransportStats]]) -> dict[str, Any]:
+    """Return the counters of caches and their transports, added up; fits JSON."""
+    caches = [cache for cache, _ in pairs]
+    transports = [transport for _, transport in pairs]
+    hits = sum(cache.hits for cache in caches)
+    reads = hits + sum(cache.misses for cache in caches)
+    requests = sum(transport.requests for transport in transports)
+    waited = sum(transport.latency * transport.requests for transport in transports)
+    return {
+        "hit_rate": round(hits / reads, 4) if reads else None,
+        "bytes_demanded": sum(cache.bytes_demanded for cache in caches),
+        "bytes_fetched": sum(cache.bytes_fetched for cache in caches),
+        "bytes_cached": sum(cache.bytes_cached for cache in caches),
+        "prefetch_used": sum(cache.guesses_used for cache in caches),
+        "prefetch_wasted": sum(cache.guesses_wasted for cache in caches),
+        "requests": requests,
+        "in_flight": sum(transport.in_flight for transport in transports),
+        "retries": sum(transport.retries for transport in transports),
+        "reconnects": sum(transport.reconnects for transport in transports),
+        "latency_seconds": round(waited / requests, 6) if requests else 0.0,
+    }

@@ -20,14 +20,16 @@ from vmount.app import serve
 from vmount.control import ask, error_of
 from vmount.errors import Exit, MountError, VmountError
 from vmount.mountinfo import find_mount
-from vmount.state import MountRecord, StateDir, process_start
+from vmount.state import MountRecord, StateDir
 from vmount.unmount import fusermount
+from vmount.vsphere.passwords import Password, known
+from vmount.vsphere.secret import Secret
 
 if TYPE_CHECKING:
     from vmount.config import MountConfig
 
 PATIENCE = 60.0
-"""Seconds for the process to end once it was told to."""
+"""Seconds for a process to end that has not mounted yet, once it was told to."""
 
 
 class Server:
@@ -54,15 +56,12 @@ class Server:
         except BaseException:
             self.close()
             raise
-        pid = self._process.pid
-        self._record = MountRecord(
-            pid, process_start(pid) or 0, str(self.mountpoint), config.sources
-        )
+        self._record = self._state.find(str(self.mountpoint))
 
     def ask(self, what: str, **values: Any) -> Any:
         """Ask the process for something and return its answer. Raises VmountError."""
         assert self._record is not None
-        return ask(self._state.socket(self._record), {"do": what, **values})
+        return ask(self._record.socket, {"do": what, **values})
 
     def close(self) -> None:
         """Unmount and wait for the end of the process. A second call does nothing."""
@@ -72,7 +71,7 @@ class Server:
         if not process.stdin.closed:
             process.stdin.close()
         try:
-            process.wait(PATIENCE)
+            process.wait(PATIENCE if self._record is None else self._record.patience)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -81,14 +80,14 @@ class Server:
             mount = find_mount(str(self.mountpoint))
             if mount is not None:
                 fusermount(mount, lazy=True)
-            self._state.remove(self._record)
+            self._state.forget_mount(str(self.mountpoint))
 
     def _begin(self, config: MountConfig, state_dir: Path) -> dict[str, Any]:
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            pickle.dump((config, state_dir), process.stdin)
+            _Pickler(process.stdin).dump((config, state_dir))
             process.stdin.flush()
         except BrokenPipeError as error:
             raise MountError("the serving process has ended at once") from error
@@ -97,6 +96,18 @@ class Server:
             raise MountError(f"the serving process has ended with code {process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+
+class _Pickler(pickle.Pickler):
+    """Writes what to mount, passwords as well: this pipe is the one way on which they leave a process."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to make a thing again."""
+        if isinstance(thing, Password):
+            return known, (thing.origin, thing.read())
+        if isinstance(thing, Secret):
+            return Secret, (thing.reveal(),)
+        return NotImplemented
 
 
 def main() -> int:

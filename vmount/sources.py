@@ -8,32 +8,37 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
 from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
-from vmount.disks import ChainLink, Disk, path_component, unique_name
+from vmount.datastore_path import DatastorePathError
+from vmount.datastores.disk import DatastoreReading, open_datastore_disk
+from vmount.datastores.web import WebPlace, basic_credentials, split_url
+from vmount.disks import ChainLink, Disk, disk_of, path_component, unique_name
 from vmount.errors import SourceError, explain
 from vmount.machine_files import LocalFileOpener, check_reach
-from vmount.remote import RemoteDisk, RemoteOptions, exports_of, is_remote
+from vmount.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd
 from vmount.transports.file import LocalFile
+from vmount.transports.https_client import HttpsClient, check_address
+from vmount.vm_source import FORCE, MachineInfo, MachineOptions, OpenMachine, is_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from parsers.reader import BlockSource
     from vmount.runtime import Runtime
+    from vmount.state import Journal
 
 log = logging.getLogger(__name__)
 
 RAW_PREFIX = "raw:"
 """In front of a path: take the file as it is, whatever it looks like."""
-
-FORCE = "to read it all the same: --force"
 
 LARGEST_VMX = 1 << 20
 """Bytes. A .vmx is a few KiB; what is larger is something else."""
@@ -57,6 +62,8 @@ class OpenOptions:
     force: bool = False
     """Open a snapshot chain whose parent has changed since."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
+    machine: MachineOptions = field(default_factory=MachineOptions)
+    """How virtual machines are found and read."""
     drives: Mapping[str, str] = field(default_factory=dict)
     """Names of volumes by the drive letters that they are to have."""
 
@@ -64,10 +71,15 @@ class OpenOptions:
 class OpenFiles:
     """What has been opened on the way to the disks of a set, and is closed with it."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, journal: Journal | None = None) -> None:
+        """`journal` takes what must be undone; without one no machine can be read."""
         self.runtime = runtime
+        self.machines: list[MachineInfo] = []
+        """What is told of the virtual machines that are open."""
+        self._journal = journal
         self._stack = ExitStack()
         self._remotes: list[RemoteDisk] = []
+        self._distant = AsyncExitStack()
 
     async def open_sources(self, sources: Sequence[str], options: OpenOptions) -> list[Disk]:
         """Open every disk of every source, in order.
@@ -78,9 +90,14 @@ class OpenFiles:
         disks: list[Disk] = []
         taken: set[str] = set()
         for source in sources:
-            if is_remote(source):
+            if source.startswith(WEB):
+                name = unique_name(f"disk{len(disks)}", taken)
+                disks.append(await self._open_web(name, source, options))
+            elif is_nbd(source):
                 name = unique_name(f"disk{len(disks)}", taken)
                 disks.append(await self._open_remote(name, source, options))
+            elif is_machine(source):
+                disks += await self._open_vm(source, options, taken)
             elif source.lower().endswith(".vmx"):
                 disks += await self._open_machine(source, options, taken)
             else:
@@ -92,6 +109,7 @@ class OpenFiles:
         """Close all files and let go of all servers."""
         while self._remotes:
             await self._remotes.pop().aclose()
+        await self._distant.aclose()
         self._stack.close()
 
     async def _open_remote(self, name: str, uri: str, options: OpenOptions) -> Disk:
@@ -103,6 +121,47 @@ class OpenFiles:
             raise SourceError(explain(error), remedy=await _exports(uri, options)) from error
         self._remotes.append(remote)
         return Disk(name, uri, "raw", remote.data, transport=remote.name, remote=remote)
+
+    async def _open_web(self, name: str, url: str, options: OpenOptions) -> Disk:
+        """Open a disk on an HTTPS server by its descriptor; its other files are beside it."""
+        shown = url.partition("?")[0]
+        try:
+            check_address(url)
+            path, address = split_url(url)
+        except (OSError, DatastorePathError) as error:
+            raise SourceError(f"{shown}: {error}") from error
+        client = HttpsClient(headers=basic_credentials(os.environ), options=options.remote.https)
+        place = WebPlace(client, address)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(place.aclose)
+            reading = DatastoreReading(options.remote.cache, options.force)
+            try:
+                opened = await open_datastore_disk(
+                    place, path, self.runtime.nursery, reading, raw=True
+                )
+                stack.push_async_callback(opened.aclose)
+                if opened.format == "raw":
+                    await _refuse_foreign(opened.data, shown)
+            except OSError as error:
+                raise SourceError(explain(error)) from error
+            except ParseError as error:
+                remedy = FORCE if isinstance(error, ParentChanged) else ""
+                raise SourceError(str(error.named(shown)), remedy=remedy) from error
+            self._distant.push_async_callback(stack.pop_all().aclose)
+        return disk_of(name, shown, "https", opened)
+
+    async def _open_vm(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
+        machine = await OpenMachine.open(
+            source,
+            self.runtime,
+            self._journal,
+            options.machine,
+            options.remote,
+            force=options.force,
+        )
+        self._distant.push_async_callback(machine.aclose)
+        self.machines.append(machine.info)
+        return [replace(disk, name=unique_name(disk.name, taken)) for disk in machine.disks]
 
     async def _open_machine(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
         path = Path(source)
@@ -160,7 +219,7 @@ class OpenFiles:
             stack.close()
             source = LocalFile(Path(location), self.runtime)
             stack.callback(source.close)
-            await _refuse_foreign(source)
+            await _refuse_foreign(source, location)
             return _raw_disk(name, shown, source)
         chain = tuple(ChainLink(link.name, link.descriptor.create_type) for link in vmdk.links)
         return Disk(name, shown, vmdk.format, vmdk, chain, warnings=vmdk.warnings)
@@ -197,15 +256,15 @@ async def _exports(uri: str, options: OpenOptions) -> str:
     return f"the server exports: {', '.join(map(repr, names))}" if names else ""
 
 
-async def _refuse_foreign(source: LocalFile) -> None:
+async def _refuse_foreign(source: BlockSource, name: str) -> None:
     """Raise SourceError for what would pass for a raw image and is not one."""
-    path = source.path
     head = bytes(await source.read(0, min(512, source.size)))
     for offset, magic, what in FOREIGN_IMAGES:
         if head[offset : offset + len(magic)] == magic:
-            raise SourceError(f"{path}: is {what}", remedy="convert or unpack it first")
+            raise SourceError(f"{name}: is {what}", remedy="convert or unpack it first")
+    path = PurePosixPath(name)
     if path.suffix.lower() == ".vmdk" and not path.stem.endswith(("-flat", "-rdmp", "-rdm")):
         raise SourceError(
-            f"{path}: has neither a VMDK header nor a descriptor",
+            f"{name}: has neither a VMDK header nor a descriptor",
             remedy=f"if it is a raw image all the same, name it {RAW_PREFIX}{path}",
         )

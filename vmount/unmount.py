@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import select
+import logging
 import signal
 import subprocess
 from typing import TYPE_CHECKING
 
-from vmount.errors import BusyError, MountError
+from vmount.errors import BusyError, MountError, VmountError
 from vmount.mountinfo import KernelMount, find_mount, processes_below
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vmount.state import MountRecord, StateDir
+    from vmount.state import StateDir
 
-PATIENCE = 30.0
-"""Seconds to wait for the serving process to end."""
+log = logging.getLogger(__name__)
+
+SILENCE = 5.0
+"""Seconds to wait for the serving process to end without a word about it."""
 
 MOST_HOLDERS_SHOWN = 8
 
@@ -26,7 +26,8 @@ MOST_HOLDERS_SHOWN = 8
 def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     """Unmount and wait until the sources are released.
 
-    Raises BusyError naming the processes that use it, or MountError.
+    Raises BusyError naming the processes that use it, MountError, or VmountError if something of it stays
+    in a vCenter or host.
     """
     mount = find_mount(mountpoint)
     if mount is None:
@@ -35,16 +36,27 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     fusermount(mount, lazy=force)
     if record is None:
         return
-    if not record.is_alive:
+    process = record.process
+    if not process.is_alive:
         # Its server was killed. The number may belong to another process by now.
-        state.remove(record)
+        state.forget_mount(mountpoint)
         return
     if force:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.SIGTERM)
-    if not _wait(record):
-        raise MountError(
-            f"{mountpoint}: unmounted, but process {record.pid} still runs after {PATIENCE:.0f} s"
+        process.send(signal.SIGTERM)
+    if not process.wait(SILENCE):
+        what = ", ".join(map(str, record.others)) or "its sources"
+        log.warning("%s: unmounted; process %d still has %s", mountpoint, process.pid, what)
+        if not process.wait(record.patience):
+            raise MountError(
+                f"{mountpoint}: unmounted, but process {process.pid} still runs after "
+                f"{record.patience:.0f} s"
+            )
+    left = state.left_in(record)
+    if left:
+        raise VmountError(
+            f"{mountpoint}: unmounted, but process {process.pid} has left "
+            + ", ".join(map(str, left)),
+            remedy="run: vmount cleanup",
         )
 
 
@@ -70,18 +82,3 @@ def in_use(path: str, holders: Sequence[tuple[int, str]]) -> BusyError:
         f"{path}: in use by {shown or 'a process that cannot be seen from here'}",
         remedy="end it first, or use --force",
     )
-
-
-def _wait(record: MountRecord) -> bool:
-    """Wait for the end of a process; say whether it came."""
-    if not record.is_alive:
-        return True
-    try:
-        descriptor = os.pidfd_open(record.pid)
-    except ProcessLookupError:
-        return True
-    try:
-        readable, _, _ = select.select([descriptor], [], [], PATIENCE)
-        return bool(readable)
-    finally:
-        os.close(descriptor)

@@ -22,16 +22,16 @@ class Vmount:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.state = folder / "state"
+        self.environment = {"PATH": os.environ["PATH"], "LANG": "C", "HOME": "/nonexistent"}
         self._count = 0
 
     def run(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[bytes]:
         """Run the command."""
-        environment = {"PATH": os.environ["PATH"], "LANG": "C", "HOME": "/nonexistent"}
         done = subprocess.run(
             self.command(*arguments),
             capture_output=True,
             check=False,
-            env=environment,
+            env=self.environment,
             cwd=Path(__file__).parent.parent.parent,
             timeout=TIMEOUT,
         )

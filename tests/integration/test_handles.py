@@ -27,6 +27,7 @@ from tests.parsers.volume_images import digest, load
 from vmount.api import OsFamily, VolumeType, open_disks
 from vmount.errors import BusyError, MountError, SourceError
 from vmount.mountinfo import find_mount
+from vmount.state import StateDir
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -183,8 +184,8 @@ def test_a_killed_server_is_told_of_and_costs_nothing_else(disk: Path, tmp_path:
     with open_disks(disk, state_dir=tmp_path) as disks:
         first = disks.volume_handles()[0]
         path = first.mount()
-        (record,) = tmp_path.glob("*.json")
-        os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+        (record,) = StateDir(tmp_path).records()
+        os.kill(record.process.pid, signal.SIGKILL)
         with pytest.raises(MountError, match="does not answer"):
             wait_until(lambda: bool(first.mount()) and False)
         assert disks.listdir("disk0-p1")
@@ -295,6 +296,7 @@ SESSIONS = """
 import json, os, sys, threading
 from pathlib import Path
 from vmount.api import open_disks
+from vmount.state import StateDir
 
 disk, state = sys.argv[1:]
 
@@ -319,8 +321,8 @@ with open_disks(disk, state_dir=state) as disks:
     for number in range(200):
         assert os.listdir(handle.mount())
         handle.dismount()
-    (record,) = Path(state).glob("*.json")
-    server = len(os.listdir(f"/proc/{json.loads(record.read_text())['pid']}/fd"))
+    (record,) = StateDir(Path(state)).records()
+    server = len(os.listdir(f"/proc/{record.process.pid}/fd"))
 print(json.dumps([before, after, in_use(), server]))
 """
 

@@ -1,4 +1,4 @@
-// A simulated vCenter for the tests: govmomi's simulator behind TLS, with one data centre, datastore and cluster.
+// A simulated vCenter or ESXi host for the tests: govmomi's simulator behind TLS.
 //
 // It listens on a port of its own choice, prints one line of JSON that says where, and ends when its
 // standard input does, so that it never outlives the test that started it.
@@ -28,6 +28,12 @@ func main() {
 	user := flag.String("username", "user", "who may log in")
 	certificate := flag.String("cert", "", "the server's certificate, PEM")
 	key := flag.String("key", "", "its private key, PEM")
+	calls := flag.String("calls", "", "a file to which calls are written")
+	host := flag.Bool("esx", false, "an ESXi host instead of a vCenter")
+	datacenters := flag.Int("dc", 1, "data centres of a vCenter")
+	machines := flag.Int("vm", 2, "machines in each resource pool")
+	timeout := flag.Duration("session-timeout", 0, "how long a session may be idle; 0: for ever")
+	faults := flag.String("faults", "", "a file with what goes wrong at /folder")
 	flag.Parse()
 
 	pair, err := tls.LoadX509KeyPair(*certificate, *key)
@@ -35,6 +41,13 @@ func main() {
 		log.Fatal(err)
 	}
 	model := simulator.VPX()
+	if *host {
+		model = simulator.ESX()
+	} else {
+		model.Datacenter = *datacenters
+	}
+	model.Machine = *machines
+	simulator.SessionIdleTimeout = *timeout
 	defer model.Remove()
 	if err := model.Create(); err != nil {
 		log.Fatal(err)
@@ -44,8 +57,20 @@ func main() {
 		Host: *address,
 		User: url.UserPassword(*user, os.Getenv("VCSIM_PASSWORD")),
 	}
+	var callLog *os.File
+	if *calls != "" {
+		callLog, err = os.OpenFile(*calls, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
 	server := model.Service.NewServer()
 	defer server.Close()
+	server.Config.Handler = newControls(&folder{
+		shim:   newShim(server.Config.Handler, callLog),
+		user:   model.Service.Listen.User,
+		faults: *faults,
+	})
 
 	said := announcement{server.URL.Hostname(), server.URL.Port(), map[string]string{}}
 	for _, entity := range simulator.Map.All("Datastore") {

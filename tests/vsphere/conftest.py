@@ -10,8 +10,13 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from vmount.vsphere.passwords import known
+from vmount.vsphere.secret import Secret
+from vmount.vsphere.settings import ConnectionSettings
 
 BUILD = Path(__file__).parent.parent.parent / "scripts" / "vcsim"
 USER = "reader"
@@ -28,10 +33,19 @@ class Vcenter:
     certificate: Path
     datastores: dict[str, Path]
     """The folder of each one's files."""
+    calls: Path
+    """What was called, see tests/vcsim/shim.go."""
+    faults: Path
+    """What goes wrong at /folder, a line a request, see tests/vcsim/folder.go."""
 
     def trusting(self) -> ssl.SSLContext:
         """Return a context that takes this server's certificate and no other."""
         return ssl.create_default_context(cafile=str(self.certificate))
+
+    def called(self, *methods: str) -> list[dict[str, Any]]:
+        """Return the calls of these methods that were answered with no fault, in their order."""
+        calls = [json.loads(line) for line in self.calls.read_text().splitlines()]
+        return [call for call in calls if call["ok"] and (not methods or call["method"] in methods)]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +66,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("certificate")
     cert, key = folder / "cert.pem", folder / "key.pem"
     request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
-    names = ["-subj", "/CN=vcsim", "-addext", "subjectAltName=IP:127.0.0.1"]
+    names = ["-subj", "/CN=vcsim", "-addext", "subjectAltName=IP:127.0.0.1,IP:::1"]
     subprocess.run(
         [*request.split(), *names, "-keyout", key, "-out", cert],
         check=True,
@@ -62,16 +76,39 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture
-def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iterator[Vcenter]:
-    """Run a vCenter. It ends with its standard input, and must not have panicked."""
+def vcenter(
+    vcsim: Path,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Vcenter]:
+    """Run a vCenter. It ends with its standard input, and must not have panicked.
+
+    A test's mark `vcsim` holds more arguments of it; "-esx" makes it an ESXi host.
+    """
     scratch = tmp_path / "vcsim"
     scratch.mkdir()
     cert, key = certificate
+    marker = request.node.get_closest_marker("vcsim")
+    more = marker.args if marker else ()
     log = scratch / "stderr"
     with (
         log.open("wb") as stderr,
         subprocess.Popen(
-            [vcsim, "-username", USER, "-cert", cert, "-key", key],
+            [
+                vcsim,
+                "-username",
+                USER,
+                "-cert",
+                cert,
+                "-key",
+                key,
+                "-calls",
+                scratch / "calls",
+                "-faults",
+                scratch / "faults",
+                *more,
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
@@ -88,7 +125,9 @@ def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iter
         said = json.loads(line)
         stores = {name: Path(folder) for name, folder in said["datastores"].items()}
         try:
-            yield Vcenter(said["host"], int(said["port"]), cert, stores)
+            yield Vcenter(
+                said["host"], int(said["port"]), cert, stores, scratch / "calls", scratch / "faults"
+            )
         finally:
             process.stdin.close()
             try:
@@ -97,3 +136,22 @@ def vcenter(vcsim: Path, certificate: tuple[Path, Path], tmp_path: Path) -> Iter
                 process.kill()
                 raise
     assert "panic serving" not in log.read_text()
+
+
+@pytest.fixture
+def settings(vcenter: Vcenter) -> ConnectionSettings:
+    """Return how to reach the vCenter."""
+    return settings_for(vcenter)
+
+
+def settings_for(vcenter: Vcenter) -> ConnectionSettings:
+    """Return how to reach a vCenter."""
+    return ConnectionSettings(
+        host=vcenter.host,
+        port=vcenter.port,
+        user=USER,
+        password=known("test", Secret(PASSWORD)),
+        ca_file=vcenter.certificate,
+        connect_timeout=10.0,
+        timeout=30.0,
+    )

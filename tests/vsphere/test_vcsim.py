@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -59,15 +61,36 @@ def test_certificate_is_not_one_the_system_trusts(vcenter: Vcenter) -> None:
         )
 
 
-def test_serves_a_range_of_a_file(vcenter: Vcenter) -> None:
+def ask(vcenter: Vcenter, path: str, headers: dict[str, str], **query: str) -> tuple[int, bytes]:
+    request = urllib.request.Request(
+        f"https://{vcenter.host}:{vcenter.port}/folder/{urllib.parse.quote(path)}"
+        f"?{urllib.parse.urlencode(query)}",
+        headers=headers,
+    )
+    try:
+        with urllib.request.urlopen(request, context=vcenter.trusting(), timeout=30) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, b""
+
+
+def test_serves_a_range_of_a_file_to_who_is_known(vcenter: Vcenter) -> None:
     name = "ç%#?&+ a.vmdk"
     content = bytes(range(256)) * 16
     (vcenter.datastores["LocalDS_0"] / name).write_bytes(content)
-    query = urllib.parse.urlencode({"dcPath": "DC0", "dsName": "LocalDS_0"})
-    request = urllib.request.Request(
-        f"https://{vcenter.host}:{vcenter.port}/folder/{urllib.parse.quote(name)}?{query}",
-        headers={"Range": "bytes=100-611"},
-    )
-    with urllib.request.urlopen(request, context=vcenter.trusting(), timeout=30) as answer:
-        assert answer.status == 206
-        assert answer.read() == content[100:612]
+    token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    known = {"Range": "bytes=100-611", "Authorization": f"Basic {token}"}
+    place = {"dcPath": "DC0", "dsName": "LocalDS_0"}
+    assert ask(vcenter, name, known, **place) == (206, content[100:612])
+    assert ask(vcenter, name, {"Range": "bytes=100-611"}, **place)[0] == 401
+    assert ask(vcenter, name, known | {"Authorization": "Basic bm9uZTpub25l"}, **place)[0] == 401
+    assert ask(vcenter, name, known, dcPath="DC0", dsName="other")[0] == 404
+
+
+def test_goes_wrong_as_told(vcenter: Vcenter) -> None:
+    (vcenter.datastores["LocalDS_0"] / "a").write_bytes(b"content")
+    token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    known = {"Authorization": f"Basic {token}"}
+    vcenter.faults.write_text("503\n401\n")
+    answers = [ask(vcenter, "a", known, dcPath="DC0", dsName="LocalDS_0") for _ in range(3)]
+    assert answers == [(503, b""), (401, b""), (200, b"content")]

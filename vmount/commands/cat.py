@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, one after the other."""
-    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+    options = open_options(arguments, arguments.source)
+    with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         for path in arguments.paths:
             with disks.open(path) as file:
                 shutil.copyfileobj(file, sys.stdout.buffer, READ_SIZE)

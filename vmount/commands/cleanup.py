@@ -2,41 +2,72 @@
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
-from vmount.errors import Exit, VmountError
-from vmount.mountinfo import find_mount
+import trio
+
+from vmount.commands.connection_options import add_connection_arguments, connection_layer
+from vmount.errors import Exit
+from vmount.recovery import Outcome, Recovery
 from vmount.state import StateDir
-from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
     import argparse
+    from contextlib import AbstractAsyncContextManager
+
+    from vmount.state.things import Server
+    from vmount.vsphere.session import Session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments: there are none."""
+    """Declare the arguments."""
+    parser.add_argument(
+        "-n", "--dry-run", action="store_true", help="only say what would be undone"
+    )
+    parser.add_argument(
+        "--host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="undo what was left by this machine too, which shares the state folder and is gone",
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_connection_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Unmount what has no server any more and remove its record; say what was done and what remains."""
-    state = StateDir(arguments.state_dir)
-    cleaned = remaining = 0
-    for record in list(state.records()):
-        if record.is_alive:
-            continue
-        mount = find_mount(record.mountpoint)
-        try:
-            if mount is not None and not _served_by_another(state, record.mountpoint):
-                fusermount(mount, lazy=True)
-                print(f"unmounted {record.mountpoint}")
-            state.remove(record)
-            cleaned += 1
-        except VmountError as error:
-            print(f"remains: {error}")
-            remaining += 1
-    print(f"{cleaned} cleaned, {remaining} remaining")
-    return Exit.FAILED if remaining else Exit.OK
+    """Undo what dead processes left, the last thing first; say what was done and what remains."""
+
+    def tell(outcome: Outcome) -> None:
+        if not arguments.json:
+            text = outcome.done or f"remains: {outcome.thing}: {outcome.reason}"
+            print(text, flush=True)
+
+    recovery = Recovery(
+        StateDir(arguments.state_dir),
+        partial(_connect, arguments),
+        tell,
+        dry_run=arguments.dry_run,
+        hosts=frozenset(arguments.host),
+    )
+    report = trio.run(recovery.run)
+    if arguments.json:
+        print(json.dumps(asdict(report), indent=2))
+    elif arguments.dry_run:
+        print(f"{len(report.cleaned)} to be cleaned, {len(report.remaining)} remaining")
+    else:
+        print(f"{len(report.cleaned)} cleaned, {len(report.remaining)} remaining")
+    return Exit.FAILED if report.remaining else Exit.OK
 
 
-def _served_by_another(state: StateDir, mountpoint: str) -> bool:
-    return any(record.is_alive and record.mountpoint == mountpoint for record in state.records())
+def _connect(arguments: argparse.Namespace, server: Server) -> AbstractAsyncContextManager[Session]:
+    # Loaded only where a server is named in a journal.
+    from vmount.vsphere.recorded import connected_again
+
+    if arguments.profile is not None:
+        server = replace(server, profile=arguments.profile)
+    return connected_again(server, connection_layer(arguments), os.environ)

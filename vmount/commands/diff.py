@@ -42,10 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
         problems.append(error)
         tell_problem("not compared", error)
 
-    options = open_options(arguments)
+    options = open_options(arguments, arguments.before, arguments.after)
+    state_dir = arguments.state_dir
     with ExitStack() as stack:
-        first = stack.enter_context(open_disks(arguments.before, options=options))
-        second = stack.enter_context(open_disks(arguments.after, options=options))
+        first = stack.enter_context(
+            open_disks(arguments.before, options=options, state_dir=state_dir)
+        )
+        second = stack.enter_context(
+            open_disks(arguments.after, options=options, state_dir=state_dir)
+        )
         paths = [arguments.path]
         if arguments.path is None:
             names = [

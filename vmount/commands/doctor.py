@@ -8,65 +8,106 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+import trio
 
 from vmount import __version__
-from vmount.errors import Exit
+from vmount.commands.connection_options import add_connection_arguments, settings_from
+from vmount.errors import Exit, UsageError, explain, printable
+from vmount.findings import Finding, State
 from vmount.info import as_json
+from vmount.transports.base import TransportError
+from vmount.transports.vddk import find_library
 
 if TYPE_CHECKING:
     import argparse
 
+    from vmount.vsphere.checks import Transports
+
 FUSE_CONFIG = Path("/etc/fuse.conf")
 LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
-
-
-class Finding(NamedTuple):
-    """One thing that was looked at."""
-
-    name: str
-    state: str
-    """ "ok", "missing" (vmount cannot mount) or "optional"."""
-    detail: str
+HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
+EXTRAS = {"pyvmomi": "for vCenter and ESXi: pip install 'vmount[vsphere]'"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.add_argument(
+        "vm", nargs="?", metavar="VM", help="a machine whose disks are to be read: what it needs"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    add_connection_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the findings; the exit code is 4 if mounting cannot work."""
-    findings = examine()
+    """Show the findings; the exit code is 4 if mounting cannot work, 3 if the server or machine cannot."""
+    findings = examine() + examine_server(arguments)
     if arguments.json:
         print(as_json([finding._asdict() for finding in findings]), end="")
     else:
+        width = max(len(finding.name) for finding in findings) + 2
         for finding in findings:
-            print(f"{finding.state:<9}{finding.name:<18}{finding.detail}")
-    return Exit.MOUNT if any(finding.state == "missing" for finding in findings) else Exit.OK
+            print(f"{finding.state:<9}{printable(f'{finding.name:<{width}}{finding.detail}')}")
+    states = {finding.state for finding in findings}
+    if State.MISSING in states:
+        return Exit.MOUNT
+    return Exit.SOURCE if State.PROBLEM in states else Exit.OK
+
+
+def examine_server(arguments: argparse.Namespace) -> list[Finding]:
+    """Look at the vCenter or host, if one is configured, and at the machine, if one is named."""
+    is_wanted = any((arguments.vm, arguments.vcenter, arguments.profile))
+    try:
+        settings = settings_from(arguments).with_password_read()
+    except UsageError as error:
+        state = State.PROBLEM if is_wanted else State.OPTIONAL
+        return [Finding("vCenter", state, str(error))]
+    # Imported here: without a server nobody needs it.
+    from vmount.vsphere.checks import check_server
+
+    return trio.run(check_server, settings, arguments.vm, transports_here())
+
+
+def transports_here() -> Transports:
+    """Return which ways to a machine's disks this system has, in the order in which they are tried."""
+    from vmount.routes import ROUTES
+    from vmount.vsphere.checks import Transports
+
+    unusable = {}
+    try:
+        find_library()
+        if shutil.which("nbdkit") is None:
+            unusable["nbdssl"] = unusable["nbd"] = "nbdkit is not installed"
+    except TransportError as error:
+        unusable["nbdssl"] = unusable["nbd"] = explain(error)
+    # Datastores that are mounted here are named by the command that reads them.
+    return Transports([name for name in ROUTES if name != "file"], unusable)
 
 
 def examine() -> list[Finding]:
     """Look at everything that vmount depends on."""
     findings = [
-        Finding("vmount", "ok", f"{__version__} on Python {sys.version.split()[0]}"),
-        Finding("kernel", "ok", platform.release()),
+        Finding("vmount", State.OK, f"{__version__} on Python {sys.version.split()[0]}"),
+        Finding("kernel", State.OK, platform.release()),
         _fuse_device(),
         _program("fusermount3", "install fuse3"),
         _allow_other(),
     ]
-    return findings + [_library(name) for name in LIBRARIES]
+    findings += [_library(name, State.MISSING, "reinstall vmount") for name in LIBRARIES]
+    findings += [_library(name, State.OPTIONAL, remedy) for name, remedy in EXTRAS.items()]
+    return [*findings, *(_helper(name, use) for name, use in HELPERS.items())]
 
 
 def _fuse_device() -> Finding:
     if Path("/dev/fuse").exists():
-        return Finding("/dev/fuse", "ok", "")
-    return Finding("/dev/fuse", "missing", "no FUSE here: ls, cat, cp and info work without it")
+        return Finding("/dev/fuse", State.OK, "")
+    return Finding("/dev/fuse", State.MISSING, "no FUSE here: ls, cat, cp and info work without it")
 
 
 def _program(name: str, remedy: str) -> Finding:
     path = shutil.which(name)
-    return Finding(name, "missing", remedy) if path is None else Finding(name, "ok", path)
+    return Finding(name, State.MISSING, remedy) if path is None else Finding(name, State.OK, path)
 
 
 def _allow_other() -> Finding:
@@ -75,11 +116,18 @@ def _allow_other() -> Finding:
         lines = FUSE_CONFIG.read_text(errors="replace").splitlines()
         allowed = any(line.strip() == "user_allow_other" for line in lines)
     remedy = f"for --allow-other: write user_allow_other into {FUSE_CONFIG}"
-    return Finding("--allow-other", "ok" if allowed else "optional", "" if allowed else remedy)
+    return Finding(
+        "--allow-other", State.OK if allowed else State.OPTIONAL, "" if allowed else remedy
+    )
 
 
-def _library(name: str) -> Finding:
+def _helper(name: str, use: str) -> Finding:
+    path = shutil.which(name)
+    return Finding(name, State.OPTIONAL, use) if path is None else Finding(name, State.OK, path)
+
+
+def _library(name: str, without: State, remedy: str) -> Finding:
     try:
-        return Finding(name, "ok", importlib.metadata.version(name))
+        return Finding(name, State.OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, "missing", "reinstall vmount")
+        return Finding(name, without, remedy)

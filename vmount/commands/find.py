@@ -56,7 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         problems.append(error)
         tell_problem("not listed", error)
 
-    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+    options = open_options(arguments, arguments.source)
+    with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         for file in wanted.find(disks, arguments.below, tell):
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())

@@ -11,7 +11,7 @@ from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.errors import Exit, printable
 from vmount.info import as_json
-from vmount.remote import exports_of, is_remote
+from vmount.remote import exports_of, is_nbd
 
 if TYPE_CHECKING:
     import argparse
@@ -33,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
-    options = open_options(arguments)
-    if len(arguments.sources) == 1 and is_remote(arguments.sources[0]):
+    options = open_options(arguments, *arguments.sources)
+    if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):
         exports = trio.run(exports_of, arguments.sources[0], options.remote)
         if [export.name for export in exports] not in ([], [""]):
             return _say_exports(exports, as_json_text=arguments.json)
-    with open_disks(*arguments.sources, options=options) as disks:
+    with open_disks(*arguments.sources, options=options, state_dir=arguments.state_dir) as disks:
         info = disks.info()
     if arguments.json:
         print(as_json(info), end="")
@@ -76,6 +76,8 @@ def _print_tables(info: dict[str, Any]) -> None:
             )
         return made
 
+    for machine in info["machines"]:
+        console.print(Text(printable(_machine(machine))))
     disks = table("Disks", "name", "size", "format", "chain", "transport", "source")
     for disk in info["disks"]:
         links = len(disk["chain"])
@@ -89,6 +91,9 @@ def _print_tables(info: dict[str, Any]) -> None:
                 printable(disk["problem"] or disk["source"]), style="red" if disk["problem"] else ""
             ),
         )
+        for refusal in disk["transport"]["refused"]:
+            text = f"not by {refusal['name']}: {refusal['reason']}"
+            disks.add_row("", "", "", "", "", Text(printable(text), style="dim"))
     columns = ("name", "size", "type", "guest's", "label", "partition", "uuid", "remark")
     volumes = table("Volumes", *columns)
     for volume in info["volumes"]:
@@ -110,6 +115,17 @@ def _print_tables(info: dict[str, Any]) -> None:
             console.print(Text(printable(f"guest: {_system(system)}")))
     for warning in info["warnings"]:
         console.print(Text(printable(f"warning: {warning}"), style="yellow"))
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    snapshot = "no snapshot"
+    if machine["snapshot"] is not None:
+        snapshot = f"snapshot {machine['snapshot']} ({machine['snapshot_name']})"
+    lock = ", locked against relocation" if machine["locked"] else ""
+    return (
+        f"{machine['name']} ({machine['moref']}) at {machine['server']}: "
+        f"{snapshot}, {machine['consistency']}{lock}"
+    )
 
 
 def _place(volume: dict[str, Any]) -> str:

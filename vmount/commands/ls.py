@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
         problems += 1
         tell_problem("not listed", error)
 
-    with open_disks(arguments.source, options=open_options(arguments)) as disks:
+    options = open_options(arguments, arguments.source)
+    with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         attrs = disks.stat(arguments.path)
         if not stat.S_ISDIR(attrs.mode):
             path = PurePosixPath(arguments.path)

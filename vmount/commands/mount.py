@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=open_options(arguments),
+        options=open_options(arguments, *arguments.sources),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         foreground=arguments.foreground,
@@ -99,7 +100,13 @@ def _in_background(config: MountConfig, state: StateDir) -> dict[str, Any]:
             os._exit(code)
     os.close(sending)
     with open(receiving, "rb") as pipe:  # noqa: PTH123 (a descriptor)
-        text = pipe.read()
+        try:
+            text = pipe.read()
+        except KeyboardInterrupt:
+            # It undoes what it has done to a machine by now.
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+            raise
     if not text:
         _, status = os.waitpid(pid, 0)
         ending = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no word"

@@ -24,7 +24,9 @@ ANYWAY = frozenset(
 )
 """What is no option of ours. The mount is ro, nodev and nosuid whatever is asked for."""
 PREFIXES_ANYWAY = ("x-", "X-", "comment=", "fsname=", "subtype=")
-FLAGS = frozenset({"allow-other", "force", "foreground"})
+FLAGS = frozenset(
+    {"allow-other", "force", "foreground", "quiesce", "try-quiesce", "keep-snapshot", "insecure"}
+)
 """Options of the command that take no value."""
 
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from vmount.commands.connection_options import add_connection_arguments, connection_layer
+from vmount.commands.machine_options import access_options, add_access_arguments
 from vmount.errors import UsageError, explain, printable
 from vmount.remote import RemoteOptions
+from vmount.routes import ROUTES
+from vmount.routes.configuration import read_programs
+from vmount.routes.registry import known_transports
 from vmount.sources import OpenOptions
+from vmount.transports.negotiate import parse_order
+from vmount.vm_source import MachineOptions, with_connection
+from vmount.vsphere.profiles import config_path
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -20,6 +34,28 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_drive_arguments(parser)
     _add_remote_arguments(parser)
+    add_connection_arguments(parser)
+    add_access_arguments(parser)
+    _add_transport_arguments(parser)
+
+
+def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what concerns the ways to a machine's disks."""
+    group = parser.add_argument_group("transports")
+    group.add_argument(
+        "--transport",
+        metavar="NAME:...",
+        help=f"try these in order for each disk (default: {':'.join(ROUTES)}; "
+        "more in the configuration file)",
+    )
+    group.add_argument(
+        "--datastore",
+        action="append",
+        type=_datastore,
+        default=[],
+        metavar="NAME=DIR",
+        help="a datastore that is mounted here; may be given several times",
+    )
 
 
 def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,8 +93,8 @@ def _add_drive_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_options(arguments: argparse.Namespace) -> OpenOptions:
-    """Return what the arguments say of opening sources."""
+def open_options(arguments: argparse.Namespace, *sources: str) -> OpenOptions:
+    """Return what the arguments say of opening sources; a machine's password is asked for, if need be."""
     remote = RemoteOptions().limited(
         cache_size=arguments.cache_size,
         timeout=arguments.timeout,
@@ -67,7 +103,34 @@ def open_options(arguments: argparse.Namespace) -> OpenOptions:
     drives = dict(arguments.drive)
     if len(drives) < len(arguments.drive):
         raise UsageError("--drive: a letter is given twice")
-    return OpenOptions(force=arguments.force, remote=remote, drives=drives)
+    return OpenOptions(
+        force=arguments.force,
+        remote=remote,
+        machine=_machine_options(arguments, sources),
+        drives=drives,
+    )
+
+
+def _machine_options(arguments: argparse.Namespace, sources: Sequence[str]) -> MachineOptions:
+    programs: Mapping[str, tuple[str, ...]] = {}
+    transports: tuple[str, ...] = ()
+    if arguments.transport is not None:
+        programs = read_programs(config_path(os.environ))
+        transports = parse_order(arguments.transport, known_transports(programs))
+    options = MachineOptions(
+        access=access_options(arguments),
+        transports=transports,
+        datastores=dict(arguments.datastore),
+        programs=programs,
+    )
+    return with_connection(options, sources, connection_layer(arguments), arguments.profile)
+
+
+def _datastore(text: str) -> tuple[str, Path]:
+    name, separator, folder = text.rpartition("=")
+    if not separator or not name or not folder:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
+    return name, Path(folder).absolute()
 
 
 def size(text: str) -> int:

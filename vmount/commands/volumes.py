@@ -68,9 +68,9 @@ def tell(mountpoint: str, state: StateDir, request: dict[str, Any]) -> Any:
     if find_mount(mountpoint) is None:
         raise MountError(f"{mountpoint}: not a mount of vmount", remedy="vmount status lists them")
     record = state.find(mountpoint)
-    if record is None or not record.is_alive:
+    if record is None or not record.process.is_alive:
         raise MountError(
             f"{mountpoint}: no record of the process that serves it",
             remedy="name the folder of records with --state-dir, as when it was mounted",
         )
-    return ask(state.socket(record), request)
+    return ask(record.socket, request)

@@ -1,0 +1,47 @@
+"""Where the files of datastores can be read: an interface for whoever has them.
+
+Three kinds of places are known: /folder of a vCenter or host (web), a folder of this machine where the
+datastore is mounted (folder), and the VMFS volumes on its LUNs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from parsers.reader import BlockSource
+    from vmount.datastore_path import DatastorePath
+    from vmount.transports.base import Transport
+
+
+@dataclass(frozen=True)
+class DirectFile:
+    """A file that needs no cache: the kernel, or the place itself, has one."""
+
+    source: BlockSource
+    aclose: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class DistantFile:
+    """A file that is read through a cache."""
+
+    transport: Transport
+
+
+class DatastorePlace(Protocol):
+    """A place that has the files of one datastore or more."""
+
+    async def open(self, path: DatastorePath) -> DirectFile | DistantFile:
+        """Open a file for reading. Its first sector can be read when this returns.
+
+        Raises FileNotFoundError, or another OSError with the code ENOENT, if there is no such file;
+        another OSError (TransportError, as a rule) naming the file if it cannot be had from here.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what the files share; they are closed before. A second call does nothing."""
+        ...

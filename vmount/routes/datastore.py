@@ -1,0 +1,71 @@
+"""Routes that read the files of datastores and put the chain together themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmount.datastore_path import folder_url
+from vmount.datastores.disk import DatastoreReading, open_datastore_disk
+from vmount.datastores.folder import FolderPlace
+from vmount.datastores.web import WebPlace
+from vmount.transports.https_client import HttpsClient
+
+if TYPE_CHECKING:
+    from vmount.datastores.places import DatastorePlace
+    from vmount.disks import OpenedDisk
+    from vmount.routes.base import Machine
+    from vmount.transports.negotiate import WantedDisk
+    from vmount.vsphere.secret import Secret
+
+
+class DatastoreRoute:
+    """Opens disks at a place that has the files of datastores."""
+
+    def __init__(self, name: str, place: DatastorePlace, machine: Machine) -> None:
+        self.name = name
+        self._place = place
+        self._nursery = machine.nursery
+        options = machine.options
+        self._reading = DatastoreReading(options.remote.cache, options.force, machine.volumes)
+
+    async def open(self, wanted: WantedDisk) -> OpenedDisk:
+        """Open a disk by its descriptor. Raises OSError, ParseError."""
+        return await open_datastore_disk(self._place, wanted.file, self._nursery, self._reading)
+
+    async def aclose(self) -> None:
+        """Let go of the place."""
+        await self._place.aclose()
+
+
+def file_route(machine: Machine) -> DatastoreRoute:
+    """Return the route through datastores that are mounted here."""
+    place = FolderPlace(machine.options.datastores, machine.runtime)
+    return DatastoreRoute("file", place, machine)
+
+
+def https_route(machine: Machine) -> DatastoreRoute:
+    """Return the route through /folder of the vCenter or host, within the session."""
+    session = machine.session
+    cookie = session.cookie()
+
+    async def renew() -> dict[str, str]:
+        nonlocal cookie
+        cookie = await session.renewed_cookie(cookie)
+        return _header(cookie)
+
+    client = HttpsClient(
+        headers=_header(cookie),
+        renew=renew,
+        ssl_context=session.ssl_context,
+        options=machine.options.remote.https,
+    )
+    base = f"https://{session.settings.address}"
+    place = WebPlace(
+        client,
+        lambda path: folder_url(base, path, machine.datacenter, via_vcenter=session.is_vcenter),
+    )
+    return DatastoreRoute("https", place, machine)
+
+
+def _header(cookie: Secret) -> dict[str, str]:
+    return {"Cookie": cookie.reveal()}

@@ -1,0 +1,259 @@
+"""A virtual machine in vCenter or on an ESXi host as a source: its disks, for as long as they are read.
+
+The order is fixed: session, relocation lock, snapshot, disks; and backwards when it is closed, whatever ends
+the reading. A disk that no transport can read is listed with the reasons.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from parsers.errors import ParseError
+from parsers.vmdk.chain import ParentChanged
+from vmount.datastore_path import DatastorePath, DatastorePathError
+from vmount.disks import Disk, OpenedDisk, disk_of
+from vmount.errors import SourceError, UsageError
+from vmount.routes import Machine, RouteOptions, routes_for
+from vmount.transports.negotiate import NoTransport, Refusal, Route, WantedDisk, negotiate
+from vmount.vsphere.access_options import AccessOptions
+from vmount.vsphere.layer import Layer
+from vmount.vsphere.settings import resolve
+
+if TYPE_CHECKING:
+    from vmount.remote import RemoteOptions
+    from vmount.runtime import Runtime
+    from vmount.state import Journal
+    from vmount.vsphere.session import Session
+    from vmount.vsphere.settings import ConnectionSettings
+    from vmount.vsphere.virtual_disks import VirtualDisk
+    from vmount.vsphere.virtual_machine import VirtualMachine
+
+log = logging.getLogger(__name__)
+
+SECTOR = 512
+FORCE = "to read it all the same: --force"
+FILES = (".vmdk", ".vmx", ".img", ".raw", ".iso")
+"""Endings of sources that name a file, whether it is there or not."""
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """How machines are found and read."""
+
+    connection: ConnectionSettings | None = None
+    """None: a source can be no machine."""
+    problem: str = ""
+    """Why there is no connection, and what to do about it."""
+    access: AccessOptions = field(default_factory=AccessOptions)
+    transports: tuple[str, ...] = ()
+    """Names, the first to be tried first; empty: all that are known."""
+    datastores: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of this machine by the names of the datastores that are mounted there."""
+    programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
+
+
+@dataclass(frozen=True)
+class MachineInfo:
+    """What is told of an open machine. Fits JSON by `dataclasses.asdict`."""
+
+    moref: str
+    name: str
+    server: str
+    snapshot: str | None
+    """Its moRef; None: none was needed."""
+    snapshot_name: str | None
+    consistency: str
+    """ "powered off", "crash-consistent" or "quiesced"."""
+    locked: bool
+    """Whether it is kept from being relocated."""
+
+
+def with_connection(
+    options: MachineOptions,
+    sources: Sequence[str],
+    chosen: Layer | None = None,
+    profile: str | None = None,
+) -> MachineOptions:
+    """Return the options with the connection that is needed if one of the sources is a machine.
+
+    `chosen` is what the command line says, `profile` the one that it names. The password is asked for, if
+    it must be. Raises UsageError for a configuration that is wrong.
+    """
+    if options.connection is not None or not any(map(is_machine, sources)):
+        return options
+    layer = Layer("caller") if chosen is None else chosen
+    try:
+        settings = resolve(layer, os.environ, profile)
+    except UsageError as error:
+        if layer.host is not None or profile is not None:
+            raise
+        return replace(options, problem=str(error))
+    return replace(options, connection=settings.with_password_read())
+
+
+def is_machine(source: str) -> bool:
+    """Say whether a source that is no URI names a machine: what is no file, and not called like one."""
+    return not source.lower().endswith(FILES) and ":" not in source and not Path(source).exists()
+
+
+class OpenMachine:
+    """A machine that is being read. Made by `open`, ended by `aclose`."""
+
+    def __init__(self) -> None:
+        self.disks: list[Disk] = []
+        self.info: MachineInfo
+        self._stack = AsyncExitStack()
+
+    @classmethod
+    async def open(
+        cls,
+        name: str,
+        runtime: Runtime,
+        journal: Journal | None,
+        options: MachineOptions,
+        remote: RemoteOptions,
+        *,
+        force: bool,
+    ) -> OpenMachine:
+        """Find a machine by moRef, name, UUID or path, make it ready to be read, and open its disks.
+
+        Raises VmountError; then it is left as it was.
+        """
+        if options.connection is None:
+            reason = options.problem or "no vCenter or host is configured"
+            raise SourceError(
+                f"{name}: No such file or directory, and no machine can be looked for: {reason}"
+            )
+        assert journal is not None, "what must be undone has to be written down"
+        machine = cls()
+        try:
+            await machine._open(name, runtime, journal, options, remote, force=force)
+        except BaseException:
+            await machine.aclose()
+            raise
+        return machine
+
+    async def aclose(self) -> None:
+        """Close the disks, undo what was done to the machine, log out. A second call does nothing."""
+        with trio.CancelScope(shield=True):
+            await self._stack.pop_all().aclose()
+
+    async def _open(
+        self,
+        name: str,
+        runtime: Runtime,
+        journal: Journal,
+        options: MachineOptions,
+        remote: RemoteOptions,
+        *,
+        force: bool,
+    ) -> None:
+        # Imported here: this takes pyvmomi with it.
+        from vmount.vsphere.access import prepare
+        from vmount.vsphere.inventory import find_vm
+        from vmount.vsphere.session import connected
+        from vmount.vsphere.virtual_disks import disks_of
+        from vmount.vsphere.watch import WatchedDisk
+
+        nursery = runtime.nursery
+        assert nursery is not None, "a machine needs an event loop"
+        assert options.connection is not None
+        session = await self._stack.enter_async_context(connected(options.connection))
+        alive = trio.CancelScope()
+        self._stack.callback(alive.cancel)
+        nursery.start_soon(_keep_alive, session, alive)
+        vm = await find_vm(session, name)
+        access = await self._stack.enter_async_context(
+            prepare(session, vm.moref, options.access, journal, nursery)
+        )
+        snapshot = access.snapshot
+        self.info = MachineInfo(
+            vm.moref,
+            vm.name,
+            session.settings.address,
+            None if snapshot is None else snapshot.moref,
+            None if snapshot is None else snapshot.name,
+            access.consistency.value,
+            access.is_locked,
+        )
+        opened = Machine(
+            vm=vm.moref,
+            snapshot=None if snapshot is None else snapshot.moref,
+            datacenter=vm.datacenter,
+            session=session,
+            runtime=runtime,
+            nursery=nursery,
+            options=RouteOptions(
+                options.transports, options.datastores, options.programs, remote, force
+            ),
+            volumes=_volumes(vm),
+            journal=journal,
+        )
+        routes = routes_for(opened)
+        for route in routes:
+            self._stack.push_async_callback(route.aclose)
+        is_off = access.consistency.value == "powered off"
+        disks = disks_of(access.config.hardware.device, may_change=not is_off)
+        if not disks:
+            raise SourceError(f"{vm.name}: the machine has no virtual disk")
+        opening = [partial(self._open_disk, disk, routes) for disk in disks]
+        # Others may remove the snapshot, or switch the machine on: nothing is read then.
+        self.disks = [
+            disk
+            if disk.data is None
+            else replace(disk, data=WatchedDisk(disk.data, access.stability))
+            for disk in await runtime.gather(opening)
+        ]
+        if all(disk.data is None for disk in self.disks):
+            raise SourceError("; ".join(disk.problem or "" for disk in self.disks))
+
+    async def _open_disk(self, disk: VirtualDisk, routes: list[Route[OpenedDisk]]) -> Disk:
+        """Open a disk, or say why it cannot be read."""
+        refused: tuple[Refusal, ...] = ()
+        try:
+            if disk.problem is not None:
+                raise SourceError(disk.problem)
+            wanted = WantedDisk(
+                disk.name, DatastorePath.parse(disk.file), disk.size, disk.key, disk.uuid
+            )
+            found = await negotiate(wanted, routes, _verify)
+        except NoTransport as error:
+            problem, refused = str(error), error.refused
+        except ParentChanged as error:
+            problem = f"{error}; {FORCE}"
+        except (SourceError, ParseError, DatastorePathError) as error:
+            problem = str(error)
+        else:
+            self._stack.push_async_callback(found.opened.aclose)
+            return disk_of(disk.name, disk.file, found.transport, found.opened, found.refused)
+        return Disk(disk.name, disk.file, "unknown", None, refused=refused, problem=problem)
+
+
+async def _verify(wanted: WantedDisk, opened: OpenedDisk) -> None:
+    """Raise SourceError or OSError unless the disk is what vSphere tells of, and can be read."""
+    data = opened.data
+    if wanted.size and data.size != wanted.size:
+        raise SourceError(f"has {data.size} bytes, and vSphere tells of {wanted.size}")
+    await data.read(0, min(SECTOR, data.size))
+
+
+async def _keep_alive(session: Session, scope: trio.CancelScope) -> None:
+    with scope:
+        await session.keep_alive()
+
+
+def _volumes(vm: VirtualMachine) -> dict[str, str]:
+    """Return the names of the machine's datastores by those that an ESXi host has for their volumes."""
+    return {
+        store.url.rstrip("/").rpartition("/")[2]: store.name for store in vm.datastores if store.url
+    }
