@@ -2,7 +2,8 @@
 
 The three lowest bits are the kind. VMFS-5 has 32 bits, VMFS-6 has 64 (but 32 for file descriptors). Most
 kinds live in a resource file and are told by cluster and number in the cluster; file blocks are told by
-their place in the volume. Bits that nothing is known of must be zero, else the address is refused.
+their place in the volume. Bits that nothing is known of must be zero, else the address is refused. One bit, 0x20 (VMFS-5's file
+blocks: 0x10), says that a writer must copy the block first; it changes nothing for a reader.
 """
 
 from __future__ import annotations
@@ -49,14 +50,16 @@ class FileBlock(NamedTuple):
 SYSTEM_CLUSTER = 0
 SYSTEM_DESCRIPTORS = 11
 """The root directory and the system files; they are the first of the first cluster."""
-_KIND = 0x7
-_COPY_ON_WRITE = 0x20
-"""Says that a writer must copy first; it changes nothing for a reader."""
+KIND_MASK = 0x7
+VMFS5_STEP = 1 << 6
+"""From the address of a file block to that of the next one."""
+VMFS6_STEP = 1 << 51
+"""From the address of a small file block to that of the next one in its cluster."""
 
 
 def kind_of(address: int) -> Kind:
     """Return what an address is of."""
-    return Kind(address & _KIND)
+    return Kind(address & KIND_MASK)
 
 
 def descriptor_address(cluster: int, number: int) -> int:
@@ -74,7 +77,7 @@ PB2 = descriptor_address(SYSTEM_CLUSTER, 6)
 
 def decode_descriptor_address(address: int) -> ResourceAddress:
     """Decode the address of a file descriptor: 16 bits of cluster, 10 of number."""
-    if address & _KIND != Kind.FILE_DESCRIPTOR or not 0 <= address < 1 << 32 or address & 0x38:
+    if address & KIND_MASK != Kind.FILE_DESCRIPTOR or not 0 <= address < 1 << 32 or address & 0x38:
         raise Corrupt("VMFS address of a file descriptor", actual=address)
     return ResourceAddress(Kind.FILE_DESCRIPTOR, address >> 6 & 0xFFFF, address >> 22)
 
@@ -104,23 +107,24 @@ def decode_file_block(address: int, info: FsInfo, zero_granule: int) -> FileBloc
     `zero_granule`: bytes that a bit of VMFS-6's to-be-zeroed bitmap stands for in this file. A bitmap that
     sets only a part of the block apart is refused.
     """
-    kind = kind_of(address)
-    if kind is Kind.FILE_BLOCK and not info.is_vmfs6:
+    kind = address & KIND_MASK
+    if kind == Kind.FILE_BLOCK and not info.is_vmfs6:
         _refuse_unknown(address, 0x08)
         return FileBlock((address >> 6) * info.block_size, info.block_size, bool(address & 0x20))
-    if kind is Kind.FILE_BLOCK:
+    if kind == Kind.FILE_BLOCK:
         _refuse_unknown(address, 0x0007_C000_0000_0058)
         cluster, number = address >> 15 & 0x7FFF_FFFF, address >> 51
-        if number >= info.small_blocks_per_cluster:
+        per_cluster = info.small_blocks_per_cluster
+        if number >= per_cluster:
             raise Corrupt("VMFS small file block past its cluster", actual=address)
-        block = cluster * info.small_blocks_per_cluster + number
+        block = cluster * per_cluster + number
         length = info.block_size
-    elif kind is Kind.LARGE_FILE_BLOCK and info.is_vmfs6:
+    elif kind == Kind.LARGE_FILE_BLOCK and info.is_vmfs6:
         _refuse_unknown(address, 0xFFFF_C000_0000_0058)
         block = address >> 15 & 0x7FFF_FFFF
         length = info.large_block_size
     else:
-        raise Unsupported(f"VMFS address of a {kind.name.lower()} here ({address:#x})")
+        raise Unsupported(f"VMFS address of a {Kind(kind).name.lower()} here ({address:#x})")
     bitmap = address >> 7 & 0xFF
     if bitmap not in (0, 0xFF) and zero_granule < length:
         raise Unsupported(f"VMFS file block that is to be zeroed in part ({address:#x})")

@@ -13,16 +13,20 @@ from parsers.errors import Corrupt
 from parsers.model import Run
 from parsers.reader import Reader
 from parsers.vmfs.address import (
+    KIND_MASK,
+    VMFS5_STEP,
+    VMFS6_STEP,
     Kind,
     decode_file_block,
     decode_resource_address,
-    kind_of,
 )
 from parsers.vmfs.batch import read_pieces
 from parsers.vmfs.descriptor import Addressing, Descriptor
 from parsers.vmfs.fs_info import FsInfo
-from parsers.vmfs.resource_table import ResourceTable
+from parsers.vmfs.resource_table import ResourceFile, ResourceTable
 
+_SMALLEST_SLOT = 4 << 10
+"""Bytes: VMFS has no sub-blocks smaller than 8 KiB; tinier ones would make a map of a disk endless."""
 _BATCH = 256
 """Pointer blocks decoded at once: 1 MiB of VMFS-5's, 16 MiB of VMFS-6's."""
 
@@ -41,6 +45,13 @@ async def file_runs(
         return ()
     if descriptor.addressing == Addressing.RESIDENT:
         return (Run(0, size, descriptor.resident),)
+    if descriptor.slot_size < _SMALLEST_SLOT:
+        raise Corrupt(
+            f"VMFS file {descriptor.address:#x}: block size",
+            descriptor.where,
+            expected=f"at least {_SMALLEST_SLOT:#x}",
+            actual=descriptor.slot_size,
+        )
     runs = _Runs(info, volume_size, size, table, descriptor)
     slots = -(-size // descriptor.slot_size)
     if descriptor.levels == 0:
@@ -124,6 +135,8 @@ class _Runs:
         self._table = table
         self._descriptor = descriptor
         self._slot = descriptor.slot_size
+        self._per_cluster = info.small_blocks_per_cluster
+        self._sub_blocks: ResourceFile | None = None
         self._position = 0
         self._runs: list[Run] = []
         self._offset = 0
@@ -142,7 +155,9 @@ class _Runs:
                 self.skip(following - index)
                 index = following
                 continue
-            start, length, zeroed, stride, most = await self._decode(address)
+            if address & KIND_MASK == Kind.SUB_BLOCK and self._sub_blocks is None:
+                self._sub_blocks = await self._table.get(Kind.SUB_BLOCK)
+            start, length, zeroed, stride, most = self._decode(address)
             if length < slot:
                 raise Corrupt("VMFS block smaller than its place", expected=slot, actual=length)
             if length > slot:
@@ -175,20 +190,20 @@ class _Runs:
         self._flush()
         return tuple(self._runs)
 
-    async def _decode(self, address: int) -> tuple[int, int, bool, int, int]:
+    def _decode(self, address: int) -> tuple[int, int, bool, int, int]:
         """Return start, length, whether it is zeroed, the step to a following address and how many may."""
-        kind = kind_of(address)
-        if kind is Kind.SUB_BLOCK:
-            resource = decode_resource_address(address, self._info)
-            file = await self._table.get(kind)
-            return file.place(resource), file.resource_size, False, 0, 1
-        block = decode_file_block(address, self._info, self._descriptor.zero_granule)
-        if kind is Kind.LARGE_FILE_BLOCK:
-            return block.start, block.length, block.zeroed, 0, 1
-        if self._info.is_vmfs6:
-            most = self._info.small_blocks_per_cluster - (address >> 51)
-            return block.start, block.length, block.zeroed, 1 << 51, most
-        return block.start, block.length, block.zeroed, 1 << 6, 1 << 26
+        if self._sub_blocks is not None and address & KIND_MASK == Kind.SUB_BLOCK:
+            place = self._sub_blocks.place(decode_resource_address(address, self._info))
+            return place, self._sub_blocks.resource_size, False, 0, 1
+        start, length, zeroed = decode_file_block(
+            address, self._info, self._descriptor.zero_granule
+        )
+        if not self._info.is_vmfs6:
+            return start, length, zeroed, VMFS5_STEP, 1 << 26
+        if address & KIND_MASK == Kind.LARGE_FILE_BLOCK:
+            return start, length, zeroed, 0, 1
+        most = self._per_cluster - (address >> 51)
+        return start, length, zeroed, VMFS6_STEP, most
 
     def _put(self, length: int, start: int | None) -> None:
         length = min(length, self._size - self._position)

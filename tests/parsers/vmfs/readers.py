@@ -13,14 +13,14 @@ import os
 import random
 import stat
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from dissect.vmfs import VMFS, lvm
 
 from parsers.model import FileData, Inline, Run, Runs
-from parsers.reader import Span, check_bounds, run_sync
+from parsers.reader import Buffer, Span, check_bounds, run_sync
 from parsers.vmfs.filesystem import Vmfs, open_vmfs
 
 FUSE = {"vmfs5": "vmfs-fuse", "vmfs6": "vmfs6-fuse"}
@@ -49,10 +49,13 @@ class FileReader:
         self.size = path.stat().st_size
         self.reads = 0
 
-    async def read(self, offset: int, length: int) -> bytes:
+    def try_read(self, offset: int, length: int) -> bytes:
         check_bounds(offset, length, self.size)
         self.reads += 1
         return os.pread(self._file.fileno(), length, offset)
+
+    async def read(self, offset: int, length: int) -> bytes:
+        return self.try_read(offset, length)
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         pass
@@ -119,7 +122,7 @@ def read_data(filesystem: Vmfs, data: FileData, span: Span) -> bytes:
 
 
 def read_runs(
-    runs: Sequence[Run], span: Span, read: Callable[[int, int], Awaitable[object]]
+    runs: Sequence[Run], span: Span, read: Callable[[int, int], Coroutine[Any, Any, Buffer]]
 ) -> bytes:
     parts = []
     end = span.offset + span.length
@@ -128,8 +131,7 @@ def read_runs(
         if start < stop and run.start is None:
             parts.append(bytes(stop - start))
         elif start < stop and run.start is not None:
-            part = run_sync(read(run.start + start - run.offset, stop - start))  # type: ignore[arg-type]
-            parts.append(bytes(part))  # type: ignore[call-overload]
+            parts.append(bytes(run_sync(read(run.start + start - run.offset, stop - start))))
     return b"".join(parts)
 
 

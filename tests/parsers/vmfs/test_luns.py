@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from parsers.detect import detect
 from parsers.errors import NotRecognised, Unsupported
 from parsers.model import Inline, Runs
 from parsers.reader import BytesReader, Span, run_sync
+from parsers.signatures import identify
 from parsers.vmfs.discover import read_member
 from parsers.vmfs.filesystem import open_vmfs
 from tests.parsers.vmfs.readers import (
@@ -44,7 +46,7 @@ def test_r26_vmfs_tools_see_the_same(luns: dict[str, Path], name: str, fuse: Pat
         assert theirs.pop(LARGE).content == "EINVAL"
         seen.pop(LARGE)
     else:
-        # A read that begins in a hole goes on with zeros over the data behind it in vmfs6-tools.
+        # vmfs6-tools read zeros behind a single level of pointer blocks, where 0x42 was written.
         theirs.pop(NORMAL)
         seen.pop(NORMAL)
     assert seen == theirs
@@ -139,6 +141,18 @@ def test_other_disks_are_not_recognised() -> None:
     for size in (0, 4096, 4 << 20):
         with pytest.raises(NotRecognised):
             run_sync(open_vmfs([BytesReader(bytes(size))]))
+
+
+def test_a_datastore_given_as_a_disk_says_what_to_give_instead(
+    luns: dict[str, Path], name: str
+) -> None:
+    reader = FileReader(luns[name])
+    signature = run_sync(identify(reader))
+    found = run_sync(detect(reader, signature))
+    assert found.fstype == "VMFS_volume_member"
+    assert found.filesystem is None
+    assert found.problem is not None
+    assert "san:DEVICE:" in found.problem
 
 
 def test_runs_are_read_across_their_borders(luns: dict[str, Path], name: str) -> None:
