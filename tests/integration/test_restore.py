@@ -308,3 +308,41 @@ def make(path: Path, size: int) -> Path:
     with path.open("wb") as file:
         file.truncate(size)
     return path
+
+
+def test_source_and_path_in_one_word(vmount: Vmount, rich: Path, tmp_path: Path) -> None:
+    told(vmount, f"{rich}:disk0/folder 0/inner/file-0", f"{rich}:disk0/folder 1", f"{tmp_path}/")
+    assert (tmp_path / "file-0").is_file()
+    assert (tmp_path / "folder 1/inner/file-1").is_file()
+    assert "no PATH" in vmount.error("cp", rich, tmp_path, code=2)
+    assert "one SOURCE" in vmount.error("cp", f"{rich}:a", "other:b", tmp_path, code=2)
+    assert "takes a PATH" in vmount.error("cp", f"{rich}:", tmp_path, code=2)
+
+
+@pytest.mark.mount
+def test_the_same_from_a_mount(vmount: Vmount, rich: Path, tmp_path: Path) -> None:
+    with vmount.mounted("--owner", "guest", rich) as mountpoint:
+        options = ("--owner", "guest", "--verify")
+        report = told(vmount, *options, mountpoint, "volumes/disk0", tmp_path / "copy")
+        assert report["problems"] == report["lost"] == report["not_kept"] == []
+        assert rsync_differences(mountpoint / "volumes/disk0", tmp_path / "copy") == ""
+        told(vmount, mountpoint, "volumes/disk0/folder [01]/inner/*", f"{tmp_path}/")
+    assert len(list(tmp_path.glob("file-*"))) == 20
+    with mounted(rich, options="ro,noload") as theirs:
+        assert rsync_differences(theirs, tmp_path / "copy") == ""
+    assert (tmp_path / "copy/sparse").stat().st_blocks * 512 <= 2 * MIB
+
+
+@pytest.mark.mount
+def test_restored_from_ntfs_as_rsync_does_from_ntfs3g(
+    vmount: Vmount, images: Path, tmp_path: Path
+) -> None:
+    image = build_small(images).image
+    for folder in ("compressed", "times"):
+        told(vmount, image, f"disk0/{folder}", tmp_path / folder)
+    with mounted_by_ntfs3g(image, tmp_path, "ro,streams_interface=xattr") as theirs:
+        for folder in ("compressed", "times"):
+            command = ["rsync", "-nrltXH", "--checksum", "--delete", "-i"]
+            paths = [f"{theirs / folder}/", f"{tmp_path / folder}/"]
+            done = subprocess.run([*command, *paths], capture_output=True, text=True, check=True)
+            assert done.stdout == "", folder

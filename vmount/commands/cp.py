@@ -16,13 +16,15 @@ from vmount.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.copying.copier import name_of
 from vmount.copying.expanding import expand
 from vmount.errors import Exit, UsageError, explain
+from vmount.folder_set import FolderSet
 from vmount.info import as_json
 from vmount.progress import progress_bar
+from vmount.remote import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.api import DiskSet
+    from vmount.copying.source import FileSource
 
 MOST_SHOWN = 50
 """Lines of a kind that are told one by one; --json tells all."""
@@ -30,10 +32,14 @@ MOST_SHOWN = 50
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="as for a mount; or a folder, such as a mount; or SOURCE:PATH",
+    )
     parser.add_argument(
         "paths",
-        nargs="+",
+        nargs="*",
         metavar="PATH",
         help=r"files, directories or patterns to copy; of a Windows guest C:\Users\ann too",
     )
@@ -69,12 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 3 if something could not be read, or not be kept whole."""
+    _split_source(arguments)
     destination = Path(arguments.destination)
     into = destination.is_dir() and not arguments.no_target_directory
     owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
     options = CopyOptions(arguments.resume, arguments.verify, owner)
-    opening = open_options(arguments, arguments.source)
-    with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
+    with _opened(arguments) as disks:
         paths: list[str] = []
         missing = []
         for path in arguments.paths:
@@ -97,6 +103,32 @@ def run(arguments: argparse.Namespace) -> int:
                 [(path, destination / name_of(path) if into else destination) for path in paths]
             )
     return _say(copier.report, as_json_wanted=arguments.json)
+
+
+@contextmanager
+def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
+    """Open the source: disks, or a folder such as a mount."""
+    path = Path(arguments.source)
+    if path.is_dir():
+        yield FolderSet(path.absolute())
+        return
+    opening = open_options(arguments, arguments.source)
+    with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
+        yield disks
+
+
+def _split_source(arguments: argparse.Namespace) -> None:
+    """Take SOURCE:PATH apart, if that is how the words are given. Raises UsageError."""
+    words = [arguments.source, *arguments.paths]
+    first = words[0]
+    if ":" not in first or is_remote(first) or Path(first).exists():
+        if len(words) < 2:
+            raise UsageError(f"{first}: no PATH to be copied", remedy="see vmount cp --help")
+        return
+    parts = [word.partition(":") for word in words]
+    if any(source != parts[0][0] or not path for source, _, path in parts):
+        raise UsageError(f"{first}: SOURCE:PATH takes a PATH, and one SOURCE for all of them")
+    arguments.source, arguments.paths = parts[0][0], [path for _, _, path in parts]
 
 
 def _check_meaning(destination: Path, name: str) -> None:
@@ -136,7 +168,7 @@ def _tell_some(what: str, lines: Sequence[str]) -> None:
 
 @contextmanager
 def _progress(
-    disks: DiskSet, paths: Sequence[str], quiet: bool
+    disks: FileSource, paths: Sequence[str], quiet: bool
 ) -> Iterator[Callable[[CopyReport, str], None]]:
     with nullcontext() if quiet else progress_bar() as bar:
         # Only who watches wants to know how much there is; the listings are needed anyway.
@@ -149,7 +181,7 @@ def _progress(
         yield show
 
 
-def _size_of(disks: DiskSet, paths: Sequence[str]) -> int:
+def _size_of(disks: FileSource, paths: Sequence[str]) -> int:
     return sum(
         min(file.attrs.size, file.attrs.allocated) if file.attrs.allocated else file.attrs.size
         for path in paths

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.errors import Exit, UsageError, VmountError, printable
+from vmount.folder_set import FolderSet, trees_of
 from vmount.info import as_json
 from vmount.progress import progress_bar
 from vmount.scan.clamd import Clamd, clamd_address
 from vmount.scan.programs import Clamscan, Command
 from vmount.scan.report import Seen, read_clean
 from vmount.scan.scanner import Scan
-from vmount.scan.sources import ScannedDisks, ScannedFolder
+from vmount.scan.sources import ScannedDisks
 
 if TYPE_CHECKING:
     import argparse
@@ -95,12 +96,7 @@ def _engine(arguments: argparse.Namespace) -> Clamd | Clamscan | Command:
 def _opened(arguments: argparse.Namespace) -> Iterator[tuple[Source, list[str]]]:
     path = Path(arguments.source)
     if path.is_dir():
-        shown = path / "volumes"
-        trees = ["."]
-        if (path / "info.json").exists() and shown.is_dir():
-            # Of a mount the trees, not the block files that hold all of it once more.
-            trees = [f"volumes/{tree.name}" for tree in sorted(shown.iterdir()) if tree.is_dir()]
-        yield ScannedFolder(path.absolute()), trees
+        yield FolderSet(path.absolute()), trees_of(path)
         return
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:

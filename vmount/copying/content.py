@@ -7,6 +7,7 @@ what may hold something is read and written, so holes stay holes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from parsers.model import Attrs
-    from vmount.file_reader import FileReader
+    from vmount.copying.source import ContentReader
 
 PIECE = 1 << 20
-"""Bytes copied at a time."""
+"""Bytes copied at a time, and of the smallest hole that is kept where a source does not tell its holes."""
 SUFFIX = ".vmount-part"
 
 
@@ -39,7 +40,7 @@ class VerifyError(OSError):
 
 
 def write_content(
-    reader: FileReader,
+    reader: ContentReader,
     place: Path,
     attrs: Attrs,
     options: ContentOptions,
@@ -66,8 +67,10 @@ def write_content(
                 piece = _exactly(reader, length)
                 digest.update(piece)
                 if not skipped:
-                    writer.seek(offset)
-                    writer.write(piece)
+                    # A source that does not tell its holes has them here.
+                    if piece.count(0) < length:
+                        writer.seek(offset)
+                        writer.write(piece)
                     on_bytes(length)
             writer.truncate(attrs.size)
             if options.verify:
@@ -94,23 +97,23 @@ def is_there(place: Path, attrs: Attrs) -> bool:
     return False
 
 
-def _pieces(reader: FileReader) -> Iterator[tuple[int, int]]:
+def _pieces(reader: ContentReader) -> Iterator[tuple[int, int]]:
     for start, length in reader.spans():
         for offset in range(start, start + length, PIECE):
             yield offset, min(PIECE, start + length - offset)
 
 
-def _exactly(reader: FileReader, length: int) -> bytes:
-    piece = reader.read(length)
+def _exactly(reader: ContentReader, length: int) -> bytes:
+    piece = reader.read(length) or b""
     while len(piece) < length:
         more = reader.read(length - len(piece))
         if not more:
-            raise OSError(0, "the file is shorter than its directory says", reader.name)
+            raise OSError(errno.EIO, "the file is shorter than its directory says")
         piece += more
     return piece
 
 
-def _verify(reader: FileReader, writer: BinaryIO, expected: bytes, place: Path) -> None:
+def _verify(reader: ContentReader, writer: BinaryIO, expected: bytes, place: Path) -> None:
     """Compare what is on the target's disk with what was read."""
     descriptor = writer.fileno()
     writer.flush()
@@ -120,4 +123,4 @@ def _verify(reader: FileReader, writer: BinaryIO, expected: bytes, place: Path) 
     for offset, length in _pieces(reader):
         digest.update(os.pread(descriptor, length, offset))
     if digest.digest() != expected:
-        raise VerifyError(0, "the copy differs from what was read", str(place))
+        raise VerifyError(errno.EIO, "the copy differs from what was read", str(place))

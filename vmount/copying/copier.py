@@ -25,8 +25,8 @@ from vmount.copying.report import CopyReport
 from vmount.errors import VmountError, explain
 
 if TYPE_CHECKING:
-    from vmount.api import DiskSet, FileRef
-    from vmount.file_reader import FileReader
+    from vmount.api import FileRef
+    from vmount.copying.source import ContentReader, FileSource
 
 BATCH_FILES = 128
 """Files that are opened, and asked for, together."""
@@ -42,7 +42,7 @@ class _Batch(NamedTuple):
 
     wanted: list[tuple[FileRef, Path]]
     regular: list[FileRef]
-    readers: Callable[[], Sequence[FileReader | OSError]]
+    readers: Callable[[], Sequence[ContentReader | OSError]]
     """Waits for the regular ones."""
     xattrs: Callable[[], Sequence[Mapping[str, bytes | OSError]]]
 
@@ -52,7 +52,7 @@ class Copier:
 
     def __init__(
         self,
-        disks: DiskSet,
+        disks: FileSource,
         on_progress: Callable[[CopyReport, str], None],
         options: CopyOptions | None = None,
     ) -> None:
@@ -175,7 +175,7 @@ class Copier:
         self,
         file: FileRef,
         place: Path,
-        reader: FileReader | None,
+        reader: ContentReader | None,
         xattrs: Mapping[str, bytes | OSError],
     ) -> None:
         self._place(file, place, reader)
@@ -191,7 +191,7 @@ class Copier:
             self._copied[file.number] = place, place.lstat().st_ino
         return True
 
-    def _place(self, file: FileRef, place: Path, reader: FileReader | None) -> None:
+    def _place(self, file: FileRef, place: Path, reader: ContentReader | None) -> None:
         attrs = file.attrs
         if stat.S_ISLNK(attrs.mode):
             destination = self._disks.readlink(file.path)

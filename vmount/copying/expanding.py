@@ -16,12 +16,12 @@ from vmount.finding import CASELESS
 from vmount.globs import compile_glob, is_pattern
 
 if TYPE_CHECKING:
-    from vmount.api import DiskSet
+    from vmount.copying.source import FileSource
 
 _WINDOWS = re.compile(r"([A-Za-z]):[\\/](.*)", re.DOTALL)
 
 
-def expand(disks: DiskSet, text: str) -> list[str]:
+def expand(disks: FileSource, text: str) -> list[str]:
     """Return the paths that a text names. Raises FileNotFoundError if it names nothing."""
     matched = _WINDOWS.fullmatch(text)
     if matched is not None:
@@ -39,7 +39,7 @@ def expand(disks: DiskSet, text: str) -> list[str]:
     return paths
 
 
-def _exact(disks: DiskSet, path: str) -> str | None:
+def _exact(disks: FileSource, path: str) -> str | None:
     try:
         disks.stat(path, follow=False)
     except (FileNotFoundError, NotADirectoryError):
@@ -47,7 +47,7 @@ def _exact(disks: DiskSet, path: str) -> str | None:
     return path
 
 
-def _is_caseless(disks: DiskSet, above: list[str]) -> bool:
+def _is_caseless(disks: FileSource, above: list[str]) -> bool:
     """Say whether names in a directory, given by the parts of its path, match without regard to case."""
     parts = above[1:] if above[:1] == ["volumes"] else above
     if above[:1] == ["drives"]:
@@ -57,7 +57,7 @@ def _is_caseless(disks: DiskSet, above: list[str]) -> bool:
     )
 
 
-def _members(disks: DiskSet, folder: str, pattern: str, caseless: bool) -> list[str]:
+def _members(disks: FileSource, folder: str, pattern: str, caseless: bool) -> list[str]:
     """Return what in a directory a part of a path stands for, in the order of the names."""
     here = f"{folder}/" if folder else ""
     if not is_pattern(pattern) and not caseless:
