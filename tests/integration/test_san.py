@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import mmap
 import os
 import shutil
 import threading
@@ -18,8 +17,10 @@ import pytest
 
 from fixtures.vmdk import run
 from fixtures.walk import walk
+from parsers.vmfs.descriptor import Type
 from tests.datastores.vmfs_luns import copy_of, mounted, put, unpack
 from tests.loop_devices import attached
+from tests.parsers.vmfs.builder import Builder
 from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.api import open_disks
 from vmount.errors import SourceError, UsageError
@@ -44,7 +45,7 @@ RW {128 * MIB // 512} VMFS "{FLAT}"
 VMX = """config.version = "8"
 scsi0.present = "TRUE"
 scsi0:0.present = "TRUE"
-scsi0:0.fileName = "big"
+scsi0:0.fileName = "web01-000001.vmdk"
 scsi0:1.present = "TRUE"
 scsi0:1.fileName = "normal.vmdk"
 scsi0:2.present = "TRUE"
@@ -153,18 +154,35 @@ def test_r2_the_same_tree_as_through_file(
         assert walk(by_nbd / "root") == expected
 
 
-def test_all_disks_of_a_vmx(
-    vmount: Vmount, prepared: dict[int, Path], chain: Chain, tmp_path: Path
+@pytest.fixture
+def spanned(luns: dict[int, Path], version: int, chain: Chain, tmp_path: Path) -> list[Path]:
+    """The two LUNs of a datastore with a machine in a folder of its own; its data is on the second."""
+    builder = Builder(luns[version], tmp_path)
+    files = {
+        "web01.vmx": VMX.encode(),
+        BASE: DESCRIPTOR.encode(),
+        FLAT: (chain.folder / FLAT).read_bytes(),
+        "web01-000001.vmdk": chain.disk.read_bytes(),
+    }
+    entries = [(name, builder.copy(content), Type.FILE) for name, content in files.items()]
+    builder.add_to_root("web01", builder.directory(entries))
+    builder.close()
+    return builder.paths
+
+
+def test_all_disks_of_a_machine_on_two_luns(
+    vmount: Vmount, spanned: list[Path], version: int, chain: Chain
 ) -> None:
-    """VMFS-5: a name can be changed in place there, to one that ends in .vmx."""
-    image = copy_of(prepared[5], tmp_path / "lun.img")
-    put(image, "rdm.vmdk", VMX.encode().ljust(462, b"\n"))
-    rename(image, b"rdm.vmdk\0", b"web1.vmx\0")
-    with attached(image) as device, vmount.mounted(f"san:{device}:[vmfs5] web1.vmx") as mountpoint:
-        assert digest(mountpoint / "disks/scsi0-0.raw") == digest(chain.raw)
-        assert digest(mountpoint / "disks/scsi0-1.raw") == digest(chain.folder / FLAT)
-        info = json.loads((mountpoint / "info.json").read_text())
+    with attached(spanned[0]) as first, attached(spanned[1]) as second:
+        source = f"san:{second},{first}:[vmfs{version}] web01/web01.vmx"
+        with vmount.mounted(source) as mountpoint:
+            assert digest(mountpoint / "disks/scsi0-0.raw") == digest(chain.raw)
+            assert digest(mountpoint / "disks/scsi0-1.raw") == digest(chain.folder / FLAT)
+            info = json.loads((mountpoint / "info.json").read_text())
         assert [disk["problem"] is None for disk in info["disks"]] == [True, True, False]
+        assert "gone.vmdk" in info["disks"][2]["problem"]
+        text = vmount.error("info", f"san:{first}:[vmfs{version}] web01/web01.vmx", code=3)
+        assert "1 of its 2 extents" in text
 
 
 def test_r43_opened_again_after_the_lun_has_changed(
@@ -263,13 +281,3 @@ def digest(path: Path) -> str:
 
 def walked(root: Path) -> dict[str, str]:
     return {path.name: digest(path) for path in root.iterdir()}
-
-
-def rename(image: Path, old: bytes, new: bytes) -> None:
-    """Change a name in the records of directories."""
-    with image.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
-        at = memory.find(old)
-        assert at >= 0
-        while at >= 0:
-            memory[at : at + len(new)] = new
-            at = memory.find(old, at + 1)
