@@ -13,7 +13,8 @@ import trio
 from pyVmomi import vim
 
 from tests.loop_devices import attached
-from tests.vsphere.conftest import Vcenter
+from tests.vsphere.conftest import Vcenter, settings_for
+from tests.vsphere.meddling import Answer, meddler
 from tests.vsphere.proxy_machine import (
     PROXY,
     STORE,
@@ -327,6 +328,23 @@ async def test_the_machine_is_named(
             disk = await way.open(disks[0].wanted)
             await disk.aclose()
             nursery.cancel_scope.cancel()
+
+
+async def test_r5_the_licence_is_a_reason(
+    vcenter: Vcenter,
+    certificate: tuple[Path, Path],
+    tmp_path: Path,
+    place: Place,
+    disks: list[TestDisk],
+) -> None:
+    with meddler(vcenter, certificate[1]) as meddling:
+        meddling.method, meddling.answer = "ReconfigVM_Task", Answer.RESTRICTED
+        settings = replace(settings_for(vcenter), port=meddling.port)
+        async with opened(settings, tmp_path, place) as site:
+            with pytest.raises(VmountError, match="licence does not allow"):
+                await site.way.open(disks[0].wanted)
+            assert await site.attached() == [OWN]
+            assert not site.journal.entries
 
 
 @pytest.mark.usefixtures("kernel")

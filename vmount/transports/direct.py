@@ -8,6 +8,7 @@ given up when its time is over, and its thread and descriptor are let go of when
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import logging
@@ -44,6 +45,9 @@ PREFERRED_READ = 256 << 10
 BLOCK = 4096
 """Bytes: start and length of a direct read are multiples of it, or of the device's own sector if that is
 larger. It serves 512-byte and 4Kn devices, and files."""
+FROM_HEAP = 64 << 10
+"""Bytes that are taken from the heap: mapping memory for each small read costs a third of the throughput,
+and a process may not have that many mappings."""
 
 _INT = struct.Struct("i")
 _BLKSSZGET = 0x1268
@@ -292,7 +296,11 @@ def _block_size(fd: int) -> int:
 
 def _aligned_memory(length: int) -> memoryview:
     """Return memory that begins at a page, as O_DIRECT wants it."""
-    return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    if length > FROM_HEAP:
+        return memoryview(mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    memory = bytearray(length + mmap.PAGESIZE)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % mmap.PAGESIZE
+    return memoryview(memory)[start : start + length]
 
 
 async def _in_thread(function: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
