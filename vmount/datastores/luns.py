@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 METADATA = CacheOptions(capacity=32 << 20)
 """Of each LUN: what tells where files are. Their content is cached file by file."""
+QUICK = DirectOptions(timeout=10)
+"""For looking whether there are any."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,16 @@ async def find_luns(
     in_order = [found[index] for index in sorted(found)]
     luns = [one for one in in_order if isinstance(one, Lun)]
     return luns, [one for one in in_order if isinstance(one, Rejected)]
+
+
+async def why_no_lun(choice: LunChoice | None = None) -> str:
+    """Return why no LUN of a datastore can be read here; "" if one can."""
+    async with trio.open_nursery() as nursery:
+        luns, rejected = await find_luns(choice or LunChoice(), nursery, QUICK)
+        await close_all(luns)
+        nursery.cancel_scope.cancel()
+    reasons = "".join(f"; {one.reason}" for one in rejected)
+    return "" if luns else f"no disk of this machine is a LUN of a datastore{reasons}"
 
 
 async def close_all(luns: Sequence[Lun]) -> None:

@@ -155,6 +155,15 @@ class HotAddRoute:
         return {device.identity for device in self._here.devices.all()}
 
 
+def why_no_proxy(firmware: Firmware | None = None) -> str:
+    """Return why this machine cannot have disks attached, as far as it knows; "" if it can."""
+    try:
+        uuids = (firmware or Firmware()).uuids()
+    except PermissionError:
+        return "only root may read from the firmware which machine this is"
+    return "" if uuids else "this is no virtual machine of vSphere"
+
+
 def _wwn(uuid: str) -> str:
     """Return the WWN that a disk of a UUID has."""
     return uuid.replace("-", "").replace(" ", "").lower()

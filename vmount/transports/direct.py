@@ -315,7 +315,7 @@ def _no_answer(path: Path, offset: int, options: DirectOptions) -> TransportTime
 
 def _refused(path: Path, error: OSError) -> TransportError:
     remedy = ""
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if error.errno == errno.EACCES:
         remedy = "; reading it takes root or the group that owns it (disk)"
     reason = error.strerror or str(error)
     return TransportError(f"{path}: {reason}{remedy}", code=error.errno or errno.EIO)

@@ -79,9 +79,13 @@ async def test_r44_a_lun_that_cannot_be_read_is_refused_at_open(image: Path, dev
 async def test_r48_a_write_protected_device(image: Path) -> None:
     with attached(image, read_only=False) as device:
         run("blockdev", "--setro", str(device))
-        lun = await open_direct(device)
-        assert await lun.read(0, lun.size) == image.read_bytes()
-        await lun.aclose()
+        try:
+            lun = await open_direct(device)
+            assert await lun.read(0, lun.size) == image.read_bytes()
+            await lun.aclose()
+        finally:
+            # The flag would outlive the image, and the next user of the loop device could not write.
+            run("blockdev", "--setrw", str(device))
 
 
 @pytest.mark.parametrize("name", ["nothing", "folder", "pipe"])
