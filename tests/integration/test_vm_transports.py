@@ -116,7 +116,9 @@ def test_r4_r21_what_vddk_refuses_is_told_and_another_way_found(
     info = json.loads(vmount.run("info", "--json", vm.moref).stdout)
     for disk in info["disks"]:
         assert disk["transport"]["used"] == "https"
-        for refusal in disk["transport"]["refused"]:
+        refused = disk["transport"]["refused"]
+        assert [refusal["name"] for refusal in refused] == ["san", "hotadd", "nbdssl", "nbd"]
+        for refusal in refused[2:]:
             assert f"user: not '{USER}'" in refusal["reason"]
             assert PASSWORD not in refusal["reason"]
             assert "with ***" in refusal["reason"]
