@@ -103,7 +103,8 @@ def with_connection(
 
 def is_machine(source: str) -> bool:
     """Say whether a source that is no URI names a machine: what is no file, and not called like one."""
-    return not source.lower().endswith(FILES) and ":" not in source and not Path(source).exists()
+    is_named_so = source.lower().endswith(FILES) or source.startswith("raw:") or "://" in source
+    return not is_named_so and not Path(source).exists()
 
 
 class OpenMachine:

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ parentCID=ffffffff
 createType="vmfs"
 
 RW 2048 VMFS "disk1-flat.vmdk"
+
+# The Disk Data Base
+#DDB
+
+ddb.adapterType = "lsilogic"
 """
 PAIRS = {"DisableMethods": "EnableMethods", "CreateSnapshot_Task": "RemoveSnapshot_Task"}
 
@@ -103,8 +109,8 @@ def site(vmount: Vmount, vcenter: Vcenter, certificate: tuple[Path, Path]) -> It
         yield Site(vmount, vcenter, state)
 
 
-def run_through(site: Site) -> int:
-    """Mount, read and unmount undisturbed; return how many calls to the server that takes."""
+def run_through(site: Site) -> None:
+    """Mount, read and unmount undisturbed."""
     site.reach(site.meddler.port)
     site.meddler.reset()
     with site.started() as process:
@@ -116,30 +122,34 @@ def run_through(site: Site) -> int:
         assert (process.wait(PATIENCE), process.stderr.read()) == (0, b"")
     site.assert_nothing_is_left()
     assert not site.clean_up()["cleaned"]
-    return len(site.meddler.methods)
 
 
 @pytest.mark.slow
 def test_r7_r9_killed_on_the_way(site: Site) -> None:
-    count = run_through(site)
-    assert count >= 20
+    """At every other call, SOAP and /folder, before and after the server has seen it; at every one of
+    SOAP in tests/vsphere/test_undoing.py."""
+    run_through(site)
     left = 0
-    for number in range(1, count + 1):
+    for number in count(1, 2):
         site.reach(site.meddler.port)
         site.meddler.reset()
-        site.meddler.number, site.meddler.is_forwarded = number, number % 2 == 0
+        site.meddler.number, site.meddler.is_forwarded = number, number % 4 == 1
         with site.started() as process:
             site.meddler.action = process.kill
             if site.is_ready(process):
                 process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == -signal.SIGKILL
+            ending = process.wait(PATIENCE)
         site.meddler.reset()
         report = site.clean_up()
         assert not report["remaining"]
         left += len(report["cleaned"])
-        assert site.clean_up() == {"cleaned": [], "remaining": []}
         site.assert_nothing_is_left()
-    assert left > count / 2
+        if ending == 0:
+            break
+        assert ending == -signal.SIGKILL
+    assert site.clean_up() == {"cleaned": [], "remaining": []}
+    assert number > 20
+    assert left > number / 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

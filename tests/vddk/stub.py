@@ -31,6 +31,11 @@ class Vddk:
             "VMOUNT_VDDK_LIBDIR": str(self.folder),
         }
 
+    def reset(self) -> None:
+        """Forget what was served and expected."""
+        for file in (self.folder / "stub").iterdir():
+            file.unlink()
+
     def serve(self, disks: Mapping[str, Path]) -> None:
         """Have raw files served for VMDKs, by their names in datastores."""
         lines = [f"{name}\t{path}\n" for name, path in disks.items()]

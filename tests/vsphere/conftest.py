@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,11 @@ def vcsim() -> Path:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
     """Return a certificate for 127.0.0.1 and its key; the simulator's own is too weak to verify."""
-    folder = tmp_path_factory.mktemp("certificate")
     cert, key = folder / "cert.pem", folder / "key.pem"
     request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2"
     names = ["-subj", "/CN=vcsim", "-addext", "subjectAltName=IP:127.0.0.1,IP:::1"]
@@ -82,15 +86,19 @@ def vcenter(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Iterator[Vcenter]:
-    """Run a vCenter. It ends with its standard input, and must not have panicked.
+    """Run a vCenter. A test's mark `vcsim` holds more arguments of it; "-esx" makes it an ESXi host."""
+    marker = request.node.get_closest_marker("vcsim")
+    with running(vcsim, certificate, tmp_path / "vcsim", *(marker.args if marker else ())) as found:
+        yield found
 
-    A test's mark `vcsim` holds more arguments of it; "-esx" makes it an ESXi host.
-    """
-    scratch = tmp_path / "vcsim"
+
+@contextmanager
+def running(
+    vcsim: Path, certificate: tuple[Path, Path], scratch: Path, *more: str
+) -> Iterator[Vcenter]:
+    """Run a vCenter. It ends with its standard input, and must not have panicked."""
     scratch.mkdir()
     cert, key = certificate
-    marker = request.node.get_closest_marker("vcsim")
-    more = marker.args if marker else ()
     log = scratch / "stderr"
     with (
         log.open("wb") as stderr,

@@ -51,7 +51,7 @@ class Meddler:
 
     port: int
     methods: list[str] = field(default_factory=list)
-    """All that was called."""
+    """All that was called: what SOAP requests say, or GET and HEAD."""
     number: int = 0
     """The call to meddle with, from 1; or 0."""
     method: str = ""
@@ -76,10 +76,8 @@ class Meddler:
         self.methods, self.number, self.method, self.action = [], 0, "", None
         self.times, self.aside = 0, None
 
-    def wants(self, body: bytes) -> bool:
+    def wants(self, name: str) -> bool:
         """Count a call and say whether it is the one."""
-        found = METHOD.search(body)
-        name = "?" if found is None else found[1].decode()
         with self.mutex:
             self.methods.append(name)
             if self.times and self.methods.count(self.method) > self.times:
@@ -99,14 +97,18 @@ def meddler(vcenter: Vcenter, key: Path) -> Iterator[Meddler]:
         onward: http.client.HTTPSConnection | None = None
 
         def do_GET(self) -> None:
-            self._forward(b"")
+            self._handle()
 
         def do_HEAD(self) -> None:
-            self._forward(b"")
+            self._handle()
 
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if not state.wants(body):
+            self._handle()
+
+        def _handle(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            found = METHOD.search(body)
+            if not state.wants(self.command if found is None else found[1].decode()):
                 self._forward(body)
                 return
             if state.aside is not None:

@@ -59,6 +59,7 @@ class ProgramRoute:
             try:
                 remote = await RemoteDisk.open(uri, machine.nursery, patient)
             except OSError as error:
+                await process.aclose()
                 raise TransportError(f"{program.name}: {error}{process.last_words}") from error
             stack.push_async_callback(remote.aclose)
             return OpenedDisk("raw", remote.data, stack.pop_all().aclose, distant=remote)

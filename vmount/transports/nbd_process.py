@@ -149,6 +149,9 @@ class NbdProcess:
             for process in self._processes:
                 await _end(process)
             self._processes.clear()
+            with trio.move_on_after(LAST_WORDS):
+                for reading in self._readings:
+                    await reading.ended.wait()
             for reading in self._readings:
                 reading.scope.cancel()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -160,8 +163,7 @@ class NbdProcess:
         pause = FIRST_LOOK
         while not _is_listening(self.socket):
             if process.poll() is not None:
-                with trio.move_on_after(LAST_WORDS):
-                    await self._readings[-1].ended.wait()
+                await self.aclose()
                 raise TransportError(
                     f"{self._program.name}: has ended with code {process.returncode}{self.last_words}"
                 )
