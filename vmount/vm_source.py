@@ -135,7 +135,9 @@ class OpenMachine:
         """
         if options.connection is None:
             reason = options.problem or "no vCenter or host is configured"
-            raise SourceError(f"{name}: no such file, and no machine can be looked for: {reason}")
+            raise SourceError(
+                f"{name}: No such file or directory, and no machine can be looked for: {reason}"
+            )
         assert journal is not None, "what must be undone has to be written down"
         machine = cls()
         try:

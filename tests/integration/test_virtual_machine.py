@@ -171,5 +171,7 @@ def test_what_is_neither_file_nor_machine(vmount: Vmount, vm: Vm) -> None:
     assert "No such file" in vmount.error("info", "web02.vmdk", code=3)
     del vmount.environment["GOVC_URL"]
     text = vmount.error("info", "web01", code=3)
-    assert text.startswith("vmount: web01: no such file, and no machine can be looked for")
+    assert text.startswith(
+        "vmount: web01: No such file or directory, and no machine can be looked for"
+    )
     assert "--vcenter" in text
