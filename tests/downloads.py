@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -21,10 +22,9 @@ LIMIT = 300
 
 def python_sdist(name: str, version: str, sha256: str) -> Path:
     """Return a source package of the Python Package Index. Skips the test if it cannot be fetched."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmount-tests"
+    cache = _cache()
     kept = cache / f"{name}-{version}.tar.gz"
     if not kept.exists():
-        cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as folder:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
             command += ["--no-binary", ":all:", "--dest", folder, f"{name}=={version}"]
@@ -46,3 +46,50 @@ def member_of(archive: Path, ending: str) -> bytes:
         stream = tar.extractfile(found)
         assert stream is not None
         return stream.read()
+
+
+def debian_source(package: str, suite: str = "bookworm") -> Path:
+    """Return the upstream archive of a Debian source package. Skips the test if it cannot be fetched."""
+    cache = _cache()
+    kept = sorted(cache.glob(f"{package}_*.orig.tar.*"))
+    if kept:
+        return kept[0]
+    if shutil.which("apt-get") is None:
+        pytest.skip(f"the source of {package} comes from Debian's archive, and there is no apt-get")
+    with tempfile.TemporaryDirectory(dir=cache) as name:
+        folder = Path(name)
+        (folder / "lists/partial").mkdir(parents=True)
+        (folder / "src.sources").write_text(
+            "Types: deb-src\nURIs: http://deb.debian.org/debian\n"
+            f"Suites: {suite}\nComponents: main\n"
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        )
+        command = ["apt-get", "-q", "-o", f"Dir::Etc::sourcelist={folder}/src.sources"]
+        command += [
+            "-o",
+            "Dir::Etc::sourceparts=/dev/null",
+            "-o",
+            f"Dir::State::lists={folder}/lists",
+        ]
+        for words in (["update"], ["--download-only", "source", package]):
+            done = subprocess.run(
+                [*command, *words],
+                capture_output=True,
+                text=True,
+                cwd=folder,
+                timeout=LIMIT,
+                check=False,
+            )
+            if done.returncode:
+                pytest.skip(
+                    f"the source of {package} cannot be fetched: {done.stderr.strip()[-200:]}"
+                )
+        (found,) = (path for path in folder.glob("*.orig.tar.*") if path.suffix != ".asc")
+        # apt has verified it by the signed index of the archive.
+        return found.replace(cache / found.name)
+
+
+def _cache() -> Path:
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vmount-tests"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,272 @@
+"""File descriptors: what VMFS has for inodes.
+
+A descriptor is a lock, which hosts that only read pass over, and the metadata with either the file's
+bytes or the addresses of its blocks. VMFS-5 keeps both in the last kilobyte; VMFS-6 begins the bytes right
+behind the metadata and aligns the addresses to the descriptor's end.
+"""
+
+from __future__ import annotations
+
+import enum
+import stat
+import struct
+from typing import NamedTuple
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.layout import Field, Layout
+from parsers.model import Attrs
+from parsers.reader import Buffer
+from parsers.vmfs.fs_info import FsInfo
+
+SIGNATURE = 0x66646D64
+MAX_FILE = 64 << 40
+"""Bytes: VMFS ends a file at 62 TiB."""
+_KNOWN_FLAGS = 0x9
+"""Files with large blocks, and files whose blocks are kept together; neither changes how they are read."""
+_METADATA_SIZE = 512
+_NANOSECONDS = 1_000_000_000
+
+DESCRIPTOR_METADATA = Layout(
+    "VMFS file metadata",
+    Field("address", "I"),
+    Field("generation", "I"),
+    Field("links", "I"),
+    Field("type", "I"),
+    Field("flags", "I"),
+    Field("length", "Q"),
+    Field("block_size", "Q"),
+    Field("blocks", "Q"),
+    Field("mtime", "I"),
+    Field("ctime", "I"),
+    Field("atime", "I"),
+    Field("uid", "I"),
+    Field("gid", "I"),
+    Field("mode", "I"),
+    Field("addressing", "I"),
+    Field("zeroed_low", "I"),
+    Field("cow_low", "I"),
+    Field("new_low", "I"),
+    Field("zeroed_high", "I"),
+    Field("cow_high", "I"),
+    Field("pointer_blocks", "I"),
+    Field("new_high", "I"),
+    Field("signature", "I"),
+    Field("affinity", "I"),
+    Field("zero_granularity", "I"),
+    Field("parent", "I"),
+    Field("last_cluster", "I"),
+    Field("unknown", "8s"),
+    Field("affinity_bitmap", "I"),
+    Field("preallocated", "B"),
+    Field("unknown_2", "4s"),
+    Field("block_shift", "B"),
+)
+_METADATA = DESCRIPTOR_METADATA.picker(
+    "address",
+    "generation",
+    "links",
+    "type",
+    "flags",
+    "length",
+    "block_size",
+    "blocks",
+    "mtime",
+    "ctime",
+    "atime",
+    "uid",
+    "gid",
+    "mode",
+    "addressing",
+    "signature",
+    "zero_granularity",
+    "block_shift",
+)
+
+
+class Type(enum.IntEnum):
+    """What a descriptor is of."""
+
+    VOLUME = 1
+    DIRECTORY = 2
+    FILE = 3
+    SYMLINK = 4
+    SYSTEM = 5
+    """A file, or a directory if the mode says so."""
+    RDM = 6
+    """A raw device mapping: the disk's bytes are on another LUN."""
+
+
+class Addressing(enum.IntEnum):
+    """What the descriptor's addresses point to (the zero level address type, ZLA)."""
+
+    NONE = 0
+    FILE_BLOCK = 1
+    SUB_BLOCK = 2
+    POINTER_BLOCK = 3
+    POINTER_BLOCK_2 = 5
+    DOUBLE_POINTER_BLOCK = 0x10D0
+    """Pointer blocks of addresses of pointer blocks."""
+    RESIDENT = 0x10D1
+    """None: the bytes are in the descriptor."""
+
+
+_LEVELS = {
+    Addressing.FILE_BLOCK: 0,
+    Addressing.SUB_BLOCK: 0,
+    Addressing.POINTER_BLOCK: 1,
+    Addressing.POINTER_BLOCK_2: 1,
+    Addressing.DOUBLE_POINTER_BLOCK: 2,
+}
+_KINDS = {
+    Type.DIRECTORY: stat.S_IFDIR,
+    Type.FILE: stat.S_IFREG,
+    Type.SYMLINK: stat.S_IFLNK,
+    Type.SYSTEM: stat.S_IFREG,
+    Type.RDM: stat.S_IFREG,
+}
+
+
+class Descriptor(NamedTuple):
+    """A file descriptor."""
+
+    address: int
+    generation: int
+    type: Type
+    attrs: Attrs
+    flags: int
+    slot_size: int
+    """Bytes of the file that one address stands for."""
+    addressing: int
+    zero_granule: int
+    """Bytes that a bit of a to-be-zeroed bitmap stands for."""
+    where: int
+    """Offset of the descriptor in the volume."""
+    resident: int
+    """Offset in the volume of the bytes that are kept in the descriptor, if any are."""
+    data: bytes
+    """As much of the file as is kept in the descriptor; empty unless `addressing` is RESIDENT."""
+    addresses: tuple[int, ...]
+
+    @property
+    def levels(self) -> int:
+        """Levels of pointer blocks between the addresses and the file's blocks.
+
+        Raises Unsupported if the way of addressing is not known.
+        """
+        try:
+            return _LEVELS[Addressing(self.addressing)]
+        except (ValueError, KeyError):
+            raise Unsupported(
+                f"VMFS addressing {self.addressing:#x}, in file {self.address:#x}"
+            ) from None
+
+    def check_readable(self) -> None:
+        """Raise Unsupported for what says that the bytes are elsewhere or otherwise."""
+        if self.type is Type.RDM:
+            raise Unsupported(
+                f"raw device mapping (RDM), in file {self.address:#x}",
+                remedy="its bytes are on the LUN that it maps",
+            )
+        if self.flags & ~_KNOWN_FLAGS:
+            flags = self.flags & ~_KNOWN_FLAGS
+            raise Unsupported(f"VMFS file flags {flags:#x}, in file {self.address:#x}")
+
+
+def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> Descriptor:
+    """Decode a file descriptor.
+
+    Raises Corrupt if it is not that of `address`, or impossible; Unsupported for an unknown type.
+    """
+    view = memoryview(data)
+    metadata = info.alignment
+    (
+        own,
+        generation,
+        links,
+        number,
+        flags,
+        length,
+        block_size,
+        blocks,
+        mtime,
+        ctime,
+        atime,
+        uid,
+        gid,
+        mode,
+        addressing,
+        signature,
+        zero_shift,
+        block_shift,
+    ) = _METADATA.unpack_from(view, metadata)
+    name = f"VMFS file descriptor {address:#x}"
+    if own != address:
+        raise Corrupt(f"{name}: address", where, expected=address, actual=own)
+    if info.is_vmfs6 and signature != SIGNATURE:
+        raise Corrupt(f"{name}: signature", where, expected=SIGNATURE, actual=signature)
+    try:
+        file_type = Type(number)
+        kind = stat.S_IFMT(mode) or _KINDS[file_type]
+    except (ValueError, KeyError):
+        raise Unsupported(f"VMFS file type {number}, in file {address:#x}") from None
+    if length > MAX_FILE:
+        raise Corrupt(f"{name}: length", where, expected=f"at most {MAX_FILE:#x}", actual=length)
+    if not info.is_vmfs6:
+        if block_size & (block_size - 1):
+            raise Corrupt(f"{name}: block size", where, actual=block_size)
+        block_shift = max(0, block_size.bit_length() - 1)
+    if block_shift >= 32:
+        raise Corrupt(f"{name}: block size", where, actual=block_shift)
+
+    resident_size = info.alignment - _METADATA_SIZE if info.is_vmfs6 else 1024
+    resident = info.descriptor_size - resident_size
+    inline = b""
+    addresses: tuple[int, ...] = ()
+    if addressing == Addressing.RESIDENT:
+        if length > resident_size:
+            raise Corrupt(
+                f"{name}: length in the descriptor",
+                where,
+                expected=f"at most {resident_size:#x}",
+                actual=length,
+            )
+        inline = bytes(view[resident : resident + length])
+    elif file_type is not Type.RDM and length:
+        addresses = _addresses(view, info)
+    return Descriptor(
+        address=address,
+        generation=generation,
+        type=file_type,
+        attrs=Attrs(
+            ino=address,
+            mode=kind | mode & 0o7777,
+            nlink=links,
+            uid=uid,
+            gid=gid,
+            size=length,
+            allocated=blocks * block_size,
+            rdev=0,
+            atime=atime * _NANOSECONDS,
+            mtime=mtime * _NANOSECONDS,
+            ctime=ctime * _NANOSECONDS,
+            btime=0,
+        ),
+        flags=flags,
+        slot_size=1 << block_shift,
+        addressing=addressing,
+        zero_granule=1 << min(zero_shift, 63),
+        where=where,
+        resident=where + resident,
+        data=inline,
+        addresses=addresses,
+    )
+
+
+def _addresses(view: memoryview, info: FsInfo) -> tuple[int, ...]:
+    if not info.is_vmfs6:
+        return _VMFS5_ADDRESSES.unpack_from(view, 1024)
+    size = max(2560, info.alignment // 2)
+    return struct.unpack_from(f"<{size // 8}Q", view, info.descriptor_size - size)
+
+
+_VMFS5_ADDRESSES = struct.Struct("<256I")

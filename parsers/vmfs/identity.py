@@ -1,0 +1,18 @@
+"""The UUIDs of VMFS, which are not laid out as anybody else's."""
+
+from __future__ import annotations
+
+import struct
+
+from parsers.reader import Buffer
+
+SIZE = 16
+"""Bytes on disk."""
+
+_UUID = struct.Struct("<IIH6s")
+
+
+def uuid_text(raw: Buffer) -> str:
+    """Return a UUID as ESXi prints it: two times, a random number and a MAC address."""
+    low, high, random, mac = _UUID.unpack(raw)
+    return f"{low:08x}-{high:08x}-{random:04x}-{mac.hex()}"

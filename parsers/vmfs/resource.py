@@ -1,0 +1,103 @@
+"""Resource files: where sub-blocks, pointer blocks and file descriptors lie.
+
+Such a file has a header and groups of clusters. A group begins with two metadata blocks (lock, allocation)
+for each of its clusters; the resources of all its clusters follow. What is allocated is not looked at:
+a file that points to a resource says so by that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+from parsers.reader import Buffer
+from parsers.vmfs.address import ResourceAddress
+from parsers.vmfs.fs_info import FsInfo
+
+SIGNATURE = 0x72666D64
+
+RESOURCE_HEADER = Layout(
+    "VMFS resource file header",
+    Field("per_cluster", "I"),
+    Field("clusters_per_group", "I"),
+    Field("groups_offset", "I"),
+    Field("resource_size", "I"),
+    Field("group_size", "I"),
+    Field("count_low", "I"),
+    Field("groups", "I"),
+    Field("count_high", "I"),
+    Field("signature", "I"),
+    Field("version", "I"),
+    Field("flags", "I"),
+    Field("affinity_per_cluster", "H"),
+    Field("affinity_per_resource", "H"),
+    Field("bits_per_resource", "I"),
+    Field("child_offset", "I"),
+)
+
+_VERSION = 1
+_MAX_RESOURCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class ResourceLayout:
+    """How a resource file is divided. Offsets and sizes in bytes."""
+
+    per_cluster: int
+    clusters_per_group: int
+    groups_offset: int
+    resource_size: int
+    group_size: int
+    groups: int
+    headers_size: int
+    """Of the metadata blocks that a group begins with."""
+
+    def offset(self, address: ResourceAddress) -> int:
+        """Return where a resource is in the file.
+
+        Raises Corrupt if there is no such one.
+        """
+        group, cluster = divmod(address.cluster, self.clusters_per_group)
+        if group >= self.groups or address.number >= self.per_cluster:
+            raise Corrupt(
+                f"VMFS {address.kind.name.lower()} outside its resource file",
+                expected=f"{self.groups} groups of {self.clusters_per_group} clusters "
+                f"of {self.per_cluster}",
+                actual=f"cluster {address.cluster}, number {address.number}",
+            )
+        start = self.groups_offset + group * self.group_size + self.headers_size
+        return start + (cluster * self.per_cluster + address.number) * self.resource_size
+
+
+def decode_resource_header(data: Buffer, info: FsInfo, name: str) -> ResourceLayout:
+    """Decode a resource file's header; `name` is the file's, for messages.
+
+    Raises Corrupt if it is none, or is impossible.
+    """
+    raw = RESOURCE_HEADER.parse(data)
+    if info.is_vmfs6 and (raw.signature != SIGNATURE or raw.version != _VERSION):
+        raise Corrupt(
+            f"VMFS resource file {name}: signature", expected=SIGNATURE, actual=raw.signature
+        )
+    headers = raw.clusters_per_group * (2 * info.alignment)
+    resources = raw.clusters_per_group * raw.per_cluster * raw.resource_size
+    if raw.groups and (
+        not raw.clusters_per_group
+        or raw.resource_size > _MAX_RESOURCE
+        or raw.group_size < headers + resources
+    ):
+        raise Corrupt(
+            f"VMFS resource file {name}: size of a group",
+            expected=f"at least {headers + resources:#x}",
+            actual=raw.group_size,
+        )
+    return ResourceLayout(
+        per_cluster=raw.per_cluster,
+        clusters_per_group=max(1, raw.clusters_per_group),
+        groups_offset=raw.groups_offset,
+        resource_size=raw.resource_size,
+        group_size=raw.group_size,
+        groups=raw.groups,
+        headers_size=headers,
+    )
