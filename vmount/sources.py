@@ -177,8 +177,7 @@ class OpenFiles:
             self.runtime,
             self._journal,
             options.machine,
-            options.remote,
-            force=options.force,
+            options.machine.reading(options.remote, force=options.force),
         )
         self._distant.push_async_callback(machine.aclose)
         self.machines.append(machine.info)

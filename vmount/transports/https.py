@@ -46,6 +46,8 @@ __all__ = ["HttpsClient", "HttpsOptions", "HttpsTransport", "open_https", "open_
 MOST_REDIRECTS = 3
 PREFERRED_READ = 256 << 10
 """Bytes: below this the round trip and the cost of a request outweigh the payload."""
+HEAD = 64 << 10
+"""Bytes that opening a file brings: a descriptor, or an extent's header with what comes after it."""
 PRIVILEGE = "VirtualMachine.Provisioning.GetVmFiles"
 SLOWEST_DOWN = 30.0
 """Seconds that a server's Retry-After is obeyed for at most: the deadline of the read is near then."""
@@ -95,6 +97,8 @@ class HttpsTransport:
     """A Transport; see open_https."""
 
     size = 0
+    head = b""
+    """The first bytes, as opening has brought them."""
 
     def __init__(self, url: str, client: HttpsClient, *, closes_client: bool) -> None:
         self._url = url
@@ -111,11 +115,13 @@ class HttpsTransport:
         self._reason = "no answer"
 
     async def start(self) -> None:
-        """Learn size and version. Called once, by open_https."""
+        """Learn size, version and the first bytes. Called once, by open_https."""
+        head = bytearray(HEAD)
         with trio.move_on_after(self._options.total_timeout) as scope:
-            await self._repeat(0, memoryview(bytearray(1)))
+            await self._repeat(0, memoryview(head))
         if scope.cancelled_caught:
             raise self._too_late()
+        self.head = bytes(memoryview(head)[: self.size])
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes. Raises OutOfBounds, TransportError."""
@@ -228,9 +234,8 @@ class HttpsTransport:
                 async with self._client.get(self._url, start, last) as answer:
                     if answer.is_redirect or answer.status in (401, 403):
                         return answer
-                    if not self._accept(answer, start, last):
-                        return None
-                    await self._body(answer, start, view)
+                    count = self._accept(answer, start, last)
+                    await self._body(answer, start, view[:count])
         except trio.TooSlowError as error:
             raise _Again("no reply in time") from error
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
@@ -243,23 +248,34 @@ class HttpsTransport:
         finally:
             self._in_flight -= 1
         self._requests += 1
-        self._bytes += len(view)
+        self._bytes += count
         self._latency += trio.current_time() - began
         return None
 
-    def _accept(self, answer: Answer, first: int, last: int) -> bool:
-        """Check an answer's head. False: the file is empty, which only the first answer may say."""
+    def _accept(self, answer: Answer, first: int, last: int) -> int:
+        """Check an answer's head; return how many bytes it brings.
+
+        Fewer than asked for only if the file ends, which only the first request does not know.
+        """
         status = answer.status
         if status == 416:
             total = unsatisfied_total(answer.headers.get("content-range", ""))
             if self._version is None and total == 0:
                 self._version = version_of(answer.headers, 0)
-                return False
+                return 0
             raise SourceChanged(f"{self._name}: has become shorter than {self.size} bytes")
         self._refuse_status(answer)
         told = content_range(answer.headers.get("content-range", ""))
         encoding = answer.headers.get("content-encoding", "identity")
-        if told is None or encoding != "identity" or (told.first, told.last) != (first, last):
+        if (
+            told is None
+            or encoding != "identity"
+            or (told.first, told.last)
+            != (
+                first,
+                min(last, told.total - 1),
+            )
+        ):
             raise TransportRefused(
                 f"{self._name}: asked for bytes {first}-{last}, the server gives "
                 f"{answer.headers.get('content-range', 'no Content-Range')!r} ({encoding})"
@@ -270,7 +286,7 @@ class HttpsTransport:
             self.size = told.total
         elif version != self._version:
             raise SourceChanged(f"{self._name}: has changed since it was opened; open it again")
-        return True
+        return told.last + 1 - told.first
 
     def _refuse_status(self, answer: Answer) -> None:
         status = answer.status
