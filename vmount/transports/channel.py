@@ -7,6 +7,7 @@ the kernel or by OpenSSL; trio's streams would hand out a new bytes object a cal
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import ssl
@@ -156,3 +157,18 @@ async def dial_tcp(host: str, port: int) -> Channel:
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL)
     connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_COUNT)
     return Channel(connected)
+
+
+def connect_reason(error: BaseException) -> str:
+    """Return the system's words for an error; trio hides them in the cause, one an address."""
+    if error.__cause__ is not None and isinstance(error, OSError):
+        inner = error.__cause__
+        causes = inner.exceptions if isinstance(inner, BaseExceptionGroup) else (inner,)
+        return ", ".join(dict.fromkeys(connect_reason(cause) for cause in causes))
+    if isinstance(error, ssl.SSLError):  # whose errno, like gaierror's, is not the system's
+        return f"TLS failed ({error.reason or error})"
+    if isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno)
+    return str(error) or type(error).__name__

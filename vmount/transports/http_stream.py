@@ -13,7 +13,7 @@ from typing import Any
 import httpcore
 import trio
 
-from vmount.transports.channel import Channel, Tls, dial_tcp
+from vmount.transports.channel import Channel, Tls, connect_reason, dial_tcp
 
 
 class HttpStream(httpcore.AsyncNetworkStream):
@@ -57,7 +57,7 @@ class HttpStream(httpcore.AsyncNetworkStream):
             raise httpcore.ConnectTimeout("no TLS in time") from error
         except OSError as error:
             self._channel.close()
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpcore.ConnectError(connect_reason(error)) from error
         return self
 
     def get_extra_info(self, info: str) -> Any:
@@ -87,7 +87,7 @@ class HttpBackend(httpcore.AsyncNetworkBackend):
         except trio.TooSlowError as error:
             raise httpcore.ConnectTimeout("no connection in time") from error
         except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
+            raise httpcore.ConnectError(connect_reason(error)) from error
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""

@@ -244,6 +244,11 @@ class HttpsTransport:
                     f"{self._name}: the server's certificate is not trusted; "
                     "add its authority or pin its thumbprint"
                 ) from error
+            if isinstance(error, httpcore.ConnectError) and not self._client.reached:
+                raise TransportRefused(
+                    f"{self._name}: cannot connect: {error}; "
+                    "is the server running, is the address right?"
+                ) from error
             raise _Again(str(error)) from error
         finally:
             self._in_flight -= 1

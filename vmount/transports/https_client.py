@@ -82,6 +82,8 @@ class HttpsClient:
         """Held while a request is under way."""
         self.generation = 0
         """Of the headers."""
+        self.reached = False
+        """The server has answered at least once."""
         self._headers = dict(headers or {})
         self._renew = renew
         self._renewing = trio.Lock()
@@ -110,6 +112,7 @@ class HttpsClient:
         async with self._pool.stream(
             "GET", url, headers=headers, extensions={"timeout": timeouts}
         ) as response:
+            self.reached = True
             told = {
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in response.headers

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import ssl
 from collections.abc import Callable
 
 import trio
 
 from vmount.transports.base import TransportError, TransportRefused, TransportTimeout
-from vmount.transports.channel import Channel, Tls
+from vmount.transports.channel import Channel, Tls, connect_reason
 from vmount.transports.nbd_channel import converse, dial
 from vmount.transports.nbd_handshake import (
     OPT_STARTTLS,
@@ -252,11 +251,11 @@ def _explained(uri: NbdUri, error: Exception, *, reached: bool) -> TransportErro
         # In TLS 1.3 a server may turn a client down after the client is done with its handshake.
         perhaps = f"; {_CERTIFICATE_WANTED}" if uri.tls else ""
         return TransportRefused(
-            f"{uri}: {_reason(error)} during the handshake; "
+            f"{uri}: {connect_reason(error)} during the handshake; "
             f"does the export exist, may this client use it?{perhaps}"
         )
     return TransportError(
-        f"{uri}: cannot connect: {_reason(error)}; is the server running, is the address right?",
+        f"{uri}: cannot connect: {connect_reason(error)}; is the server running, is the address right?",
         code=getattr(error, "errno", None) or errno.EIO,
     )
 
@@ -271,14 +270,3 @@ def _refusal(uri: NbdUri, refused: OptionRefused) -> str:
     if refused.option == OPT_STARTTLS:
         return f"the server has no TLS ({refused}); unencrypted it is {'nbd+unix' if uri.socket else 'nbd'}://"
     return str(refused)
-
-
-def _reason(error: BaseException) -> str:
-    """Return the system's words for an error; trio hides them in the cause, one an address."""
-    if error.__cause__ is not None and isinstance(error, OSError):
-        inner = error.__cause__
-        causes = inner.exceptions if isinstance(inner, BaseExceptionGroup) else (inner,)
-        return ", ".join(dict.fromkeys(_reason(cause) for cause in causes))
-    if isinstance(error, OSError) and error.errno and error.errno > 0:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__
