@@ -65,7 +65,7 @@ def fuzz(name: str, seconds: int) -> bool:
     runs = re.findall(r"number_of_executed_units: (\d+)", done.stderr)
     print(f"{name:16} {runs[-1] if runs else '?':>9} inputs in {seconds} s", flush=True)
     if done.returncode:
-        print(done.stderr[-4000:], flush=True)
+        print(re.sub(r"INFO: .*\n", "", done.stderr)[-4000:], flush=True)
     return done.returncode == 0
 
 

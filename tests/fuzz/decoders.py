@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -92,19 +93,15 @@ def ext_structures(data: bytes) -> None:
         lambda: decode_attribute_block(data, 0),
         lambda: system_acl(data),
     ):
-        try:
+        with contextlib.suppress(*FORGIVEN):
             decode()
-        except FORGIVEN:
-            pass
 
 
 def texts(data: bytes) -> None:
     """Files of the guest and of the machine."""
     for decode in (parse_descriptor, parse_vmx, parse_fstab, parse_os_release):
-        try:
-            decode(data)  # type: ignore[operator]
-        except FORGIVEN:
-            pass
+        with contextlib.suppress(*FORGIVEN):
+            decode(data)
 
 
 def gpt_entries(data: bytes) -> None:
@@ -137,10 +134,8 @@ def md_superblock(data: bytes) -> None:
     """A superblock with the checksum that it should have."""
     layout = superblock_1.SUPERBLOCK
     raw = bytearray(data[:4096].ljust(4096, b"\0"))
-    try:
+    with contextlib.suppress(ParseError):
         superblock_90.decode(bytes(raw), 0)
-    except ParseError:
-        pass
     (roles,) = struct.unpack_from("<I", raw, layout.offset("role_count"))
     at = layout.offset("checksum")
     size = min(layout.size + 2 * roles, len(raw)) // 4 * 4
@@ -170,10 +165,8 @@ def hive(data: bytes) -> None:
 
 
 def _key(opened: Hive, key: Key, todo: list[Key]) -> None:
-    try:
+    with contextlib.suppress(*FORGIVEN):
         decode_mounted_devices(run_sync(opened.values(key)))
-    except FORGIVEN:
-        pass
     try:
         todo += run_sync(opened.subkeys(key))[:50]
         run_sync(opened.subkey(key, "Select"))
@@ -206,10 +199,8 @@ def nbd_wire(data: bytes) -> None:
             codec.read(4096 * number, memoryview(into))
         if structured:
             codec.block_status(0, 1 << 20)
-        try:
+        with contextlib.suppress(NbdProtocolError):
             codec.feed(data)
-        except NbdProtocolError:
-            pass
 
 
 DECODERS: Mapping[str, Callable[[bytes], None]] = {

@@ -10,7 +10,6 @@ import random
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -61,20 +60,17 @@ def fuzz_by_coverage(target: Target, corpus: Path, findings: Path, seconds: int)
 
 
 def fuzz_at_random(target: Target, findings: Path, seconds: int) -> None:
-    """Damage seeds at random; end the process at the first finding."""
+    """Damage seeds at random; what is running lies among the findings."""
     chosen, runs, end = random.Random(), 0, time.monotonic() + seconds
     limit_memory()
     while time.monotonic() < end:
         data = mutated(target.seeds, chosen)
         began = time.monotonic()
-        try:
-            target.run(data)
-            assert time.monotonic() - began < LONGEST, "too slow"
-        except Exception:
-            name = f"{target.name}-crash-{hashlib.sha1(data).hexdigest()}"
-            (findings / name).write_bytes(data)
-            traceback.print_exc()
-            sys.exit(77)
+        finding = findings / f"{target.name}-crash-{hashlib.sha1(data).hexdigest()}"
+        finding.write_bytes(data)
+        target.run(data)
+        assert time.monotonic() - began < LONGEST, "too slow"
+        finding.unlink()
         runs += 1
     print(f"stat::number_of_executed_units: {runs}", file=sys.stderr)
 
