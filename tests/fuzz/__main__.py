@@ -55,17 +55,17 @@ def fuzz(name: str, seconds: int) -> bool:
         [*command, str(seconds)],
         cwd=targets.ROOT,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
         timeout=seconds + STARTING,
         check=False,
     )
-    runs = re.findall(r"number_of_executed_units: (\d+)", done.stderr)
+    runs = re.findall(r"number_of_executed_units: (\d+)", done.stdout)
     print(f"{name:16} {runs[-1] if runs else '?':>9} inputs in {seconds} s", flush=True)
     if done.returncode:
-        print(re.sub(r"INFO: .*\n", "", done.stderr)[-4000:], flush=True)
+        print(re.sub(r"INFO: .*\n", "", done.stdout)[-4000:], flush=True)
     return done.returncode == 0
 
 

@@ -47,6 +47,8 @@ from vmount.transports.nbd_handshake import (
 )
 from vmount.transports.nbd_wire import NbdProtocolError, Transmission
 
+BLOCK = 1024
+"""Bytes in the smallest block of an ext volume: a whole one is read always."""
 CHUNK = 32 << 10
 """Bytes in a decoded chunk of the largest of WOF's units."""
 
@@ -88,6 +90,7 @@ def ntfs_structures(data: bytes) -> None:
 
 
 def ext_structures(data: bytes) -> None:
+    data = data.ljust(BLOCK, b"\0")
     for decode in (
         lambda: decode_inode_attributes(data, 0),
         lambda: decode_attribute_block(data, 0),
@@ -105,7 +108,7 @@ def texts(data: bytes) -> None:
 
 
 def gpt_entries(data: bytes) -> None:
-    decode_entries(data, 128, 512)
+    decode_entries(data[: len(data) // 128 * 128], 128, 512)
 
 
 def ldm_record(data: bytes) -> None:
