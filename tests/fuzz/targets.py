@@ -6,9 +6,11 @@ import contextlib
 import mmap
 import os
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+import struct
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,6 +34,7 @@ from tests.fuzz import images
 from tests.fuzz.decoders import DECODERS
 from tests.fuzz.disk import DAMAGE, DamagedDisk, Recorder
 from tests.fuzz.walks import FORGIVEN, walk
+from tests.parsers.ldm.build import ALL_KINDS, Group, records
 from tests.parsers.vmdk.build import descriptor
 from tests.parsers.volume_images import load
 from vmount.assembly import build_source
@@ -248,8 +251,46 @@ def _decoder_seeds(name: str) -> list[bytes]:
                 for stream in _chunks(streams)
             ]
         case "texts":
-            return [*map(bytes, _TEXTS)]
+            return [*_TEXTS]
+        case "ldm-record":
+            return records(Group(3, ALL_KINDS))
+        case "ntfs-structures":
+            return _ntfs_structures()
+        case "nbd-handshake":
+            replies = [
+                (8, 1, b""),
+                (10, 4, struct.pack(">I", 7) + b"base:allocation"),
+                (10, 1, b""),
+            ]
+            replies += [(7, 3, struct.pack(">HQH", 0, 1 << 30, 1)), (7, 1, b"")]
+            return [b"NBDMAGICIHAVEOPT\0\3" + b"".join(starmap(_option_reply, replies))]
+        case "nbd-wire":
+            data = struct.pack(">IHHQIQ", 0x668E33EF, 1, 1, 1, 4104, 0) + bytes(4096)
+            return [data, struct.pack(">IIQ", 0x67446698, 0, 1) + bytes(4096)]
     return [bytes(64), bytes(range(256))]
+
+
+def _option_reply(option: int, kind: int, data: bytes) -> bytes:
+    return struct.pack(">QIII", 0x3E889045565A9, option, kind, len(data)) + data
+
+
+def _ntfs_structures() -> list[bytes]:
+    """Return attributes, index nodes and restart pages with the letters that choose their decoders."""
+    with TemporaryDirectory(prefix="vmount-fuzz-") as folder:
+        data = images.ntfs(Path(folder)).read_bytes()
+    found = [b"$" + data[at : at + 8192] for at in _places(data, b"RSTR", 1)]
+    found += [b"n" + data[at + 24 : at + 4096] for at in _places(data, b"INDX", 4)]
+    return found + [b"a" + data[at + 56 : at + 1024] for at in _places(data, b"FILE0", 60)]
+
+
+def _places(data: bytes, magic: bytes, most: int) -> Iterator[int]:
+    """Yield where structures begin, on sectors."""
+    at = data.find(magic)
+    while at >= 0 and most:
+        if at % 512 == 0:
+            yield at
+            most -= 1
+        at = data.find(magic, at + 1)
 
 
 def _chunks(streams: list[bytes]) -> list[bytes]:
