@@ -89,6 +89,13 @@ class DamagedDisk:
         for index, byte in enumerate(data):
             self._patches[at + index] = byte
 
+    def image(self) -> bytes:
+        """Return all of the damaged disk."""
+        changed = bytearray(self._data)
+        for at, byte in self._patches.items():
+            changed[at : at + 1] = bytes([byte])
+        return bytes(changed[: self.size])
+
     def try_read(self, offset: int, length: int) -> bytes:
         check_bounds(offset, length, self.size)
         self._reads += 1

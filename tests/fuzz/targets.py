@@ -79,16 +79,21 @@ def target(name: str) -> Target:
     """Return a target with its seeds, which takes a second or two to make."""
     if name in DECODERS:
         return Target(name, _forgiving(DECODERS[name]), tuple(_decoder_seeds(name)))
-    use = _USES[name]
-    with TemporaryDirectory(prefix="vmount-fuzz-") as folder:
-        disks = [_recorded(data, use) for data in _disks(name, Path(folder))]
+    images_of_it, use = undamaged(name), _USES[name]
 
     def run(data: bytes) -> None:
         head, damages = data[:1], data[1:]
-        image = disks[(head or b"\0")[0] % len(disks)]
+        image = images_of_it[(head or b"\0")[0] % len(images_of_it)]
         run_sync(use(DamagedDisk(image.data, image.units, damages)))
 
-    return Target(name, _forgiving(run), tuple(_damages(name, len(disks))))
+    return Target(name, _forgiving(run), tuple(_damages(name, len(images_of_it))))
+
+
+def undamaged(name: str) -> list[Image]:
+    """Return the images of one of DISKS."""
+    use = _USES[name]
+    with TemporaryDirectory(prefix="vmount-fuzz-") as folder:
+        return [_recorded(data, use) for data in _disks(name, Path(folder))]
 
 
 def _forgiving(function: Callable[[bytes], None]) -> Callable[[bytes], None]:
