@@ -19,7 +19,7 @@ test: setup-test ## Run the tests
 
 fuzz: setup-test ## Fuzz the parsers for FUZZ_SECONDS (60)
 	@$(PYTHON) -c 'import atheris' 2>/dev/null || $(PYTHON) -m pip install --quiet \
-		--disable-pip-version-check --only-binary atheris -c constraints.txt '.[fuzz]' || \
+		--disable-pip-version-check --only-binary atheris -c constraints.txt -e '.[fuzz]' || \
 		echo "without atheris, which finds more: there is no wheel of it for this Python"
 	$(PYTHON) -m tests.fuzz
 

@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 
 from parsers.errors import ParseError
+from parsers.exfat.entry import ENTRY_SIZE
+from parsers.exfat.entry_set import decode_set, set_checksum
 from parsers.ext.acl import system_acl
 from parsers.ext.xattr import decode_attribute_block, decode_inode_attributes
 from parsers.ldm.vblk import parse_record
 from parsers.lvm.assemble import assemble_lvm
+from parsers.lvm.btree import BLOCK as NODE_BLOCK
+from parsers.lvm.btree import NODE_SALT, block_checksum, decode_node
 from parsers.lvm.group import decode_group
 from parsers.lvm.physical import PhysicalVolume
 from parsers.md import superblock_1, superblock_90
@@ -19,7 +23,8 @@ from parsers.md.assemble import assemble_md
 from parsers.ntfs.attribute import decode_attributes
 from parsers.ntfs.attribute_list import decode_attribute_list
 from parsers.ntfs.ea import decode_eas
-from parsers.ntfs.index import decode_index_root, decode_node
+from parsers.ntfs.index import decode_index_root
+from parsers.ntfs.index import decode_node as decode_index_node
 from parsers.ntfs.interix import decode_interix
 from parsers.ntfs.logfile import latest_restart
 from parsers.ntfs.lznt1 import decode_lznt1
@@ -78,7 +83,7 @@ def ntfs_structures(data: bytes) -> None:
         case b"r":
             decode_index_root(rest)
         case b"n":
-            decode_node(rest, 0, len(rest), 0)
+            decode_index_node(rest, 0, len(rest), 0)
         case b"i":
             decode_interix(rest, hidden=False)
         case b"$":
@@ -131,6 +136,21 @@ def lvm_text(data: bytes) -> None:
             run_sync(source.read(0, min(4096, source.size)))
         except FORGIVEN:
             pass
+
+
+def thin_node(data: bytes) -> None:
+    """A node of a thin pool's B-tree with the checksum that it should have."""
+    raw = bytearray(data[:NODE_BLOCK].ljust(NODE_BLOCK, b"\0"))
+    raw[:4] = block_checksum(raw, NODE_SALT).to_bytes(4, "little")
+    decode_node(bytes(raw), int.from_bytes(raw[8:16], "little"))
+
+
+def exfat_set(data: bytes) -> None:
+    """The entries of a file with the checksum that they should have."""
+    padded = data.ljust(ENTRY_SIZE, b"\0")
+    raw = bytearray(padded[: ENTRY_SIZE * (padded[1] + 1)])
+    raw[2:4] = set_checksum(bytes(raw)).to_bytes(2, "little")
+    decode_set(bytes(raw))
 
 
 def md_superblock(data: bytes) -> None:
@@ -207,6 +227,7 @@ def nbd_wire(data: bytes) -> None:
 
 
 DECODERS: Mapping[str, Callable[[bytes], None]] = {
+    "exfat-set": exfat_set,
     "ext-structures": ext_structures,
     "gpt-entries": gpt_entries,
     "hive": hive,
@@ -219,5 +240,6 @@ DECODERS: Mapping[str, Callable[[bytes], None]] = {
     "nbd-wire": nbd_wire,
     "ntfs-structures": ntfs_structures,
     "texts": texts,
+    "thin-node": thin_node,
     "xpress": xpress,
 }

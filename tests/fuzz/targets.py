@@ -15,12 +15,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fixtures.guests import build_linux, build_windows
 from fixtures.hives import SZ, Form, Key, build_hive
 from parsers.exfat import open_exfat
 from parsers.ext.filesystem import open_ext
 from parsers.fat import open_fat
 from parsers.ldm.disk import read_ldm_disk
 from parsers.ldm.group import assemble
+from parsers.lvm.btree import BLOCK, NODE_SALT, block_checksum
 from parsers.model import Filesystem
 from parsers.ntfs import open_ntfs
 from parsers.partition.table import read_partition_table
@@ -38,6 +40,10 @@ from tests.parsers.ldm.build import ALL_KINDS, Group, records
 from tests.parsers.vmdk.build import descriptor
 from tests.parsers.volume_images import load
 from vmount.assembly import build_source
+from vmount.disks import Disk
+from vmount.guest.machine import find_guest
+from vmount.runtime import InlineRuntime
+from vmount.volumes import find_volumes
 
 Use = Callable[[Any], Coroutine[Any, Any, object]]
 """Does with a disk all that can be done. Raises what is in FORGIVEN."""
@@ -47,7 +53,9 @@ VMFS_ARCHIVE = (
     Path(os.environ.get("VMOUNT_SHARED", ROOT.parent / "shared")) / "vmfs/vmfs-luns.tar.xz"
 )
 """Optional: datastores that ESXi made."""
-DISKS = ("ext", "ntfs", "fat", "exfat", "partitions", "ldm", "vmdk", "vmfs")
+DISKS = ("machine", "ext", "ntfs", "fat", "exfat", "partitions", "ldm", "vmdk", "vmfs")
+GROUPS = ("lvm-plain", "lvm-raids", "lvm-thin", "lvm-snap", "md-far", "md-6ls", "md-one090")
+"""Of these the first members, which is what there is of some volumes."""
 DAMAGED_SEEDS = 12
 """Inputs with random damages to begin with, besides the one without any."""
 
@@ -127,6 +135,15 @@ async def _use_volume(
     assert seen or not isinstance(disk, Recorder)
 
 
+async def _use_machine(disk: BlockSource) -> None:
+    """Find the volumes and the guest. Whatever is damaged, this is no error, but a remark."""
+    try:
+        found = await find_volumes([Disk("disk0", "disk", "raw", disk)], InlineRuntime())
+        await find_guest(found, InlineRuntime(), {})
+    except FORGIVEN as error:
+        raise AssertionError("damage of one object costs the machine") from error
+
+
 async def _use_datastore(disk: BlockSource) -> None:
     await walk(await open_vmfs([disk]), disk, contents=False)
 
@@ -184,6 +201,7 @@ async def _use_vmdk(disk: BlockSource) -> None:
 
 
 _USES: Mapping[str, Use] = {
+    "machine": _use_machine,
     "ext": lambda disk: _use_volume(open_ext, disk),
     "ntfs": lambda disk: _use_volume(open_ntfs, disk),
     "fat": lambda disk: _use_volume(open_fat, disk),
@@ -197,6 +215,10 @@ _USES: Mapping[str, Use] = {
 
 def _disks(name: str, folder: Path) -> list[bytes]:
     match name:
+        case "machine":
+            members = [next(iter(load(group).members.values())) for group in GROUPS]
+            guests = [build_windows(folder / "windows")[0], build_linux(folder / "linux")]
+            return [*members, *(path.read_bytes() for path in guests)]
         case "ext":
             plain = [images.ext(folder, kind, options) for kind, options in images.EXT.items()]
             paths = [*plain, images.ext_dirty(folder)]
@@ -257,6 +279,12 @@ def _decoder_seeds(name: str) -> list[bytes]:
             ]
         case "texts":
             return [*_TEXTS]
+        case "thin-node":
+            return _nodes(b"".join(load("lvm-thin").members.values()))[:20]
+        case "exfat-set":
+            data = undamaged("exfat")[0].data
+            sets = [at for at in range(0, len(data), 32) if data[at : at + 1] == b"\x85"]
+            return [data[at : at + 32 * (data[at + 1] + 1)] for at in sets[:20]]
         case "ldm-record":
             return records(Group(3, ALL_KINDS))
         case "ntfs-structures":
@@ -273,6 +301,16 @@ def _decoder_seeds(name: str) -> list[bytes]:
             data = struct.pack(">IHHQIQ", 0x668E33EF, 1, 1, 1, 4104, 0) + bytes(4096)
             return [data, struct.pack(">IIQ", 0x67446698, 0, 1) + bytes(4096)]
     return [bytes(64), bytes(range(256))]
+
+
+def _nodes(device: bytes) -> list[bytes]:
+    """Return the B-tree nodes of a device: what has their checksum."""
+    found = []
+    for at in range(0, len(device) - BLOCK, BLOCK):
+        block = device[at : at + BLOCK]
+        if any(block) and int.from_bytes(block[:4], "little") == block_checksum(block, NODE_SALT):
+            found.append(block)
+    return found
 
 
 def _option_reply(option: int, kind: int, data: bytes) -> bytes:
