@@ -223,6 +223,8 @@ def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
         "nosuid",
         "nodev",
     }
+    if config.noexec:
+        options.add("noexec")
     if config.allow_other:
         # Others are in: the kernel must hold them to the permissions shown.
         options |= {"allow_other", "default_permissions"}

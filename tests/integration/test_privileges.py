@@ -130,6 +130,17 @@ def test_devices_and_setuid_programs_are_shown_and_have_no_power(
         assert effective_user(files / "id") == NOBODY
 
 
+@pytest.mark.parametrize("option", [("--noexec",), ("-o", "noexec")])
+def test_programs_of_the_guest_can_be_kept_from_being_started(
+    vmount: Vmount, image: Path, option: tuple[str, ...]
+) -> None:
+    with vmount.mounted(*option, image) as mountpoint:
+        program = mountpoint / "volumes/disk0/id"
+        assert program.read_bytes() == Path("/usr/bin/id").read_bytes()
+        with pytest.raises(PermissionError):
+            subprocess.run([program], check=True)
+
+
 def effective_user(program: Path) -> int:
     """Return as whom `id` runs when an ordinary user starts it, whoever may enter its folder."""
     user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]

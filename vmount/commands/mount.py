@@ -33,6 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-other", action="store_true", help="let other users in")
     parser.add_argument(
+        "--noexec",
+        action="store_true",
+        help="let no program of the guest be started from the mount",
+    )
+    parser.add_argument(
         "--owner",
         type=OwnerMode,
         choices=list(OwnerMode),
@@ -66,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         options=open_options(arguments, *arguments.sources),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
+        noexec=arguments.noexec,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )
