@@ -247,8 +247,8 @@ def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
 
 
 def _needed(manager: MountManager) -> set[int]:
-    """Return the capabilities that serving needs: files here are open, distant disks get reconnected,
-    for which sockets, certificates and passwords that belong to another user may be opened again."""
+    """Return the capabilities that serving needs: files here are open and stay so; what is distant is
+    connected to again, through sockets and devices that may belong to another user."""
     is_distant = any(disk.remote is not None for disk in manager.disks)
     return {CAP_DAC_OVERRIDE} if is_distant or manager.machines else set()
 
