@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("handles",),
     ("serving",),
     ("app",),
-    ("volume_mounts",),
+    ("volume_mounts", "status"),
     ("fuse_ops",),
     ("walk_ahead",),
     ("read_ahead",),

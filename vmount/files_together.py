@@ -195,10 +195,10 @@ class FilesTogether:
         if self._bridge.runtime.nursery is None:
             return opened
         # From a distant disk the small ones are fetched here: a read of each costs two hops of threads.
-        reads = [
-            partial(_small, content, file.path) for file, content in zip(files, opened, strict=True)
+        # All have been asked for, so it is no matter that they are waited for one after the other.
+        return [
+            await _small(content, file.path) for file, content in zip(files, opened, strict=True)
         ]
-        return await self._gather(reads)
 
     async def _open_one(self, file: FileRef) -> FileMap | OSError:
         try:
