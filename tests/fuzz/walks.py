@@ -17,9 +17,9 @@ FORGIVEN = (ParseError, OSError)
 """What a parser may raise."""
 
 MOST_ENTRIES = 300
-MOST_OF_A_FOLDER = 60
+MOST_OF_A_FOLDER = 40
 DEEPEST = 12
-PIECE = 1 << 17
+PIECE = 1 << 16
 """Bytes read at the beginning, in the middle and at the end of a file."""
 
 
