@@ -51,6 +51,7 @@ CASES: list[tuple[str, int, str]] = [
     ("cp e.img disk0/file missing/x", 2, "missing: no such directory; make it first"),
     ("cp e.img disk0/file empty.img/", 2, "empty.img/: not a directory"),
     ("cp e.img disk0 empty.img", 3, "not copied: disk0: empty.img: File exists"),
+    ("cp e.img disk0/file /proc/x", 3, "not copied: disk0/file: /proc/x: No such file"),
     ("find e.img --larger x", 2, "'x' is no size such as 512M"),
     ("find e.img --newer 2026-99-99", 2, "'2026-99-99' is no date such as 2026-11-01"),
     ("find e.img --below none", 1, "none: No such file or directory"),
