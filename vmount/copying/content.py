@@ -69,7 +69,8 @@ def write_content(
                     continue
                 reader.seek(offset)
                 piece = _exactly(reader, length)
-                digest.update(piece)
+                if options.verify:
+                    digest.update(piece)
                 if not skipped:
                     # A source that does not tell its holes has them here.
                     if piece.count(0) < length:
