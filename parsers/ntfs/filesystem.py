@@ -22,9 +22,11 @@ from parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
 from parsers.ntfs.mft import MAX_READ
 from parsers.ntfs.names import from_wtf8, to_wtf8
 from parsers.ntfs.record import INO_MASK, matches
+from parsers.ntfs.security import SecurityDescriptors
 from parsers.ntfs.special import SpecialFiles
 from parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from parsers.ntfs.stream import Stream, select
+from parsers.ntfs.system_xattrs import SystemXattrs
 from parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class NtfsFilesystem:
         self._upcase = upcase
         self._show_system = show_system
         self._special = SpecialFiles(reader, boot)
+        self._security = SecurityDescriptors(reader, boot, mft)
+        self._system_xattrs = SystemXattrs(reader, boot, mft, self._security)
         self.info = info
         self.version = version
         """Of the format: (3, 1) since Windows XP."""
@@ -200,6 +204,11 @@ class NtfsFilesystem:
             value = data.layout.data if isinstance(data.layout, Inline) else data
             found[b"user." + to_wtf8(name)] = XAttr(value)
         return found
+
+    async def system_xattr(self, ino: Ino, name: bytes) -> bytes | None:
+        """Return an attribute of ntfs-3g's own ("system.ntfs_acl"), which `xattrs` has not; None if the file
+        has none of this name."""
+        return await self._system_xattrs.value(name, await self._record(ino))
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file, or of a named stream of it, are.
