@@ -9,7 +9,8 @@ compression, filtered and wof turn what was decoded into the words of parsers.mo
 
 from parsers.ntfs.filesystem import NtfsFilesystem
 from parsers.ntfs.open import open_ntfs
+from parsers.ntfs.options import NtfsOptions
 from parsers.ntfs.reparse import ReparseLink
 from parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
 
-__all__ = ["SYSTEM_PREFIX", "NtfsFilesystem", "ReparseLink", "open_ntfs"]
+__all__ = ["SYSTEM_PREFIX", "NtfsFilesystem", "NtfsOptions", "ReparseLink", "open_ntfs"]

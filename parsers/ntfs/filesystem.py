@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt, ParseError
@@ -20,7 +21,7 @@ from parsers.ntfs.file_attrs import file_attrs, quick_attrs
 from parsers.ntfs.file_data import file_data
 from parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
 from parsers.ntfs.mft import MAX_READ
-from parsers.ntfs.names import from_wtf8, to_wtf8
+from parsers.ntfs.names import collation_key, from_wtf8, to_wtf8
 from parsers.ntfs.record import INO_MASK, matches
 from parsers.ntfs.security import SecurityDescriptors
 from parsers.ntfs.special import SpecialFiles
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from parsers.ntfs.boot import Boot
     from parsers.ntfs.index import IndexEntry
     from parsers.ntfs.mft import Mft
+    from parsers.ntfs.options import NtfsOptions
     from parsers.ntfs.record import Record
     from parsers.ntfs.reparse import ReparseLink
     from parsers.reader import BlockSource
@@ -67,14 +69,13 @@ class NtfsFilesystem:
         upcase: Sequence[int] | None,
         info: FilesystemInfo,
         version: tuple[int, int],
-        *,
-        show_system: bool,
+        options: NtfsOptions,
     ) -> None:
         self._reader = reader
         self._boot = boot
         self._mft = mft
         self._upcase = upcase
-        self._show_system = show_system
+        self._show_system = options.show_system
         self._special = SpecialFiles(reader, boot)
         self._security = SecurityDescriptors(reader, boot, mft)
         self._system_xattrs = SystemXattrs(reader, boot, mft, self._security)
@@ -186,11 +187,26 @@ class NtfsFilesystem:
 
     async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
         """Return names and sizes in bytes of a file's named streams."""
+        return [(name, size) for name, size, _ in await self.stream_sizes(ino)]
+
+    async def stream_sizes(self, ino: Ino) -> Sequence[tuple[bytes, int, int]]:
+        """Return names of a file's named streams, their sizes and what they take on the disk, in bytes.
+
+        They are in an order that does not change.
+        """
         attributes = await self._mft.attributes(await self._record(ino))
-        return [
-            (to_wtf8(name), extents[0].sizes.size)
-            for name, extents in _named_streams(attributes).items()
-        ]
+        found = []
+        for name, extents in _named_streams(attributes).items():
+            size, _, allocated = extents[0].sizes
+            found.append((to_wtf8(name), size, allocated))
+        return found
+
+    def folded(self, name: bytes) -> bytes:
+        """Return what names that differ only in case have in common."""
+        units = from_wtf8(name)
+        if units is None or self._upcase is None:
+            return name
+        return struct.pack(f"<{len(units) // 2}H", *collation_key(units, self._upcase))
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
         """Return a file's named streams as `user.` attributes, as ntfs-3g does by default.

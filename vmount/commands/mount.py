@@ -6,9 +6,11 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parsers.ntfs import NtfsOptions
 from vmount.app import check_mountpoint, serve
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.config import MountConfig, OwnerMode
@@ -40,6 +42,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="to whom files belong: to me (default), or as in the guest",
     )
     parser.add_argument(
+        "--streams",
+        action="store_true",
+        help="show alternate streams of NTFS as files of their own too: report.txt:Zone.Identifier",
+    )
+    parser.add_argument(
+        "--ignore-case",
+        action="store_true",
+        help="find names on NTFS whatever their case, as Windows does",
+    )
+    parser.add_argument(
         "--volumes",
         type=lambda text: tuple(filter(None, text.split(","))),
         metavar="NAME,...",
@@ -60,10 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Mount."""
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
+    options = open_options(arguments, *arguments.sources)
+    ntfs = NtfsOptions(ignore_case=arguments.ignore_case, streams=arguments.streams)
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=open_options(arguments, *arguments.sources),
+        options=replace(options, ntfs=ntfs),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         foreground=arguments.foreground,

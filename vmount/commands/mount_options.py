@@ -25,7 +25,10 @@ ANYWAY = frozenset(
 """What is no option of ours. The mount is ro, nodev and nosuid whatever is asked for."""
 PREFIXES_ANYWAY = ("x-", "X-", "comment=", "fsname=", "subtype=")
 FLAGS = frozenset(
-    {"allow-other", "force", "foreground", "quiesce", "try-quiesce", "keep-snapshot", "insecure"}
+    {
+        *("allow-other", "force", "foreground", "quiesce", "try-quiesce", "keep-snapshot"),
+        *("insecure", "streams", "ignore-case"),
+    }
 )
 """Options of the command that take no value."""
 
