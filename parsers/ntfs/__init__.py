@@ -12,5 +12,14 @@ from parsers.ntfs.open import open_ntfs
 from parsers.ntfs.options import NtfsOptions
 from parsers.ntfs.reparse import ReparseLink
 from parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
+from parsers.ntfs.user_map import UserMap, parse_user_map
 
-__all__ = ["SYSTEM_PREFIX", "NtfsFilesystem", "NtfsOptions", "ReparseLink", "open_ntfs"]
+__all__ = [
+    "SYSTEM_PREFIX",
+    "NtfsFilesystem",
+    "NtfsOptions",
+    "ReparseLink",
+    "UserMap",
+    "open_ntfs",
+    "parse_user_map",
+]

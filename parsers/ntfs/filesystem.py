@@ -22,6 +22,7 @@ from parsers.ntfs.file_data import file_data
 from parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
 from parsers.ntfs.mft import MAX_READ
 from parsers.ntfs.names import collation_key, from_wtf8, to_wtf8
+from parsers.ntfs.owners import Owners
 from parsers.ntfs.record import INO_MASK, matches
 from parsers.ntfs.security import SecurityDescriptors
 from parsers.ntfs.special import SpecialFiles
@@ -79,6 +80,7 @@ class NtfsFilesystem:
         self._special = SpecialFiles(reader, boot)
         self._security = SecurityDescriptors(reader, boot, mft)
         self._system_xattrs = SystemXattrs(reader, boot, mft, self._security)
+        self._owners = None if options.users is None else Owners(self._security, options.users)
         self.info = info
         self.version = version
         """Of the format: (3, 1) since Windows XP."""
@@ -136,6 +138,8 @@ class NtfsFilesystem:
             await self._mft.prepare(unclear)
             for record in unclear:
                 attrs[record.ino] = await self._attrs_or_none(record)
+        if self._owners is not None:
+            await self._apply_owners(records, attrs)
         listing: list[DirEntry] = []
         for entry in shown:
             number = entry.reference & INO_MASK
@@ -293,15 +297,36 @@ class NtfsFilesystem:
         return record, Directory(self._reader, self._boot, attributes)
 
     async def _attrs(self, record: Record) -> Attrs:
+        attrs = await self._plain_attrs(record)
+        if self._owners is None:
+            return attrs
+        return await self._owners.applied(attrs, await self._mft.attributes(record))
+
+    async def _plain_attrs(self, record: Record) -> Attrs:
+        """Return a file's attributes without its owner."""
         attrs = quick_attrs(record)
         if attrs is not None:
             return attrs
         attributes = await self._mft.attributes(record)
         return file_attrs(record, attributes, await self._special.look(record, attributes))
 
+    async def _apply_owners(
+        self, records: Mapping[Ino, Record | ParseError], attrs: dict[Ino, Attrs | None]
+    ) -> None:
+        """Give the attributes of a listing their owners and modes."""
+        assert self._owners is not None
+        for number, found in attrs.items():
+            record = records[number]
+            if found is None or isinstance(record, ParseError):
+                continue
+            try:
+                attrs[number] = await self._owners.applied(found, record.attributes)
+            except ParseError:
+                attrs[number] = None
+
     async def _attrs_or_none(self, record: Record) -> Attrs | None:
         try:
-            return await self._attrs(record)
+            return await self._plain_attrs(record)
         except ParseError:
             return None
 
