@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from parsers.ntfs import NtfsOptions
 from vmount.app import check_mountpoint, serve
-from vmount.commands.options import add_source_arguments, open_options
+from vmount.commands.options import (
+    add_source_arguments,
+    add_user_map_argument,
+    ntfs_users,
+    open_options,
+)
 from vmount.config import MountConfig, OwnerMode
 from vmount.control import error_of
 from vmount.errors import Exit, VmountError
@@ -41,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=OwnerMode.ME,
         help="to whom files belong: to me (default), or as in the guest",
     )
+    add_user_map_argument(parser)
     parser.add_argument(
         "--streams",
         action="store_true",
@@ -73,7 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Mount."""
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
     options = open_options(arguments, *arguments.sources)
-    ntfs = NtfsOptions(ignore_case=arguments.ignore_case, streams=arguments.streams)
+    ntfs = NtfsOptions(
+        ignore_case=arguments.ignore_case,
+        streams=arguments.streams,
+        users=ntfs_users(arguments),
+    )
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
