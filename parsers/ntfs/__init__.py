@@ -12,9 +12,11 @@ from parsers.ntfs.open import open_ntfs
 from parsers.ntfs.options import NtfsOptions
 from parsers.ntfs.reparse import ReparseLink
 from parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
+from parsers.ntfs.system_xattrs import RESTORABLE
 from parsers.ntfs.user_map import UserMap, parse_user_map
 
 __all__ = [
+    "RESTORABLE",
     "SYSTEM_PREFIX",
     "NtfsFilesystem",
     "NtfsOptions",

@@ -42,6 +42,9 @@ OBJECT_ID = PREFIX + b"object_id"
 REPARSE_DATA = PREFIX + b"reparse_data"
 TIMES = PREFIX + b"times"
 
+RESTORABLE = (ACL, ATTRIB, CRTIME)
+"""What a copy on another NTFS can be given, and is nowhere else."""
+
 BIG_ENDIAN = b"_be"
 """At the end of a name: the same numbers, the highest byte first."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.ntfs import NtfsVolume, build_small, mounted
-from fixtures.ntfs_described import NAMES, Described, build_described
+from fixtures.ntfs_described import Described, build_described, read_xattrs
 from fixtures.programs import run
 
 if TYPE_CHECKING:
@@ -42,20 +42,11 @@ def test_r17_ntfs3gs_own_attributes_are_there_when_asked_for(
 ) -> None:
     with vmount.mounted(described.image) as mountpoint:
         top = mountpoint / "volumes/disk0"
-        for name in NAMES:
-            command = ["getfattr", "-R", "-P", "-h", "-e", "hex", "-n", f"system.{name}", "."]
-            told = subprocess.run(command, cwd=top, capture_output=True, text=True, check=False)
-            found = {}
-            for block in filter(None, told.stdout.split("\n\n")):
-                head, value = block.strip().split("\n")
-                path = head.removeprefix("# file: ").replace("\\040", " ")
-                found["" if path == "." else path] = bytes.fromhex(value.partition("=0x")[2])
-            expected = {
-                path: row[f"system.{name}"]
-                for path, row in described.xattrs.items()
-                if f"system.{name}" in row
-            }
-            assert found == expected, name
+        expected = {
+            path: {name: value.hex() for name, value in row.items()}
+            for path, row in described.xattrs.items()
+        }
+        assert read_xattrs(top) == expected
         for path, names in described.listed.items():
             assert sorted(os.listxattr(top / path, follow_symlinks=False)) == names
 
@@ -157,7 +148,7 @@ def test_r17_copies_are_those_that_the_same_tool_makes_of_ntfs3gs_mount(
 
 def is_known(line: str) -> bool:
     """Tell whether a difference is one that is meant: see `adjusted` in tests/parsers/ntfs/test_walk.py."""
-    return re.search(r" (wsl/|times/(1923|1969)$)", line) is not None
+    return re.search(r" (wsl/|times/(1923|1969)$|\./$)", line) is not None
 
 
 def copy(tool: str, top: Path, target: Path) -> list[str]:
@@ -185,3 +176,44 @@ def copy(tool: str, top: Path, target: Path) -> list[str]:
         for line in told.replace(str(top), "TOP").splitlines()
         if "time stamp" not in line and not any(p.rstrip("*") in line for p in OTHERWISE)
     ]
+
+
+def test_a_restore_onto_ntfs_has_descriptors_and_attributes(
+    vmount: Vmount, described: Described, tmp_path: Path
+) -> None:
+    image = tmp_path / "target.img"
+    with image.open("wb") as file:
+        file.truncate(48 << 20)
+    run("mkntfs", "-q", "-Q", "-F", str(image))
+    kept = ("system.ntfs_acl", "system.ntfs_attrib", "system.ntfs_crtime")
+    with mounted(image, tmp_path, "streams_interface=xattr") as top:
+        arguments = ("--owner", "guest", described.image, "disk0/files", "disk0/attributes/bits *")
+        done = vmount.run("cp", *arguments, top, check=False)
+        assert done.returncode == 0, done.stderr
+        found = read_xattrs(top)
+    compared = 0
+    for path, expected in described.xattrs.items():
+        if path.startswith(("files/", "attributes/bits ")):
+            copy = found[path.removeprefix("attributes/")]
+            for name in kept:
+                assert copy[name] == expected[name].hex(), (path, name)
+            compared += 1
+    assert compared > 200
+
+
+def test_a_restore_elsewhere_says_once_what_is_not_kept(
+    vmount: Vmount, described: Described, tmp_path: Path
+) -> None:
+    arguments = ("--owner", "guest", "--usermap", described.mapping, described.image)
+    done = vmount.run("cp", *arguments, "disk0/modes", "disk0/attributes/bits *", f"{tmp_path}/")
+    lines = [line for line in done.stderr.decode().splitlines() if "not kept" in line]
+    assert len(lines) == 2, lines
+    assert re.search(r"system.ntfs_acl of .* and \d+ more: not supported by the target", lines[0])
+    assert re.search(r"system.ntfs_attrib of .*/bits \d and 1 more: not supported", lines[1])
+    for path, owner in described.owners.items():
+        if path.startswith("modes/"):
+            status = (tmp_path / path).stat()
+            assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == owner, path
+    quiet = vmount.run("cp", described.image, "disk0/modes", tmp_path / "mine")
+    assert b"not kept" not in quiet.stderr
+    assert (tmp_path / "mine/1001-1100 files/0").stat().st_uid == os.getuid()
