@@ -158,15 +158,52 @@ class NtfsFilesystem:
     async def readlink(self, ino: Ino) -> bytes:
         """Return the target of a symbolic link or junction.
 
-        Relative ones of Windows have "/" between names. Absolute ones are text for people and for
+        Relative ones of Windows have "/" between names, which are in the case that the directories have
+        them in. Absolute ones are text for people and for
         whoever retargets them (`reparse_link` has them taken apart): "C:/Users/x",
         "Volume{guid}/x", "//server/share/x", and "/x" from the root of the link's own volume.
         """
         record = await self._record(ino)
-        target = await self._special.target(record, await self._mft.attributes(record))
+        attributes = await self._mft.attributes(record)
+        target = await self._special.target(record, attributes)
         if target is None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        point = await self._special.reparse(attributes)
+        if point and point.link and point.link.relative and point.link.parts:
+            above = await self._parent(record) & INO_MASK
+            return b"/".join(await self.spelled(above, point.link.parts))
         return target
+
+    async def spelled(self, start: Ino, parts: Sequence[bytes]) -> list[bytes]:
+        """Return the names of a path that begins in the directory `start` in the case that they have there.
+
+        Windows finds them in any case. From a name on that is not there they are left as they are.
+        """
+        found: list[bytes] = []
+        here: Ino | None = start
+        for part in parts:
+            name = part
+            try:
+                if here is not None and part == b"..":
+                    here = await self._parent(await self._record(here)) & INO_MASK
+                elif here is not None:
+                    here, name = await self._spelled_name(here, part)
+            except (ParseError, FileNotFoundError, NotADirectoryError):
+                here = None
+            found.append(name)
+        return found
+
+    async def _spelled_name(self, parent: Ino, name: bytes) -> tuple[Ino | None, bytes]:
+        """Return the file of a name, in any case, and the name as it is there; None if there is none."""
+        units = from_wtf8(name)
+        if units is None or self._upcase is None:
+            return None, name
+        _, directory = await self._directory(parent)
+        entries = [e for e in await directory.candidates(units, self._upcase) if self._is_shown(e)]
+        if not entries:
+            return None, name
+        entry = next((entry for entry in entries if entry.name == units), entries[0])
+        return entry.reference & INO_MASK, to_wtf8(entry.name)
 
     async def reparse_link(self, ino: Ino) -> ReparseLink | None:
         """Return the target of a symbolic link or junction of Windows; None if the file is no such thing."""

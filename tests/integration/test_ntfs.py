@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.ntfs import NtfsVolume, build_small, mounted
-from fixtures.ntfs_described import Described, build_described, read_xattrs
+from fixtures.ntfs_described import JUNCTIONS, LINKS, Described, build_described, read_xattrs
 from fixtures.programs import run
 
 if TYPE_CHECKING:
@@ -68,13 +68,13 @@ def test_r17_streams_are_files_where_asked_for(
         for folder in {str(Path(path).parent) for path in wanted}:
             listed |= {f"{folder}/{name}" for name in os.listdir(ours / folder)}
         assert {path for path in listed if ":" in path} == wanted
-        for path in wanted:
-            status = (ours / path).lstat()
+        for stream in wanted:
+            status = (ours / stream).lstat()
             assert stat.S_ISREG(status.st_mode)
-            assert status.st_size == (theirs / path).stat().st_size
-            assert status.st_mtime_ns == (theirs / path).stat().st_mtime_ns
-            assert (ours / path).read_bytes() == (theirs / path).read_bytes()
-            assert not os.listxattr(ours / path)
+            assert status.st_size == (theirs / stream).stat().st_size
+            assert status.st_mtime_ns == (theirs / stream).stat().st_mtime_ns
+            assert (ours / stream).read_bytes() == (theirs / stream).read_bytes()
+            assert not os.listxattr(ours / stream)
         for missing in ("streams/file:no", "streams/no:stream", "streams/file:", "streams/:x"):
             assert not (ours / missing).exists()
         for listing in (os.listdir(ours / "a"), os.listdir(ours / "many")):
@@ -217,3 +217,23 @@ def test_a_restore_elsewhere_says_once_what_is_not_kept(
     quiet = vmount.run("cp", described.image, "disk0/modes", tmp_path / "mine")
     assert b"not kept" not in quiet.stderr
     assert (tmp_path / "mine/1001-1100 files/0").stat().st_uid == os.getuid()
+
+
+def test_links_lead_where_ntfs3gs_lead(
+    vmount: Vmount, described: Described, tmp_path: Path
+) -> None:
+    with (
+        mounted(described.image, tmp_path, "ro") as theirs,
+        vmount.mounted("--drive", "C=disk0", described.image) as mountpoint,
+    ):
+        ours = mountpoint / "volumes/disk0"
+        for name in LINKS:
+            target = os.readlink(ours / "attributes" / name)
+            assert target == os.readlink(theirs / "attributes" / name)
+            assert (ours / "attributes" / name).exists()
+        for name in JUNCTIONS:
+            # ntfs-3g takes any drive for its own volume, and gives a path from the root of the machine.
+            place = (theirs / "attributes" / name).resolve().relative_to(theirs)
+            assert os.readlink(ours / "attributes" / name) == f"../../../drives/C/{place}"
+            assert (ours / "attributes" / name).resolve() == (ours / place).resolve()
+            assert (ours / place).is_dir()

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="mount_options",
         metavar="OPTION,...",
-        help="as for mount(8) and in fstab: allow_other, owner=guest, cache-size=1G, source=FILE",
+        help="as for mount(8) and in fstab: allow_other, owner=guest, streams, cache-size=1G, source=FILE",
     )
     add_source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
