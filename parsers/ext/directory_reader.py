@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 
+from parsers.batch import MAX_READ
 from parsers.errors import Corrupt, Unsupported
 from parsers.ext.directory import Entry, check_tail, decode_entries
 from parsers.ext.features import Compat
@@ -24,7 +25,7 @@ from parsers.ext.inline_data import inline_directory
 from parsers.ext.inode import Inode, InodeFlag
 from parsers.ext.mapping import file_runs
 from parsers.ext.name_hash import HashVersion, name_hash
-from parsers.ext.volume import MAX_READ, Volume
+from parsers.ext.volume import Volume
 from parsers.model import Run
 from parsers.reader import Span
 
