@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
+from parsers.ntfs import NtfsOptions
 from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
@@ -68,6 +69,8 @@ class OpenOptions:
     """How virtual machines are found and read."""
     drives: Mapping[str, str] = field(default_factory=dict)
     """Names of volumes by the drive letters that they are to have."""
+    ntfs: NtfsOptions = field(default_factory=NtfsOptions)
+    """How volumes with NTFS are shown."""
 
 
 class OpenFiles:

@@ -7,11 +7,19 @@ import re
 import stat
 import sys
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parsers.ntfs import NtfsOptions
 from vmount.api import open_disks
-from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.options import (
+    add_source_arguments,
+    add_user_map_argument,
+    ntfs_users,
+    open_options,
+    tell,
+)
 from vmount.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.copying.copier import name_of
 from vmount.copying.expanding import expand
@@ -69,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="GUEST=HERE",
             help=f"with --owner guest: the number of a {what}, and what stands for it here",
         )
+    add_user_map_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     add_source_arguments(parser)
 
@@ -119,6 +128,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
         yield FolderSet(path.absolute())
         return
     opening = open_options(arguments, arguments.source)
+    opening = replace(opening, ntfs=NtfsOptions(users=ntfs_users(arguments)))
     with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         yield disks
 

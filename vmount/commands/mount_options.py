@@ -26,7 +26,7 @@ ANYWAY = frozenset(
 PREFIXES_ANYWAY = ("x-", "X-", "comment=", "fsname=", "subtype=")
 FLAGS = frozenset(
     {
-        *("allow-other", "noexec", "force", "foreground", "insecure"),
+        *("allow-other", "noexec", "force", "foreground", "insecure", "streams", "ignore-case"),
         *("quiesce", "try-quiesce", "keep-snapshot"),
     }
 )
