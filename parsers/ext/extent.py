@@ -99,6 +99,8 @@ def decode_node(data: bytes, where: int, *, depth: int | None = None) -> Node:
         )
     body = data[HEADER.size : HEADER.size + entries * _ENTRY_SIZE]
     if actual_depth:
+        if not entries:
+            raise Corrupt("extent node without children", where)
         children = [IndexEntry(block, low | high << 32) for block, low, high in _iter_index(body)]
         return Node(actual_depth, [], children)
     extents = [

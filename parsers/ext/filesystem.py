@@ -35,13 +35,15 @@ from parsers.ext.xattr import (
     check_attribute_block,
     decode_attribute_block,
     decode_inode_attributes,
+    hash_with_inode,
 )
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Runs, XAttr
 from parsers.reader import BlockSource, Span
 
-_FAST_LINK_LIMIT = 60
 _MAX_LINK = 4096
-"""The kernel's PATH_MAX."""
+"""The kernel's PATH_MAX; the zero byte at the end counts."""
+_NOT_OF_LINKS = InodeFlag.IMMUTABLE | InodeFlag.APPEND
+"""Flags that no system call gives to a symbolic link."""
 
 
 async def open_ext(reader: BlockSource) -> ExtFilesystem:
@@ -152,16 +154,23 @@ class ExtFilesystem:
         if not stat.S_ISLNK(inode.attrs.mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         _refuse_encrypted(inode)
+        if inode.flags & _NOT_OF_LINKS:
+            raise Corrupt(f"symbolic link {ino}: flags", inode.where, actual=inode.flags)
         size = inode.attrs.size
-        if inode.flags & InodeFlag.INLINE_DATA:
-            return inline_file(inode)
-        if not 0 < size <= min(self._superblock.block_size, _MAX_LINK):
+        if not 0 < size < min(self._superblock.block_size, _MAX_LINK):
             raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
-        if self._is_fast_link(inode):
-            if size >= _FAST_LINK_LIMIT:
-                raise Corrupt(f"symbolic link {ino} has no block", inode.where)
-            return inode.block[:size]
-        return await self._read_file(inode)
+        if inode.flags & InodeFlag.INLINE_DATA:
+            target = inline_file(inode)
+        elif self._is_fast_link(inode):
+            # The zero byte after it is stored too.
+            if size >= len(inode.block) or inode.block[size]:
+                raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
+            target = inode.block[:size]
+        else:
+            target = await self._read_file(inode)
+        if b"\0" in target:
+            raise Corrupt(f"symbolic link {ino}: target has a zero byte", inode.where)
+        return target
 
     def _is_fast_link(self, inode: Inode) -> bool:
         """Tell whether a link's target is in the inode: the inode has no blocks but for attributes."""
@@ -237,8 +246,10 @@ class ExtFilesystem:
         # The hash is kept as the time of access. Lustre's older form names the owner instead.
         stored = attrs.atime // 1_000_000_000 & 0xFFFFFFFF
         owner = attrs.mtime // 1_000_000_000 & 0xFFFFFFFF
+        if (owner, holder.generation) == (inode.number, inode.generation):
+            return value
         computed = crc32c(self._superblock.checksum_seed, value)
-        if stored != computed and (owner, holder.generation) != (inode.number, inode.generation):
+        if stored != computed or attribute.hash != hash_with_inode(attribute.name, computed):
             raise Corrupt(
                 f"inode {attrs.ino}: hash of the attribute's value",
                 holder.where,
