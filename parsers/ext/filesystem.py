@@ -65,7 +65,9 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
             f"the file system has {superblock.size} bytes, its volume {reader.size}: the rest is missing"
         )
     filesystem = ExtFilesystem(volume, tuple(warnings))
-    await filesystem.attrs(ROOT_INODE)
+    root = await filesystem.attrs(ROOT_INODE)
+    if not stat.S_ISDIR(root.mode):
+        raise Corrupt("the root is not a directory", actual=root.mode)
     return filesystem
 
 
@@ -86,6 +88,8 @@ async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
         reason = f"{error}: the journal has not been replayed: the last changes may be missing"
         return Volume(volume.reader, superblock), [reason]
     warnings = _state_warnings(newer)
+    if overlay.problem:
+        warnings.append(f"{overlay.problem}: the last changes may be missing")
     if overlay.fast_commits:
         warnings.append("the journal's fast commits have not been replayed: changes may be missing")
     return Volume(volume.reader, newer, overlay), warnings

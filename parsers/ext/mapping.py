@@ -177,14 +177,15 @@ class _ExtentWalk:
 
     def _check_start(self, node: Node, first: int, where: int) -> None:
         """Raise Corrupt if a node does not start where its parent says."""
-        for entry in (*node.children[:1], *node.extents[:1]):
-            if entry.block != first:
-                raise Corrupt(
-                    f"inode {self._inode.number}: extent node's first block",
-                    where,
-                    expected=first,
-                    actual=entry.block,
-                )
+        starts = [entry.block for entry in node.children[:1]]
+        starts += [extent.block for extent in node.extents[:1]]
+        if starts not in ([], [first]):
+            raise Corrupt(
+                f"inode {self._inode.number}: extent node's first block",
+                where,
+                expected=first,
+                actual=starts[0],
+            )
 
 
 class _BlockMapWalk:

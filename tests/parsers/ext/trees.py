@@ -214,11 +214,13 @@ def kernel_mount(image: Path, folder: Path) -> Iterator[str]:
 def differences(ours: Tree, theirs: Tree) -> Iterator[tuple[bytes, str]]:
     """Yield (path, what) for what is shown differently, or by one of the two only.
 
-    What we refuse aloud is no difference, nor is a file that the kernel refuses and we show without its
-    attributes: it takes damaged attributes for a damaged inode.
+    What we refuse aloud is no difference, nor is what the kernel refuses and we show with a problem noted: a
+    directory that cannot be listed, or a file without its damaged attributes.
     """
     for path in ours.files.keys() & theirs.files.keys():
         mine, other = ours.files[path], theirs.files[path]
+        if NAME_ONLY in (mine, other):
+            continue
         if mine.xattrs is None:
             other = other._replace(xattrs=None)
         fields = [name for name in Seen._fields if getattr(mine, name) != getattr(other, name)]
@@ -229,7 +231,7 @@ def differences(ours: Tree, theirs: Tree) -> Iterator[tuple[bytes, str]]:
         if ours.missing(path):
             yield path, "not shown, and nothing is said of it"
     for path in ours.files.keys() - theirs.files.keys():
-        if ours.files[path].xattrs is not None:
+        if path not in ours.problems:
             yield path, f"only shown by us: {theirs.problems.get(path, 'no such name')}"
 
 
