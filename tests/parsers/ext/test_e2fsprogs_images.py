@@ -33,7 +33,6 @@ KNOWN = {
             "files over the blocks of the file system itself, which the kernel knows from all descriptors; "
             "what their maps say is shown",
         ),
-        ("f_itable_collision", rb"/a", "as f_dupfsblks"),
         ("f_h_badnode", rb"/test2/qf\d+", "the kernel loses names whose hash tree is damaged"),
         ("f_h_badroot", rb"/test\d/(qf)?\d+", "as f_h_badnode"),
         ("f_h_reindex", rb"/test2?/\d+", "as f_h_badnode"),
