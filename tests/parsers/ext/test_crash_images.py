@@ -1,0 +1,115 @@
+"""Volumes copied at random moments while they were written to, against the kernel's own replay on the copy."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fixtures.ext import debugfs, make, mounted
+from fixtures.ext_crash import crash_images
+from parsers.ext.filesystem import open_ext
+from tests.parsers.ext.support import FileSource, run
+from tests.parsers.ext.trees import Tree, differences, kernel_mount, mounted_tree, our_tree
+
+KINDS = {
+    "default": ("-t ext4 -b 4096", ""),
+    "small-journal": ("-t ext4 -b 1024 -J size=1", ""),
+    "32bit": ("-t ext4 -b 2048 -O ^64bit,^metadata_csum", ""),
+    "data": ("-t ext4 -b 1024", "data=journal"),
+    "checksum-v1": ("-t ext4 -b 1024 -O ^metadata_csum", "journal_checksum"),
+    "async-commit": (
+        "-t ext4 -b 1024 -O ^metadata_csum",
+        "data=writeback,journal_async_commit",
+    ),
+    "inline": ("-t ext4 -b 4096 -I 512 -O inline_data,orphan_file", ""),
+    "bigalloc": ("-t ext4 -b 1024 -O bigalloc -C 16384", ""),
+    "ext3": ("-t ext3 -b 1024", ""),
+}
+COPIES = {"default": 12}
+OTHER_COPIES = 4
+
+
+@pytest.fixture(scope="module", params=list(KINDS))
+def copies(request: pytest.FixtureRequest) -> Iterator[list[Path]]:
+    options, mount_options = KINDS[request.param]
+    count = COPIES.get(request.param, OTHER_COPIES)
+    seed = list(KINDS).index(request.param)
+    with crash_images(options, mount_options, count=count, seed=seed) as images:
+        yield images
+
+
+def opened(image: Path) -> tuple[Tree, tuple[str, ...]]:
+    """Return what our parser shows of a volume, and its warnings."""
+    source = FileSource(image)
+    volume = run(open_ext(source))
+    return our_tree(volume, source), volume.info.warnings
+
+
+def replayed(image: Path, folder: Path) -> Tree:
+    """Return what the kernel shows after it has replayed the journal into the image."""
+    with kernel_mount(image, folder) as refused:
+        assert not refused
+        return mounted_tree(folder)
+
+
+def compare(image: Path, folder: Path) -> None:
+    moment = time.time_ns()
+    ours, warnings = opened(image)
+    theirs = replayed(image, folder)
+    for path, other in theirs.files.items():
+        if other.mtime >= moment and path in ours.files:
+            # The kernel has ended a truncation, and given the file the time of that.
+            mine = ours.files[path]
+            theirs.files[path] = other._replace(
+                mtime=mine.mtime, ctime=mine.ctime, allocated=mine.allocated
+            )
+    assert list(differences(ours, theirs)) == []
+    assert ours.problems == {}
+    assert warnings == ()
+
+
+def test_r22_crash_images_are_what_the_kernel_makes_of_them(
+    copies: list[Path], tmp_path: Path
+) -> None:
+    changed = 0
+    for image in copies:
+        with mounted(image, options="ro,noload") as root:
+            before = mounted_tree(root)
+        compare(image, tmp_path)
+        changed += before != opened(image)[0]
+    # Without the journal they would be something else.
+    assert changed > len(copies) // 2
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+@pytest.mark.parametrize("options", ["-t ext4 -b 1024", "-t ext4 -b 1024 -O ^64bit"])
+def test_journals_written_by_debugfs(tmp_path: Path, version: str, options: str) -> None:
+    """Their checksums are of the second form, which today's kernel reads and does not write."""
+    image, new = tmp_path / "image", tmp_path / "new"
+    make(image, 8 << 20, options.split())
+    with mounted(image) as root:
+        for name in ("first", "second", "third"):
+            (root / name).write_bytes(name.encode() * 600)
+    blocks = {
+        name: debugfs(image, f"blocks {name}").splitlines()[-1].split()
+        for name in ("first", "second", "third")
+    }
+    new.write_bytes(b"\xc0\x3b\x39\x98" + b"new" * 2000)
+    debugfs(
+        image,
+        f"jo -c -v {version}",
+        f"jw -b {','.join(blocks['first'] + blocks['second'])} {new}",
+        f"jw -r {blocks['second'][0]},{blocks['third'][0]}",
+        f"jw -b {blocks['third'][1]} {new}",
+        "jc",
+        write=True,
+    )
+    subprocess.run(["cp", image, tmp_path / "again"], check=True)
+    features = debugfs(image, "logdump")
+    assert "(revoke table)" in features
+    (tmp_path / "root").mkdir()
+    compare(image, tmp_path / "root")
