@@ -37,7 +37,7 @@ from parsers.ext.xattr import (
     decode_inode_attributes,
     hash_with_inode,
 )
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Runs, XAttr
+from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
 from parsers.reader import BlockSource, Span
 
 _MAX_LINK = 4096
@@ -217,7 +217,7 @@ class ExtFilesystem:
         if inode.flags & InodeFlag.INLINE_DATA:
             return FileData(size, size, Inline(inline_file(inode)))
         runs = await file_runs(self._volume, inode)
-        return FileData(size, size, Runs(await self._volume.relocate(runs)))
+        return FileData(size, size, await self._volume.layout(runs))
 
     async def _directory(self, ino: Ino) -> Inode:
         inode = await self._inodes.get(ino)

@@ -104,13 +104,15 @@ class JournalOverlay:
             raise Corrupt("block in the journal: checksum", version.where)
         return MAGIC.to_bytes(4, "big") + data[4:] if version.tag.escaped else data
 
-    async def relocate(self, reader: Reader, runs: Sequence[Run]) -> tuple[Run, ...]:
-        """Return the runs of a file with those parts moved that the journal has newer.
-
-        Raises Unsupported for a block that is stored in the journal in another form.
+    async def relocate(
+        self, reader: Reader, runs: Sequence[Run]
+    ) -> tuple[tuple[Run, ...], list[int]]:
+        """Return the runs of a file with those parts moved that the journal has newer, and the offsets in the
+        file of blocks that are escaped there.
         """
         size = self._block_size
         moved: list[Run] = []
+        escaped: list[int] = []
         for offset, length, start in runs:
             if start is None:
                 moved.append(Run(offset, length, start))
@@ -118,10 +120,10 @@ class JournalOverlay:
             position = start
             for number in _between(self._ordered, start // size, -(-(start + length) // size)):
                 version = self._versions[number]
-                if version.tag.escaped:
-                    raise Unsupported("a file's block that is escaped in the journal")
                 await self._block(reader, version)
                 at = number * size
+                if version.tag.escaped:
+                    escaped.append(offset + at - start)
                 if at > position:
                     moved.append(Run(offset + position - start, at - position, position))
                 end = min(at + size, start + length)
@@ -129,7 +131,7 @@ class JournalOverlay:
                 position = end
             if position < start + length:
                 moved.append(Run(offset + position - start, start + length - position, position))
-        return tuple(moved)
+        return tuple(moved), escaped
 
 
 async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> JournalOverlay:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from fixtures.ext import debugfs, make, mounted
 from fixtures.ext_crash import crash_images
+from fixtures.ext_states import JOURNAL_MAGIC
 from parsers.ext.filesystem import open_ext
 from tests.parsers.ext.support import FileSource, run
 from tests.parsers.ext.trees import Tree, differences, kernel_mount, mounted_tree, our_tree
@@ -98,18 +98,17 @@ def test_journals_written_by_debugfs(tmp_path: Path, version: str, options: str)
         name: debugfs(image, f"blocks {name}").splitlines()[-1].split()
         for name in ("first", "second", "third")
     }
-    new.write_bytes(b"\xc0\x3b\x39\x98" + b"new" * 2000)
-    debugfs(
-        image,
-        f"jo -c -v {version}",
+    new.write_bytes(JOURNAL_MAGIC + b"new" * 5000)
+    for write in (
         f"jw -b {','.join(blocks['first'] + blocks['second'])} {new}",
-        f"jw -r {blocks['second'][0]},{blocks['third'][0]}",
-        f"jw -b {blocks['third'][1]} {new}",
-        "jc",
-        write=True,
-    )
-    subprocess.run(["cp", image, tmp_path / "again"], check=True)
-    features = debugfs(image, "logdump")
-    assert "(revoke table)" in features
+        f"jw -r {','.join(blocks['second'][1:])},{blocks['third'][1]}",
+        f"jw -b {blocks['third'][1]},{blocks['third'][2]} {new}",
+    ):
+        debugfs(image, f"jo -c -v {version}", write, "jc", write=True)
+    log = debugfs(image, "logdump")
+    assert log.count("(commit block)") == 3
+    assert "(revoke table)" in log
+    data = image.read_bytes()
+    assert data.count(b"new" * 20) > len(blocks["first"])
     (tmp_path / "root").mkdir()
     compare(image, tmp_path / "root")
