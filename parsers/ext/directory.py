@@ -53,11 +53,11 @@ class Entry(NamedTuple):
     """A key of KINDS, or 0."""
 
 
-def decode_entries(data: bytes, where: int) -> list[Entry]:
+def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[Entry]:
     """Decode the entries of a block (or of a piece of inline data) that lies at `where` in the volume.
 
     "." and ".." are left out. Raises Corrupt if the chain does not fill `data` exactly, or a name
-    could not be one.
+    could not be one (an encrypted one may have any bytes).
     """
     entries = []
     position, end = 0, len(data)
@@ -78,7 +78,7 @@ def decode_entries(data: bytes, where: int) -> list[Entry]:
             )
         if ino:
             name = data[position + _HEADER_SIZE : name_end]
-            if not name or b"/" in name or b"\0" in name:
+            if not name or not encrypted and (b"/" in name or b"\0" in name):
                 raise Corrupt("directory entry: impossible name", where + position)
             if name != b"." and name != b"..":
                 entries.append(Entry(name, ino, file_type))

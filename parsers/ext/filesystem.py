@@ -24,6 +24,7 @@ from parsers.ext.inode_table import InodeTable
 from parsers.ext.journal import read_journal
 from parsers.ext.locate import read_superblock
 from parsers.ext.mapping import file_runs
+from parsers.ext.no_key import link_size, link_target
 from parsers.ext.superblock import SUPERBLOCK, SUPERBLOCK_OFFSET, Superblock, decode_superblock
 from parsers.ext.volume import Volume
 from parsers.ext.xattr import (
@@ -127,7 +128,7 @@ class ExtFilesystem:
 
     async def attrs(self, ino: Ino) -> Attrs:
         """Return a file's attributes."""
-        return (await self._inodes.get(ino)).attrs
+        return _shown(await self._inodes.get(ino))
 
     async def lookup(self, parent: Ino, name: bytes) -> Attrs | None:
         """Return the attributes of the file of this name in a directory, None if there is none.
@@ -142,39 +143,44 @@ class ExtFilesystem:
         entries = await self._directories.entries(await self._directory(ino))
         inodes = await self._inodes.get_many([entry.ino for entry in entries])
         file_types = KINDS if self._file_types else {}
+        encrypted = self._superblock.has_incompat(Incompat.ENCRYPT)
         listing = []
         for name, child, file_type in entries:
             inode = inodes[child]
             if isinstance(inode, Corrupt):
                 listing.append(DirEntry(name, child, file_types.get(file_type, 0), None))
             else:
-                attrs = inode.attrs
+                attrs = _shown(inode) if encrypted else inode.attrs
                 listing.append(DirEntry(name, child, attrs.mode & 0o170000, attrs))
         return listing
 
     async def readlink(self, ino: Ino) -> bytes:
-        """Return the target of a symbolic link."""
+        """Return the target of a symbolic link, an encrypted one as it is shown without a key."""
         inode = await self._inodes.get(ino)
         if not stat.S_ISLNK(inode.attrs.mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        _refuse_encrypted(inode)
+        if inode.flags & InodeFlag.ENCRYPT:
+            return link_target(await self._stored_link(inode), inode.where)
+        target = await self._stored_link(inode)
+        if b"\0" in target:
+            raise Corrupt(f"symbolic link {ino}: target has a zero byte", inode.where)
+        return target
+
+    async def _stored_link(self, inode: Inode) -> bytes:
+        ino = inode.number
         if inode.flags & _NOT_OF_LINKS:
             raise Corrupt(f"symbolic link {ino}: flags", inode.where, actual=inode.flags)
         size = inode.attrs.size
         if not 0 < size < min(self._superblock.block_size, _MAX_LINK):
             raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
         if inode.flags & InodeFlag.INLINE_DATA:
-            target = inline_file(inode)
-        elif self._is_fast_link(inode):
+            return inline_file(inode)
+        if self._is_fast_link(inode):
             # The zero byte after it is stored too.
             if size >= len(inode.block) or inode.block[size]:
                 raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
-            target = inode.block[:size]
-        else:
-            target = await self._read_file(inode)
-        if b"\0" in target:
-            raise Corrupt(f"symbolic link {ino}: target has a zero byte", inode.where)
-        return target
+            return inode.block[:size]
+        return await self._read_file(inode)
 
     def _is_fast_link(self, inode: Inode) -> bool:
         """Tell whether a link's target is in the inode: the inode has no blocks but for attributes."""
@@ -261,6 +267,14 @@ class ExtFilesystem:
                 actual=stored,
             )
         return value
+
+
+def _shown(inode: Inode) -> Attrs:
+    """Return the attributes that stat gives: the size of an encrypted link is that of the target shown."""
+    attrs = inode.attrs
+    if inode.flags & InodeFlag.ENCRYPT and stat.S_ISLNK(attrs.mode):
+        return attrs._replace(size=link_size(attrs.size))
+    return attrs
 
 
 def _refuse_encrypted(inode: Inode) -> None:

@@ -152,6 +152,8 @@ class Superblock:
     uuid: bytes
     label: bytes
     hash_seed: bytes
+    default_hash_version: int
+    """Of the names in directories without a hash tree, where Linux needs one."""
     hash_unsigned: bool | None
     """Hashes of names take their bytes as unsigned; None: as the machine's C did that made them."""
     journal_inode: int
@@ -242,6 +244,7 @@ def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superbloc
         uuid=raw.uuid,
         label=raw.label.split(b"\0")[0],
         hash_seed=raw.hash_seed,
+        default_hash_version=raw.default_hash_version,
         hash_unsigned=_hash_unsigned(raw.flags),
         journal_inode=raw.journal_inode,
         checksum_seed=(

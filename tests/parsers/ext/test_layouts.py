@@ -88,7 +88,7 @@ def test_name_hash_is_that_of_debugfs(version: str) -> None:
         ["debugfs", "-f", "-"], input=script, capture_output=True, text=True, check=True
     )
     hashes = [
-        int(line.split("0x")[1].split()[0], 16)
+        tuple(int(part.split()[0].rstrip(")"), 16) for part in line.split("0x")[1:])
         for line in done.stdout.splitlines()
         if line.startswith("Hash of")
     ]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.ext import EVERYDAY, ExtFixture, debugfs
+from fixtures.ext import EVERYDAY, ExtFixture, debugfs, mounted
 from fixtures.ext_states import build_encrypted
 from parsers.errors import NotRecognised, Unsupported
 from parsers.ext.filesystem import open_ext
-from parsers.model import Runs
+from parsers.model import Attrs, Runs
 from parsers.reader import BytesReader
 from tests.parsers.ext.support import (
     FileSource,
@@ -157,20 +159,68 @@ def test_encrypted_files_are_refused_and_others_read(tmp_path: Path) -> None:
     source = FileSource(build_encrypted(tmp_path))
     volume = run(open_ext(source))
     secret = resolve(volume, b"secret")
+    assert run(volume.lookup(secret.ino, b"file")) is None
+    [file] = [
+        child.ino
+        for child in run(volume.listdir(secret.ino))
+        if child.attrs is not None and child.attrs.size == 6000
+    ]
     with pytest.raises(Unsupported, match="encrypt"):
-        run(volume.listdir(secret.ino))
-    with pytest.raises(Unsupported, match="encrypt"):
-        run(volume.lookup(secret.ino, b"file"))
-    for ino in range(12, 20):
-        attrs = run(volume.attrs(ino))
-        if attrs.size == 6000:
-            with pytest.raises(Unsupported, match="encrypt"):
-                run(volume.data(ino))
-            break
-    else:
-        pytest.fail("the encrypted file was not found")
+        run(volume.data(file))
     data = run(volume.data(resolve(volume, b"plain").ino))
     assert read_range(source, data, 0, data.size) == b"readable"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("", 0),
+        ("", 300),
+        ("-O ^dir_index", 0),
+        ("-O ^dir_index", 300),
+        ("-O inline_data -I 512", 0),
+        ("-b 1024", 300),
+    ],
+)
+def test_encrypted_names_are_shown_as_the_kernel_does_without_a_key(
+    tmp_path: Path, options: str, names: int
+) -> None:
+    image = build_encrypted(tmp_path, options, names)
+    volume = open_image(image)
+
+    def ours(path: bytes) -> Iterator[tuple[bytes, Attrs, bytes]]:
+        folder = resolve(volume, path).ino
+        for child in run(volume.listdir(folder)):
+            full = path + b"/" + child.name
+            assert child.attrs is not None
+            assert run(volume.lookup(folder, child.name)) == child.attrs
+            assert run(volume.attrs(child.ino)) == child.attrs
+            yield (
+                full,
+                child.attrs,
+                run(volume.readlink(child.ino)) if stat.S_ISLNK(child.kind) else b"",
+            )
+            if stat.S_ISDIR(child.kind):
+                yield from ours(full)
+
+    shown = {
+        path: (attrs.mode, attrs.size, attrs.nlink, attrs.ino, target)
+        for path, attrs, target in ours(b"secret")
+    }
+    expected = {}
+    with mounted(image, options="ro") as root:
+        for path in (root / "secret").rglob("*"):
+            status = path.lstat()
+            target = os.fsencode(path.readlink()) if path.is_symlink() else b""
+            expected[os.fsencode(path.relative_to(root))] = (
+                status.st_mode,
+                status.st_size,
+                status.st_nlink,
+                status.st_ino,
+                target,
+            )
+    assert len(expected) == 21 + names
+    assert shown == expected
 
 
 @pytest.mark.parametrize(
