@@ -78,7 +78,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
             )
         if ino:
             name = data[position + _HEADER_SIZE : name_end]
-            if not name or not encrypted and (b"/" in name or b"\0" in name):
+            if not name or (not encrypted and (b"/" in name or b"\0" in name)):
                 raise Corrupt("directory entry: impossible name", where + position)
             if name != b"." and name != b"..":
                 entries.append(Entry(name, ino, file_type))

@@ -11,8 +11,9 @@ import contextlib
 from bisect import bisect_right
 
 from parsers.errors import Corrupt, Unsupported
+from parsers.ext.casefold import UTF8_12_1, fold
 from parsers.ext.directory import Entry, check_tail, decode_entries
-from parsers.ext.features import Compat
+from parsers.ext.features import Compat, Incompat
 from parsers.ext.hash_tree import (
     TreeEntry,
     check_tree_checksum,
@@ -114,18 +115,38 @@ class DirectoryReader:
         return entries
 
     async def _find_stored(self, inode: Inode, name: bytes) -> int | None:
+        folded = self._folds(inode)
         if inode.flags & InodeFlag.INLINE_DATA:
-            return _search(_inline_entries(inode), name)
+            return _search(_inline_entries(inode), name, folded=folded)
         blocks = await self._map(inode)
         if self._indexed(inode) and blocks.count > 1:
             with contextlib.suppress(Corrupt, Unsupported):
-                return await self._find_hashed(inode, blocks, name)
+                ino = await self._find_hashed(inode, blocks, name)
+                # The guest may fold by another version of Unicode.
+                if ino is not None or not folded:
+                    return ino
+        found = None
         for first in range(0, blocks.count, blocks.per_read):
             for index, data, where in await blocks.read(first, blocks.per_read):
-                ino = _search(self._decode(inode, index, data, where), name)
+                entries = self._decode(inode, index, data, where)
+                ino = _search(entries, name)
                 if ino is not None:
                     return ino
-        return None
+                if folded and found is None:
+                    found = _search(entries, name, folded=True)
+        return found
+
+    def _folds(self, inode: Inode) -> bool:
+        """Tell whether a directory is case-insensitive. Raises Unsupported for an unknown encoding."""
+        if not inode.flags & InodeFlag.CASEFOLD:
+            return False
+        if not self._superblock.has_incompat(Incompat.CASEFOLD):
+            raise Corrupt(
+                f"directory {inode.number}: casefold flag in a volume without", inode.where
+            )
+        if self._superblock.encoding != UTF8_12_1:
+            raise Unsupported(f"casefold with encoding {self._superblock.encoding}")
+        return True
 
     def _indexed(self, inode: Inode) -> bool:
         return bool(inode.flags & InodeFlag.INDEX and self._superblock.compat & Compat.DIR_INDEX)
@@ -154,7 +175,8 @@ class DirectoryReader:
         """Go down the hash tree. Raises Corrupt, and Unsupported if this name's hash cannot be known."""
         data, where = await blocks.read_one(0)
         root = decode_root(data, where)
-        hashes = None if inode.flags & InodeFlag.CASEFOLD else self._hash(root.hash_version, name)
+        folded = self._folds(inode)
+        hashes = self._hash(root.hash_version, fold(name) if folded else name)
         if hashes is None:
             raise Unsupported(f"hash of names of kind {root.hash_version}")
         hashed = hashes.major
@@ -165,7 +187,7 @@ class DirectoryReader:
         for _ in range(MAX_COLLISIONS):
             index = path[-1].block
             data, where = await blocks.read_one(index)
-            ino = _search(self._decode(inode, index, data, where), name)
+            ino = _search(self._decode(inode, index, data, where), name, folded=folded)
             if ino is not None:
                 return ino
             if not await self._advance(inode, blocks, path, hashed):
@@ -314,8 +336,14 @@ def _inline_entries(inode: Inode) -> list[Entry]:
     ]
 
 
-def _search(entries: list[Entry], name: bytes) -> int | None:
+def _search(entries: list[Entry], name: bytes, *, folded: bool = False) -> int | None:
+    """Return the inode number of a name, or with `folded` of another spelling of it if it is not there."""
     for entry in entries:
         if entry.name == name:
             return entry.ino
+    if folded:
+        wanted = fold(name)
+        for entry in entries:
+            if fold(entry.name) == wanted:
+                return entry.ino
     return None

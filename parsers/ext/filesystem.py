@@ -133,7 +133,7 @@ class ExtFilesystem:
     async def lookup(self, parent: Ino, name: bytes) -> Attrs | None:
         """Return the attributes of the file of this name in a directory, None if there is none.
 
-        Names are compared byte for byte, in case-insensitive directories (casefold) too.
+        In a case-insensitive directory (casefold) any spelling of the name is it.
         """
         ino = await self._directories.find(await self._directory(parent), name)
         return None if ino is None else await self.attrs(ino)
