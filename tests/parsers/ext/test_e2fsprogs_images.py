@@ -28,6 +28,11 @@ KNOWN = {
     name: (re.compile(paths), reason)
     for name, paths, reason in (
         (
+            "f_bad_encryption",
+            rb"/edir/.*",
+            "the kernel refuses encrypted files whose policy is not that of their folder; their names are shown",
+        ),
+        (
             "f_dupfsblks",
             rb"/(foo|bar|quux)",
             "files over the blocks of the file system itself, which the kernel knows from all descriptors; "
