@@ -103,6 +103,17 @@ class DirectoryReader:
         return None
 
     async def _stored_entries(self, inode: Inode) -> list[Entry]:
+        """Return the entries with what fast commits have changed."""
+        commits = self._volume.fast_commits
+        changed = commits.names.get(inode.number, {})
+        is_new = inode.number in commits.new_directories
+        entries = [] if is_new else await self._blocks_entries(inode)
+        if changed:
+            entries = [entry for entry in entries if entry.name not in changed]
+            entries += [Entry(name, ino, 0) for name, ino in changed.items() if ino]
+        return entries
+
+    async def _blocks_entries(self, inode: Inode) -> list[Entry]:
         if inode.flags & InodeFlag.INLINE_DATA:
             return _inline_entries(inode)
         blocks = await self._map(inode)
@@ -115,6 +126,8 @@ class DirectoryReader:
         return entries
 
     async def _find_stored(self, inode: Inode, name: bytes) -> int | None:
+        if inode.number in self._volume.fast_commits.names:
+            return _search(await self._stored_entries(inode), name, folded=self._folds(inode))
         folded = self._folds(inode)
         if inode.flags & InodeFlag.INLINE_DATA:
             return _search(_inline_entries(inode), name, folded=folded)

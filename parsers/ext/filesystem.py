@@ -91,8 +91,6 @@ async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
     warnings = _state_warnings(newer)
     if overlay.problem:
         warnings.append(f"{overlay.problem}: the last changes may be missing")
-    if overlay.fast_commits:
-        warnings.append("the journal's fast commits have not been replayed: changes may be missing")
     return Volume(volume.reader, newer, overlay), warnings
 
 

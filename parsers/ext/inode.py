@@ -177,9 +177,10 @@ class InodeDecoder:
         self._block_size = superblock.block_size
         self._xattr_block_high = superblock.has_incompat(Incompat.BITS_64)
 
-    def decode(self, ino: int, raw: bytes, where: int) -> Inode:
+    def decode(self, ino: int, raw: bytes, where: int, *, verify: bool = True) -> Inode:
         """Decode the inode `ino` from exactly its bytes, which lie at `where` in the volume.
 
+        Without `verify` its checksum is not looked at.
         Raises Corrupt if its checksum is wrong or it is no file.
         """
         if self._inode_size > GOOD_OLD_INODE_SIZE:
@@ -200,7 +201,7 @@ class InodeDecoder:
                 expected=f"at most {self._inode_size - GOOD_OLD_INODE_SIZE:#x}",
                 actual=extra_isize,
             )
-        if self._checksums:
+        if verify and self._checksums:
             self._check(ino, raw, where, generation, extra_isize, checksum, checksum_high)
 
         xattr_space = raw[GOOD_OLD_INODE_SIZE + extra_isize :] if extra_isize else b""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from parsers.errors import Corrupt, Unsupported
+from parsers.ext.fast_commit import FastCommits, decode_fast_commits
 from parsers.ext.journal_blocks import (
     MAGIC,
     BlockType,
@@ -35,6 +36,8 @@ from parsers.reader import Reader
 MAX_BLOCKS = 1 << 21
 """Blocks of a journal: mke2fs makes 262,144 for the largest volumes unless told otherwise.
 Where each has its newest version is kept in memory."""
+MAX_FAST_COMMIT_BLOCKS = 1 << 14
+"""mke2fs makes 256 unless told otherwise; they are read when the volume is opened."""
 _WINDOW = 1 << 20
 """Bytes of the journal read at once."""
 _SEQUENCES = 1 << 32
@@ -65,7 +68,9 @@ class JournalOverlay:
         block_size: int,
         versions: dict[int, _Version],
         problem: str = "",
+        fast_commits: FastCommits | None = None,
     ) -> None:
+        self.fast_commits = fast_commits or FastCommits()
         self.problem = problem
         """Why not all of the journal is replayed; "" if it is."""
         self._superblock = superblock
@@ -75,11 +80,6 @@ class JournalOverlay:
 
     def __len__(self) -> int:
         return len(self._versions)
-
-    @property
-    def fast_commits(self) -> bool:
-        """The journal has a place for fast commits, which are not replayed."""
-        return bool(self._superblock.features & JournalFeature.FAST_COMMIT)
 
     async def apply(self, reader: Reader, offset: int, data: bytes) -> bytes:
         """Return `data`, which was read at `offset`, with what the journal has newer.
@@ -150,7 +150,16 @@ async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> 
         return JournalOverlay(superblock, block_size, {})
     replay = _Replay(superblock, log)
     versions = await replay.run()
-    return JournalOverlay(superblock, block_size, versions, replay.problem)
+    if replay.problem or superblock.fast_commit_blocks > MAX_FAST_COMMIT_BLOCKS:
+        return JournalOverlay(
+            superblock, block_size, versions, replay.problem or "its fast commits are too many"
+        )
+    first = superblock.end + 1
+    blocks = [
+        (await log.block(index))[0] for index in range(first, first + superblock.fast_commit_blocks)
+    ]
+    commits = decode_fast_commits(blocks, replay.sequence)
+    return JournalOverlay(superblock, block_size, versions, "", commits)
 
 
 class _Replay:
@@ -162,6 +171,8 @@ class _Replay:
         self._last_seconds = 0
         self._failed: int | None = None
         self.problem = ""
+        self.sequence = superblock.sequence
+        """Of the transaction that would come next."""
 
     async def run(self) -> dict[int, _Version]:
         """Return the newest version of each block of the volume that has one in the journal."""
@@ -171,6 +182,7 @@ class _Replay:
             if self._failed is None:
                 transactions.append(transaction)
             sequence = (sequence + 1) % _SEQUENCES
+        self.sequence = sequence if self._failed is None else self._failed
         # A block that was freed and used again for a file's data must not get its old contents back.
         revoked = {block: one.sequence for one in transactions for block in one.revoked}
         newest = {}

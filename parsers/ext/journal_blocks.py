@@ -17,6 +17,8 @@ from parsers.layout import Field, Layout
 
 MAGIC = 0xC03B3998
 DEFAULT_FAST_COMMIT_BLOCKS = 256
+MIN_BLOCKS = 1024
+"""Of the log; a journal that would have fewer has no place for fast commits."""
 
 
 class BlockType(IntEnum):
@@ -121,6 +123,8 @@ class JournalSuperblock:
     checksum_seed: int
     data_checksums: bool
     """A commit has a CRC-32 of its transaction's blocks: the first form of checksums."""
+    fast_commit_blocks: int
+    """Blocks for fast commits, from block `end` + 1 on."""
 
     @property
     def checksums(self) -> bool:
@@ -168,14 +172,25 @@ def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSu
     elif features & JournalFeature.ASYNC_COMMIT and not data_checksums:
         raise Unsupported("journal with asynchronous commits and without checksums of blocks")
     end = raw.blocks
+    fast_commit_blocks = 0
     if features & JournalFeature.FAST_COMMIT:
-        end -= raw.fast_commit_blocks or DEFAULT_FAST_COMMIT_BLOCKS
+        fast_commit_blocks = raw.fast_commit_blocks or DEFAULT_FAST_COMMIT_BLOCKS
+        if end - fast_commit_blocks < MIN_BLOCKS:
+            fast_commit_blocks = 0
+        end -= fast_commit_blocks
     valid = raw.block_size == len(data) and raw.blocks <= blocks and 0 < raw.first < end
     if not valid or not (raw.start == 0 or raw.first <= raw.start < end):
         raise Corrupt("journal superblock: geometry", where)
     seed = crc32c(CRC32C_START, raw.uuid)
     return JournalSuperblock(
-        raw.first, end, raw.start, raw.sequence, features, seed, data_checksums
+        raw.first,
+        end,
+        raw.start,
+        raw.sequence,
+        features,
+        seed,
+        data_checksums,
+        max(0, fast_commit_blocks - 1),
     )
 
 

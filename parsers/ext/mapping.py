@@ -49,7 +49,8 @@ async def file_runs(volume: Volume, inode: Inode) -> tuple[Run, ...]:
         await _ExtentWalk(volume, inode, runs).walk_root()
     else:
         await _BlockMapWalk(volume, inode, runs).walk_root()
-    return runs.finish()
+    commits = volume.fast_commits
+    return commits.apply_ranges(inode.number, runs.finish(), volume.block_size, volume.offset)
 
 
 class _RunBuilder:

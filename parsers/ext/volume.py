@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from parsers.errors import Corrupt
 from parsers.ext.escaped import EscapedBlocks
+from parsers.ext.fast_commit import FastCommits
 from parsers.ext.journal import JournalOverlay
 from parsers.ext.superblock import Superblock
 from parsers.model import Packed, Run, Runs
@@ -30,6 +31,7 @@ class Volume:
     ) -> None:
         self.reader = reader
         self._overlay = overlay
+        self.fast_commits = FastCommits() if overlay is None else overlay.fast_commits
         self.superblock = superblock
         self.block_size = superblock.block_size
 
