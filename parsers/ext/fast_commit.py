@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
+from parsers.errors import Unsupported
 from parsers.ext.checksum import crc32c
 from parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
 from parsers.ext.inode import INODE, InodeFlag
@@ -83,8 +83,8 @@ class FastCommits:
     new_directories: set[int] = field(default_factory=set)
     """They hold nothing but `names`."""
 
-    def __bool__(self) -> bool:
-        return bool(self.inodes or self.ranges or self.names)
+    torn: bool = False
+    """The first one is incomplete: it was being written, or is damaged."""
 
     def merge_inode(self, ino: int, stored: bytes) -> bytes | None:
         """Return the inode `ino`, stored as `stored`, as it is after the fast commits; None if it is the same.
@@ -170,14 +170,12 @@ class FastCommits:
 def decode_fast_commits(blocks: Sequence[bytes], sequence: int) -> FastCommits:
     """Return what the fast commits that follow transaction `sequence` - 1 have changed.
 
-    `blocks` are those of the journal's area for fast commits, as far as they may be used. Like the kernel it ends
-    at the last tail that is right.
-    Raises Unsupported for features that are not known, Corrupt if the very first commit has a wrong checksum.
+    `blocks` are those of the journal's area for fast commits. It ends at the last tail that is right.
+    Raises Unsupported for features that are not known.
     """
     commits = FastCommits()
     pending: list[tuple[int, bytes]] = []
     crc = 0
-    complete = False
     for index, data in enumerate(blocks):
         position = 0
         while position + _TAG.size <= len(data):
@@ -185,9 +183,8 @@ def decode_fast_commits(blocks: Sequence[bytes], sequence: int) -> FastCommits:
             value_at = position + _TAG.size
             if index == position == 0 and kind != TagType.HEAD:
                 return commits
-            if kind not in _LENGTHS or length not in _LENGTHS[TagType(kind)]:
-                return commits
-            if length > len(data) - value_at:
+            known = kind in _LENGTHS and length in _LENGTHS[TagType(kind)]
+            if not known or length > len(data) - value_at:
                 return commits
             value = data[value_at : value_at + length]
             covered = data[position : value_at + length]
@@ -197,17 +194,16 @@ def decode_fast_commits(blocks: Sequence[bytes], sequence: int) -> FastCommits:
                     raise Unsupported(f"fast commits with features {features:#x}")
                 if head_sequence != sequence:
                     return commits
+                commits.torn = not commits.inodes
             if kind == TagType.TAIL:
                 tail_sequence, stored = _PAIR.unpack_from(value)
                 computed = crc32c(crc, data[position : value_at + 4])
                 if (tail_sequence, stored) != (sequence, computed):
-                    if complete or tail_sequence != sequence:
-                        return commits
-                    raise Corrupt("fast commit: checksum", expected=computed, actual=stored)
+                    return commits
                 for tag in pending:
                     commits.note(*tag)
                 pending.clear()
-                crc, complete = 0, True
+                crc, commits.torn = 0, False
             else:
                 crc = crc32c(crc, covered)
                 pending.append((kind, value))

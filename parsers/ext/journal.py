@@ -159,7 +159,8 @@ async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> 
         (await log.block(index))[0] for index in range(first, first + superblock.fast_commit_blocks)
     ]
     commits = decode_fast_commits(blocks, replay.sequence)
-    return JournalOverlay(superblock, block_size, versions, "", commits)
+    problem = "a fast commit of the journal is incomplete" if commits.torn else ""
+    return JournalOverlay(superblock, block_size, versions, problem, commits)
 
 
 class _Replay:
