@@ -201,6 +201,18 @@ async def test_the_least_recently_used_goes_first(nursery: trio.Nursery) -> None
     assert disk.stats().bytes_cached == 3 * LINE
 
 
+@pytest.mark.parametrize("length", [0, 1, LINE - 1, LINE, 3 * LINE + 5, len(CONTENT)])
+async def test_what_was_read_before_is_not_fetched(nursery: trio.Nursery, length: int) -> None:
+    transport = MemoryTransport()
+    disk = CachedDisk(transport, nursery)
+    disk.preload(CONTENT[:length])
+    known = length if length == len(CONTENT) else length // LINE * LINE
+    assert await disk.read(0, known) == CONTENT[:known]
+    assert transport.asked == []
+    assert await disk.read(0, len(CONTENT)) == CONTENT
+    assert disk.stats().bytes_cached == len(CONTENT)
+
+
 async def test_several_share_one_budget(nursery: trio.Nursery) -> None:
     budget = CacheBudget(3 * LINE)
     first, second = (

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("handles",),
     ("serving",),
     ("app",),
-    ("volume_mounts",),
+    ("volume_mounts", "status"),
     ("fuse_ops",),
     ("walk_ahead",),
     ("read_ahead",),
@@ -53,7 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("raid", "parity"),
     ("blocks", "galois"),
     ("control", "unmount", "progress", "globs"),
-    ("mountinfo", "state", "logs"),
+    ("mountinfo", "state", "logs", "block_devices"),
     ("findings",),
     ("errors",),
 )

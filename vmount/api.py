@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
-from vmount.config import default_state_dir
+from vmount.datastores.san_source import is_browsing
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
 from vmount.files_together import FileRef, FilesTogether
@@ -49,7 +49,7 @@ from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.remote import is_remote
 from vmount.sources import OpenOptions, absolute
-from vmount.state import StateDir
+from vmount.state import StateDir, default_state_dir
 from vmount.tree_builder import build_tree
 from vmount.vm_source import is_machine, with_connection
 
@@ -78,7 +78,10 @@ class DiskSet(FilesTogether):
         self, manager: MountManager, bridge: Bridge, mounting: Mounting, journal: Journal
     ) -> None:
         info = as_json(describe(manager)).encode()
-        super().__init__(build_tree(manager, lambda: info, lambda: b"{}\n"), bridge)
+        top = b""
+        if len(manager.sources) == 1 and is_browsing(manager.sources[0]):
+            top = b"volumes/" + os.fsencode(manager.volumes[0].name)
+        super().__init__(build_tree(manager, lambda: info, lambda: b"{}\n"), bridge, top)
         self._manager = manager
         self._journal = journal
         self._mounting = mounting
@@ -226,7 +229,7 @@ def open_disks(
     state_dir: str | os.PathLike[str] | None = None,
 ) -> DiskSet:
     """Open the disks that the sources name: VMDKs, .vmx files, raw images, URIs of NBD
-    servers, https:// addresses, and machines of a vCenter or host by moRef, name, UUID or inventory path:
+    servers, https:// addresses, disks on LUNs (san:), and machines of a vCenter or host by moRef, name, UUID or inventory path:
     which server that is, the options say, or else govc's environment or the configuration file.
 
     What is mounted later is mounted at `mountpoint`, an empty directory; by default at one made for it

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import signal
 import stat
-import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pyfuse3
 import trio
 
-from vmount import __version__
 from vmount.config import MountConfig, OwnerMode
 from vmount.control import answering
 from vmount.errors import MountError
@@ -28,6 +25,7 @@ from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
 from vmount.runtime import TrioRuntime, first_of
 from vmount.state.things import MountPoint
+from vmount.status import Statistics
 from vmount.tree_builder import build_tree
 from vmount.volume_mounts import VolumeMounts
 from vmount.walk_ahead import WalkAhead
@@ -140,34 +138,6 @@ async def _serve_recorded(
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
-
-
-class Statistics:
-    """What .vmount/status.json says."""
-
-    def __init__(self, config: MountConfig, manager: MountManager) -> None:
-        self.operations: FuseOps | None = None
-        self._config = config
-        self._manager = manager
-        self._began = time.time()
-
-    def now(self) -> dict[str, Any]:
-        """Return the state of the mount. Sizes in bytes."""
-        operations = self.operations
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "mountpoint": str(self._config.mountpoint),
-            "sources": list(self._config.sources),
-            "uptime_seconds": round(time.time() - self._began, 3),
-            "open_files": 0 if operations is None else operations.open_files,
-            "bytes_read": 0 if operations is None else operations.bytes_read,
-            "disks": {
-                disk.name: disk.remote.stats()
-                for disk in self._manager.disks
-                if disk.remote is not None
-            },
-        }
 
 
 def _owner(mode: OwnerMode) -> Owner:
@@ -293,10 +263,3 @@ async def _announce(mountpoint: Path, on_ready: Callable[[], None]) -> None:
     except OSError as error:
         log.debug("readahead stays as it is: %s", error)
     on_ready()
-
-
-def read_status(mountpoint: str) -> dict[str, Any]:
-    """Return what a running mount says of itself. Raises OSError if it does not answer."""
-    text = (Path(mountpoint) / ".vmount" / "status.json").read_text("utf-8")
-    values: dict[str, Any] = json.loads(text)
-    return values

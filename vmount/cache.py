@@ -301,6 +301,12 @@ class CachedDisk:
             self._keep(fetch.slab, lines)
         self._guess_on()
 
+    def preload(self, head: bytes) -> None:
+        """Take the first bytes of the disk, which have been read already; what is no whole line is left."""
+        whole = len(head) if len(head) == self.size else len(head) & ~_MASK
+        if whole and not self._lines:
+            self._keep(_Slab(0, memoryview(head)[:whole], guess=False), range(-(-whole // LINE)))
+
     def _keep(self, slab: _Slab, lines: range) -> None:
         """Store a slab, and let go of those that are over the bound."""
         budget = self._budget

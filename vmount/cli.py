@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
 from vmount.commands.mount_options import take_mount_options
-from vmount.config import default_state_dir
 from vmount.errors import Exit, VmountError, explain, printable
 from vmount.logs import LEVELS, configure
+from vmount.state import default_state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,8 @@ WORDS = {
 }
 
 EPILOG = """\
-A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image or a block device.
+A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image, a block device, the URI of an NBD
+server, an https:// address, or a machine in vCenter or on an ESXi host by moRef, name, UUID or path.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
@@ -151,7 +152,7 @@ def _prepare_streams() -> None:
 
     A disk's file would get the number of a closed stream, and lose it when the server detaches.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (descriptor := _open_nothing()) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor)
@@ -161,9 +162,16 @@ def _prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
+def _open_nothing() -> int:
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:  # a /dev without it, in a bare container
+        return os.memfd_create("nothing")
+
+
 def _give_up_output() -> None:
     """Let go what could not be written: Python would try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(_open_nothing(), 1)
 
 
 def load(name: str) -> Command:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from parsers.model import Filesystem
 from parsers.reader import BlockSource
 from vmount.transports.negotiate import Refusal
 
@@ -63,6 +64,8 @@ class Disk:
     refused: tuple[Refusal, ...] = ()
     problem: str | None = None
     warnings: tuple[str, ...] = ()
+    filesystem: Filesystem | None = None
+    """What is on it, if it is no disk but a datastore that is browsed."""
 
     @property
     def size(self) -> int:

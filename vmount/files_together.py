@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -55,8 +56,10 @@ LISTED_TOGETHER = 32
 class FilesTogether:
     """What finds, opens and describes many files of a tree at once."""
 
-    def __init__(self, tree: Tree, bridge: Bridge) -> None:
+    def __init__(self, tree: Tree, bridge: Bridge, top: bytes = b"") -> None:
+        """`top` is where paths are looked for first: the root of a datastore that is browsed."""
         self._tree = tree
+        self._top = top
         self._bridge = bridge
         self._folders: dict[bytes, int] = {}
 
@@ -192,10 +195,10 @@ class FilesTogether:
         if self._bridge.runtime.nursery is None:
             return opened
         # From a distant disk the small ones are fetched here: a read of each costs two hops of threads.
-        reads = [
-            partial(_small, content, file.path) for file, content in zip(files, opened, strict=True)
+        # All have been asked for, so it is no matter that they are waited for one after the other.
+        return [
+            await _small(content, file.path) for file, content in zip(files, opened, strict=True)
         ]
-        return await self._gather(reads)
 
     async def _open_one(self, file: FileRef) -> FileMap | OSError:
         try:
@@ -228,12 +231,18 @@ class FilesTogether:
             found = await self._tree.lookup(above, name)
             if found is not None and not (follow and stat.S_ISLNK(found[1].mode)):
                 return found
-        number, attrs = await resolve(self._tree, path, follow=follow)
+        number, attrs = await self._walk_to(path, follow=follow)
         if stat.S_ISDIR(attrs.mode):
             if len(self._folders) >= FOLDERS_KEPT:
                 self._folders.clear()
             self._folders[path.rstrip(b"/")] = number
         return number, attrs
+
+    async def _walk_to(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
+        if self._top:
+            with suppress(FileNotFoundError):
+                return await resolve(self._tree, self._top + b"/" + path, follow=follow)
+        return await resolve(self._tree, path, follow=follow)
 
 
 async def _small(content: FileMap | OSError, path: str) -> FileMap | OSError:

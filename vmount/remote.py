@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.cache import CachedDisk, CacheOptions
+from vmount.transports.direct import DirectOptions
 from vmount.transports.https_client import HttpsOptions
 from vmount.transports.nbd import list_exports, open_nbd
 from vmount.transports.nbd_options import NbdOptions
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 ZERO_MAP_STEP = 16 << 30
 """Bytes of a disk whose holes are asked for at a time, so that reads come between."""
 WEB = "https://"
+SAN = "san:"
 MOST_ZEROS = 1 << 18
 """Holes remembered: their map must not outgrow the cache."""
 GOODBYE = 2.0
@@ -39,6 +41,13 @@ class RemoteOptions:
     nbd: NbdOptions = field(default_factory=NbdOptions)
     cache: CacheOptions = field(default_factory=CacheOptions)
     https: HttpsOptions = field(default_factory=HttpsOptions)
+    direct: DirectOptions = field(default_factory=DirectOptions)
+
+    @property
+    def https_cache(self) -> CacheOptions:
+        """For files over https: enough is fetched ahead to keep all connections busy."""
+        busy = self.https.connections * self.https.max_request
+        return replace(self.cache, guesses_in_flight=max(self.cache.guesses_in_flight, busy))
 
     def limited(
         self, *, cache_size: int | None, timeout: float | None, keepalive: float | None
@@ -47,6 +56,7 @@ class RemoteOptions:
         keeping a connection in use, both in seconds."""
         cache = self.cache if cache_size is None else replace(self.cache, capacity=cache_size)
         nbd, https = replace(self.nbd, keepalive_interval=keepalive), self.https
+        direct = self.direct if timeout is None else replace(self.direct, timeout=timeout)
         if timeout is not None:
             https = replace(
                 https,
@@ -60,12 +70,12 @@ class RemoteOptions:
                 reply_timeout=min(nbd.reply_timeout, timeout / 2),
                 connect_timeout=min(nbd.connect_timeout, timeout / 2),
             )
-        return RemoteOptions(nbd, cache, https)
+        return RemoteOptions(nbd, cache, https, direct)
 
 
 def is_remote(source: str) -> bool:
-    """Say whether a source is a URI of a server and not a file."""
-    return is_nbd(source) or source.startswith(WEB)
+    """Say whether a source is read by a transport and not by the kernel's file systems."""
+    return is_nbd(source) or source.startswith((WEB, SAN))
 
 
 def is_nbd(source: str) -> bool:

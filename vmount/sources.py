@@ -19,6 +19,7 @@ from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
 from vmount.datastore_path import DatastorePathError
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
+from vmount.datastores.san_source import OpenSan, is_san
 from vmount.datastores.web import WebPlace, basic_credentials, split_url
 from vmount.disks import ChainLink, Disk, disk_of, path_component, unique_name
 from vmount.errors import SourceError, explain
@@ -96,6 +97,8 @@ class OpenFiles:
             elif is_nbd(source):
                 name = unique_name(f"disk{len(disks)}", taken)
                 disks.append(await self._open_remote(name, source, options))
+            elif is_san(source):
+                disks += await self._open_san(source, options, taken)
             elif is_machine(source):
                 disks += await self._open_vm(source, options, taken)
             elif source.lower().endswith(".vmx"):
@@ -127,14 +130,17 @@ class OpenFiles:
         shown = url.partition("?")[0]
         try:
             check_address(url)
+        except OSError as error:
+            raise SourceError(str(error)) from error  # which does not repeat a password
+        try:
             path, address = split_url(url)
-        except (OSError, DatastorePathError) as error:
+        except DatastorePathError as error:
             raise SourceError(f"{shown}: {error}") from error
         client = HttpsClient(headers=basic_credentials(os.environ), options=options.remote.https)
         place = WebPlace(client, address)
         async with AsyncExitStack() as stack:
             stack.push_async_callback(place.aclose)
-            reading = DatastoreReading(options.remote.cache, options.force)
+            reading = DatastoreReading(options.remote.https_cache, options.force)
             try:
                 opened = await open_datastore_disk(
                     place, path, self.runtime.nursery, reading, raw=True
@@ -150,14 +156,28 @@ class OpenFiles:
             self._distant.push_async_callback(stack.pop_all().aclose)
         return disk_of(name, shown, "https", opened)
 
+    async def _open_san(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
+        nursery = self.runtime.nursery
+        assert nursery is not None, "LUNs need an event loop"
+        try:
+            opened = await OpenSan.open(
+                source, options.machine.luns, nursery, options.remote, taken, force=options.force
+            )
+        except OSError as error:
+            raise SourceError(explain(error)) from error
+        except ParseError as error:
+            remedy = FORCE if isinstance(error, ParentChanged) else ""
+            raise SourceError(str(error.named(source)), remedy=remedy) from error
+        self._distant.push_async_callback(opened.aclose)
+        return opened.disks
+
     async def _open_vm(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
         machine = await OpenMachine.open(
             source,
             self.runtime,
             self._journal,
             options.machine,
-            options.remote,
-            force=options.force,
+            options.machine.reading(options.remote, force=options.force),
         )
         self._distant.push_async_callback(machine.aclose)
         self.machines.append(machine.info)

@@ -20,6 +20,7 @@ import trio
 from parsers.errors import ParseError
 from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath, DatastorePathError
+from vmount.datastores.luns import LunChoice
 from vmount.disks import Disk, OpenedDisk, disk_of
 from vmount.errors import SourceError, UsageError
 from vmount.routes import Machine, RouteOptions, routes_for
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from vmount.remote import RemoteOptions
     from vmount.runtime import Runtime
     from vmount.state import Journal
+    from vmount.vsphere.access import Access
     from vmount.vsphere.session import Session
     from vmount.vsphere.settings import ConnectionSettings
     from vmount.vsphere.virtual_disks import VirtualDisk
@@ -60,6 +62,22 @@ class MachineOptions:
     """Folders of this machine by the names of the datastores that are mounted there."""
     programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
+    luns: LunChoice = field(default_factory=LunChoice)
+    """The devices that may be read as LUNs of datastores."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
+
+    def reading(self, remote: RemoteOptions, *, force: bool) -> RouteOptions:
+        """Return what transports are told."""
+        return RouteOptions(
+            self.transports,
+            self.datastores,
+            self.programs,
+            remote,
+            force,
+            self.luns,
+            self.proxy_vm,
+        )
 
 
 @dataclass(frozen=True)
@@ -122,9 +140,7 @@ class OpenMachine:
         runtime: Runtime,
         journal: Journal | None,
         options: MachineOptions,
-        remote: RemoteOptions,
-        *,
-        force: bool,
+        reading: RouteOptions,
     ) -> OpenMachine:
         """Find a machine by moRef, name, UUID or path, make it ready to be read, and open its disks.
 
@@ -138,7 +154,7 @@ class OpenMachine:
         assert journal is not None, "what must be undone has to be written down"
         machine = cls()
         try:
-            await machine._open(name, runtime, journal, options, remote, force=force)
+            await machine._open(name, runtime, journal, options, reading)
         except BaseException:
             await machine.aclose()
             raise
@@ -155,16 +171,12 @@ class OpenMachine:
         runtime: Runtime,
         journal: Journal,
         options: MachineOptions,
-        remote: RemoteOptions,
-        *,
-        force: bool,
+        reading: RouteOptions,
     ) -> None:
         # Imported here: this takes pyvmomi with it.
         from vmount.vsphere.access import prepare
         from vmount.vsphere.inventory import find_vm
         from vmount.vsphere.session import connected
-        from vmount.vsphere.virtual_disks import disks_of
-        from vmount.vsphere.watch import WatchedDisk
 
         nursery = runtime.nursery
         assert nursery is not None, "a machine needs an event loop"
@@ -177,46 +189,44 @@ class OpenMachine:
         access = await self._stack.enter_async_context(
             prepare(session, vm.moref, options.access, journal, nursery)
         )
-        snapshot = access.snapshot
-        self.info = MachineInfo(
-            vm.moref,
-            vm.name,
-            session.settings.address,
-            None if snapshot is None else snapshot.moref,
-            None if snapshot is None else snapshot.name,
-            access.consistency.value,
-            access.is_locked,
-        )
-        opened = Machine(
+        self.info = _info(session, vm, access)
+        machine = Machine(
             vm=vm.moref,
-            snapshot=None if snapshot is None else snapshot.moref,
+            snapshot=self.info.snapshot,
             datacenter=vm.datacenter,
             session=session,
             runtime=runtime,
             nursery=nursery,
-            options=RouteOptions(
-                options.transports, options.datastores, options.programs, remote, force
-            ),
+            options=reading,
             volumes=_volumes(vm),
             journal=journal,
         )
-        routes = routes_for(opened)
-        for route in routes:
-            self._stack.push_async_callback(route.aclose)
-        is_off = access.consistency.value == "powered off"
+        await self._open_disks(vm.name, machine, access)
+
+    async def _open_disks(self, name: str, machine: Machine, access: Access) -> None:
+        from vmount.vsphere.access import Consistency
+        from vmount.vsphere.virtual_disks import disks_of
+        from vmount.vsphere.watch import WatchedDisk
+
+        is_off = access.consistency is Consistency.POWERED_OFF
         disks = disks_of(access.config.hardware.device, may_change=not is_off)
         if not disks:
-            raise SourceError(f"{vm.name}: the machine has no virtual disk")
-        opening = [partial(self._open_disk, disk, routes) for disk in disks]
+            raise SourceError(f"{name}: the machine has no virtual disk")
+        routes = routes_for(machine)
+        for route in routes:
+            self._stack.push_async_callback(route.aclose)
+        opened = await machine.runtime.gather(
+            [partial(self._open_disk, disk, routes) for disk in disks]
+        )
+        if all(disk.data is None for disk in opened):
+            raise SourceError("; ".join(disk.problem or "" for disk in opened))
         # Others may remove the snapshot, or switch the machine on: nothing is read then.
         self.disks = [
             disk
             if disk.data is None
             else replace(disk, data=WatchedDisk(disk.data, access.stability))
-            for disk in await runtime.gather(opening)
+            for disk in opened
         ]
-        if all(disk.data is None for disk in self.disks):
-            raise SourceError("; ".join(disk.problem or "" for disk in self.disks))
 
     async def _open_disk(self, disk: VirtualDisk, routes: list[Route[OpenedDisk]]) -> Disk:
         """Open a disk, or say why it cannot be read."""
@@ -246,6 +256,19 @@ async def _verify(wanted: WantedDisk, opened: OpenedDisk) -> None:
     if wanted.size and data.size != wanted.size:
         raise SourceError(f"has {data.size} bytes, and vSphere tells of {wanted.size}")
     await data.read(0, min(SECTOR, data.size))
+
+
+def _info(session: Session, vm: VirtualMachine, access: Access) -> MachineInfo:
+    snapshot = access.snapshot
+    return MachineInfo(
+        moref=vm.moref,
+        name=vm.name,
+        server=session.settings.address,
+        snapshot=None if snapshot is None else snapshot.moref,
+        snapshot_name=None if snapshot is None else snapshot.name,
+        consistency=access.consistency.value,
+        locked=access.is_locked,
+    )
 
 
 async def _keep_alive(session: Session, scope: trio.CancelScope) -> None:

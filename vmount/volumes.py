@@ -128,6 +128,8 @@ class _Search:
     signatures: dict[str, Signature | None] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    known: dict[str, Filesystem] = field(default_factory=dict)
+    """By name of a device: what is on it, where that was known before."""
 
     async def add(self, devices: Sequence[Device]) -> None:
         """Add devices, each with what it is recognised as."""
@@ -164,6 +166,7 @@ async def find_volumes(disks: Sequence[Disk], runtime: Runtime) -> Found:
     """Find the volumes of all disks. What cannot be read is in the result with its problem."""
     contents = await _gather(runtime, disks, _read_disk)
     search = _Search(runtime)
+    search.known = {disk.name: disk.filesystem for disk in disks if disk.filesystem is not None}
     taken = {device.name for content in contents for device in content.devices}
     dynamic = [
         content.disk
@@ -194,13 +197,14 @@ async def _read_disk(disk: Disk) -> DiskContent:
     source = disk.data
     if source is None:
         return DiskContent(disk, None, ())
+    extent = Extent(disk.name, 0, source.size)
+    whole = Device(disk.name, "whole", source.size, (extent,), source)
+    if disk.filesystem is not None:
+        return DiskContent(disk, None, (whole,))
     try:
         table = await read_partition_table(source)
     except NotRecognised:
-        extent = Extent(disk.name, 0, source.size)
-        return DiskContent(
-            disk, None, (Device(disk.name, "whole", source.size, (extent,), source),)
-        )
+        return DiskContent(disk, None, (whole,))
     except ParseError as error:
         return DiskContent(disk, None, (), (f"{disk.name}: partition table: {error}",))
     except OSError as error:
@@ -235,6 +239,10 @@ async def _open_volume(device: Device, search: _Search) -> Volume:
     elif signature is not None and signature.name == STORAGE_SPACES:
         text = "a member of a Storage Spaces pool, which is not supported"
         found = Detected(signature.name, "", signature.uuid, None, text)
+    elif device.name in search.known:
+        filesystem = search.known[device.name]
+        info = filesystem.info
+        found = Detected(info.fstype, info.label, info.uuid, filesystem, None)
     elif device.source is not None:
         try:
             found = await detect(device.source, signature)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 
+from parsers.batch import MAX_READ
 from parsers.errors import Corrupt, Unsupported
 from parsers.ext.casefold import UTF8_12_1, fold
 from parsers.ext.directory import Entry, check_tail, decode_entries
@@ -26,7 +27,7 @@ from parsers.ext.inode import Inode, InodeFlag
 from parsers.ext.mapping import file_runs
 from parsers.ext.name_hash import HashVersion, NameHash, name_hash
 from parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
-from parsers.ext.volume import MAX_READ, Volume
+from parsers.ext.volume import Volume
 from parsers.model import Run
 from parsers.reader import Span
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Unsupported
+from parsers.errors import Corrupt, Unsupported
 from parsers.ext.checksum import crc32c
 from parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
 from parsers.ext.inode import INODE, InodeFlag
@@ -129,7 +129,7 @@ class FastCommits:
         return tuple(result)
 
     def note(self, kind: int, value: bytes) -> None:
-        """Add what a tag of a whole commit says."""
+        """Add what a tag of a whole commit says. Raises Corrupt, Unsupported."""
         if kind == TagType.INODE:
             (ino,) = struct.unpack_from("<I", value)
             raw = value[4:]
@@ -150,8 +150,11 @@ class FastCommits:
             self._map(ino, MappedRange(block, length, None))
         elif kind in (TagType.CREATE, TagType.LINK, TagType.UNLINK):
             parent, ino = _PAIR.unpack_from(value)
+            name = value[_PAIR.size :]
+            if b"/" in name or b"\0" in name or name in (b".", b".."):
+                raise Corrupt("fast commit: impossible name")
             names = self.names.setdefault(parent, {})
-            names[value[_PAIR.size :]] = 0 if kind == TagType.UNLINK else ino
+            names[name] = 0 if kind == TagType.UNLINK else ino
             if kind == TagType.CREATE and self._is_directory(ino):
                 self.new_directories.add(ino)
                 self.names[ino] = {}
@@ -171,7 +174,7 @@ def decode_fast_commits(blocks: Sequence[bytes], sequence: int) -> FastCommits:
     """Return what the fast commits that follow transaction `sequence` - 1 have changed.
 
     `blocks` are those of the journal's area for fast commits. It ends at the last tail that is right.
-    Raises Unsupported for features that are not known.
+    Raises Unsupported for features that are not known, Corrupt for what no kernel writes.
     """
     commits = FastCommits()
     pending: list[tuple[int, bytes]] = []

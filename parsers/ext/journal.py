@@ -36,8 +36,8 @@ from parsers.reader import Reader
 MAX_BLOCKS = 1 << 21
 """Blocks of a journal: mke2fs makes 262,144 for the largest volumes unless told otherwise.
 Where each has its newest version is kept in memory."""
-MAX_FAST_COMMIT_BLOCKS = 1 << 14
-"""mke2fs makes 256 unless told otherwise; they are read when the volume is opened."""
+MAX_FAST_COMMITS = 32 << 20
+"""Bytes: mke2fs gives them 256 blocks unless told otherwise. They are read when the volume is opened."""
 _WINDOW = 1 << 20
 """Bytes of the journal read at once."""
 _SEQUENCES = 1 << 32
@@ -150,17 +150,27 @@ async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> 
         return JournalOverlay(superblock, block_size, {})
     replay = _Replay(superblock, log)
     versions = await replay.run()
-    if replay.problem or superblock.fast_commit_blocks > MAX_FAST_COMMIT_BLOCKS:
-        return JournalOverlay(
-            superblock, block_size, versions, replay.problem or "its fast commits are too many"
-        )
+    commits, problem = FastCommits(), replay.problem
+    if not problem:
+        try:
+            commits = await _fast_commits(superblock, log, block_size, replay.sequence)
+        except (Corrupt, Unsupported) as error:
+            problem = str(error)
+        if commits.torn:
+            problem = "a fast commit of the journal is incomplete"
+    return JournalOverlay(superblock, block_size, versions, problem, commits)
+
+
+async def _fast_commits(
+    superblock: JournalSuperblock, log: _Log, block_size: int, sequence: int
+) -> FastCommits:
+    if superblock.fast_commit_blocks * block_size > MAX_FAST_COMMITS:
+        raise Unsupported(f"a place for fast commits of more than {MAX_FAST_COMMITS} bytes")
     first = superblock.end + 1
     blocks = [
         (await log.block(index))[0] for index in range(first, first + superblock.fast_commit_blocks)
     ]
-    commits = decode_fast_commits(blocks, replay.sequence)
-    problem = "a fast commit of the journal is incomplete" if commits.torn else ""
-    return JournalOverlay(superblock, block_size, versions, problem, commits)
+    return decode_fast_commits(blocks, sequence)
 
 
 class _Replay:

@@ -7,8 +7,8 @@ announced by `prefetch` before the first is awaited, so that a distant disk is a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
+from parsers.batch import MAX_READ, merge_neighbours
 from parsers.errors import Corrupt
 from parsers.ext.escaped import EscapedBlocks
 from parsers.ext.fast_commit import FastCommits
@@ -16,11 +16,6 @@ from parsers.ext.journal import JournalOverlay
 from parsers.ext.superblock import Superblock
 from parsers.model import Packed, Run, Runs
 from parsers.reader import Reader, Span
-
-MAX_READ = 1 << 20
-"""Bytes asked for at once: larger reads gain nothing and hold up the others."""
-MERGE_GAP = 32 << 10
-"""Bytes between two pieces that are cheaper to read along than to leave out with a second request."""
 
 
 class Volume:
@@ -79,7 +74,7 @@ class Volume:
 
     async def read_pieces(self, offsets: Sequence[int], length: int) -> list[bytes]:
         """Return the `length` bytes at each of `offsets`, which ascend."""
-        spans = _merge(offsets, length)
+        spans = merge_neighbours(offsets, length)
         if len(spans) > 1:
             self.reader.prefetch(spans)
         pieces: list[bytes] = []
@@ -103,16 +98,3 @@ class Volume:
         if len(parts) > 1:
             self.reader.prefetch(parts)
         return [await self.read(part.offset, part.length) for part in parts]
-
-
-def _merge(offsets: Sequence[int], length: int) -> list[Span]:
-    if not offsets:
-        return []
-    spans = []
-    start = offsets[0]
-    for previous, offset in pairwise(offsets):
-        if offset - previous - length > MERGE_GAP or offset + length - start > MAX_READ:
-            spans.append(Span(start, previous + length - start))
-            start = offset
-    spans.append(Span(start, offsets[-1] + length - start))
-    return spans

@@ -63,7 +63,7 @@ def test_r2_r36_a_machine_is_mounted_walked_and_left_alone(
     for disk in info["disks"]:
         assert disk["transport"]["used"] == way
         refused = [refusal["name"] for refusal in disk["transport"]["refused"]]
-        assert refused == ([] if way == "file" else ["nbdssl", "nbd"])
+        assert refused == ([] if way == "file" else ["san", "hotadd", "nbdssl", "nbd"])
         assert disk["problem"] is None
     assert len(info["disks"][2]["chain"]) == 32
     (machine,) = info["machines"]
@@ -154,7 +154,7 @@ def test_r50_an_unusable_disk_is_listed_and_the_others_are_mounted(
     assert problems[1].startswith("independent")
     assert re.match(r"scsi0-2: no transport can read it: .*vSphere tells of", problems[2])
     assert [refusal["name"] for refusal in info["disks"][2]["transport"]["refused"]] == [
-        *("nbdssl", "nbd", "https"),
+        *("san", "hotadd", "nbdssl", "nbd", "https"),
     ]
 
 

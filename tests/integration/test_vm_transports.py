@@ -52,14 +52,15 @@ def vddk(built: Vddk, vmount: Vmount, vm: Vm) -> Vddk:
     return built
 
 
-def command_lines() -> bytes:
-    """Return those of all processes."""
+def command_lines(mountpoint: Path) -> bytes:
+    """Return those of a mount's process and of all that it has started."""
+    pending = [json.loads((mountpoint / ".vmount/status.json").read_text())["pid"]]
     found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            found.append((process / "cmdline").read_bytes())
-        except OSError:
-            continue
+    while pending:
+        process = Path(f"/proc/{pending.pop()}")
+        found.append((process / "cmdline").read_bytes())
+        for task in (process / "task").iterdir():
+            pending += map(int, (task / "children").read_text().split())
     return b"\n".join(found)
 
 
@@ -88,12 +89,11 @@ def test_r2_r3_disks_by_programs_that_speak_nbd(
         assert [disk["transport"]["used"] for disk in info["disks"]] == [way] * 3
         for name, flat in vm.flat.items():
             assert digest(mountpoint / "disks" / f"{name}.raw") == digest(flat)
-        lines = command_lines()
+        lines = command_lines(mountpoint)
         assert lines.count(b"--unix") == 3
         assert PASSWORD.encode() not in lines
         folders = [word for word in lines.split(b"\0") if b"vmount-nbd-" in word]
         assert len(folders) == 3
-    assert b"vmount-nbd-" not in command_lines()
     assert not any(Path(os.fsdecode(folder)).parent.exists() for folder in folders)
     vm.assert_left_alone()
     assert not any(vmount.state.iterdir())
@@ -116,7 +116,9 @@ def test_r4_r21_what_vddk_refuses_is_told_and_another_way_found(
     info = json.loads(vmount.run("info", "--json", vm.moref).stdout)
     for disk in info["disks"]:
         assert disk["transport"]["used"] == "https"
-        for refusal in disk["transport"]["refused"]:
+        refused = disk["transport"]["refused"]
+        assert [refusal["name"] for refusal in refused] == ["san", "hotadd", "nbdssl", "nbd"]
+        for refusal in refused[2:]:
             assert f"user: not '{USER}'" in refusal["reason"]
             assert PASSWORD not in refusal["reason"]
             assert "with ***" in refusal["reason"]
@@ -153,6 +155,27 @@ async def test_r16_odd_names_reach_vddk(
             await process.aclose()
             assert "not a virtual disk" in process.last_words
         await process.aclose()
+
+
+def test_https_addresses_are_sources(vmount: Vmount, vm: Vm) -> None:
+    """Also of what no machine has: the descriptor's other files are beside it."""
+    base = f"https://{vm.vcenter.host}:{vm.vcenter.port}/folder/web01"
+    query = f"dcPath=DC0&dsName={STORE}"
+    vmount.environment["SSL_CERT_FILE"] = str(vm.vcenter.certificate)
+    sources = [f"{base}/{name}?{query}" for name in ("chain-031.vmdk", "nvme0-0-flat.vmdk")]
+    text = vmount.error("info", sources[0], code=3)
+    assert "401, not authorised" in text
+    vmount.environment |= {"VMOUNT_HTTP_USER": USER, "VMOUNT_HTTP_PASSWORD": PASSWORD}
+    with vmount.mounted(*sources) as mountpoint:
+        info = json.loads((mountpoint / "info.json").read_text())
+        assert digest(mountpoint / "disks/disk0.raw") == digest(vm.flat["scsi1-0"])
+        assert digest(mountpoint / "disks/disk1.raw") == digest(vm.flat["scsi0-3"])
+    assert [disk["format"] for disk in info["disks"]] == ["monolithicSparse", "raw"]
+    assert [disk["transport"]["used"] for disk in info["disks"]] == ["https", "https"]
+    assert "no such file on the server" in vmount.error("info", f"{base}/no.vmdk?{query}", code=3)
+    text = vmount.error("info", "https://me:secret@127.0.0.1/a.vmdk", code=3)
+    assert "must not stand in an address" in text
+    assert "secret" not in text
 
 
 def test_r38_what_goes_wrong_at_folder_is_repeated(vmount: Vmount, vm: Vm) -> None:
@@ -205,7 +228,7 @@ def test_r19_no_secret_is_told_anywhere(vmount: Vmount, vm: Vm, vddk: Vddk, tmp_
         said += [done.stdout, done.stderr, (mountpoint / "info.json").read_bytes()]
         said.append((mountpoint / ".vmount/status.json").read_bytes())
         said += [file.read_bytes() for file in vmount.state.iterdir() if file.is_file()]
-        said.append(command_lines())
+        said.append(command_lines(mountpoint))
         with administrator(vm.vcenter) as content:
             secrets += [session.key for session in content.sessionManager.sessionList]
         vmount.run("umount", mountpoint)

@@ -33,10 +33,16 @@ class Answer(enum.Enum):
     UNAVAILABLE = "503"
     STALL = "stall"
     NOT_QUIESCED = "not quiesced"
+    RESTRICTED = "restricted"
 
 
 FAULTS = {
     Answer.FAULT: FAULT.format(name="SystemError", text="injected", fields="<reason>x</reason>"),
+    Answer.RESTRICTED: FAULT.format(
+        name="RestrictedVersion",
+        text="Current license or ESXi version prohibits execution of the requested operation.",
+        fields="",
+    ),
     Answer.NOT_QUIESCED: FAULT.format(
         name="ApplicationQuiesceFault",
         text="An error occurred while quiescing the virtual machine.",

@@ -14,6 +14,7 @@ import trio
 
 from vmount import __version__
 from vmount.commands.connection_options import add_connection_arguments, settings_from
+from vmount.datastores.luns import why_no_lun
 from vmount.errors import Exit, UsageError, explain, printable
 from vmount.findings import Finding, State
 from vmount.info import as_json
@@ -72,6 +73,7 @@ def examine_server(arguments: argparse.Namespace) -> list[Finding]:
 def transports_here() -> Transports:
     """Return which ways to a machine's disks this system has, in the order in which they are tried."""
     from vmount.routes import ROUTES
+    from vmount.routes.hotadd import why_no_proxy
     from vmount.vsphere.checks import Transports
 
     unusable = {}
@@ -81,6 +83,7 @@ def transports_here() -> Transports:
             unusable["nbdssl"] = unusable["nbd"] = "nbdkit is not installed"
     except TransportError as error:
         unusable["nbdssl"] = unusable["nbd"] = explain(error)
+    unusable |= {"san": trio.run(why_no_lun), "hotadd": why_no_proxy()}
     # Datastores that are mounted here are named by the command that reads them.
     return Transports([name for name in ROUTES if name != "file"], unusable)
 

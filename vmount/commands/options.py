@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
+from vmount.datastores.luns import LunChoice
 from vmount.errors import UsageError, explain, printable
 from vmount.remote import RemoteOptions
 from vmount.routes import ROUTES
@@ -55,6 +56,28 @@ def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=DIR",
         help="a datastore that is mounted here; may be given several times",
+    )
+    group.add_argument(
+        "--lun",
+        action="append",
+        default=[],
+        metavar="DEVICE",
+        help="a LUN of a datastore, for san; without it, all disks of this machine are looked at",
+    )
+    for what, effect in (("allow", "only look at disks"), ("deny", "never open disks")):
+        group.add_argument(
+            f"--lun-{what}",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{effect} whose path, link in /dev/disk/by-id or WWN is like this, for san",
+        )
+    group.add_argument(
+        "--proxy-vm",
+        default="",
+        metavar="VM",
+        help="the machine that vmount runs in, for hotadd: moRef, UUID or inventory path "
+        "(default: as its firmware says)",
     )
 
 
@@ -122,6 +145,8 @@ def _machine_options(arguments: argparse.Namespace, sources: Sequence[str]) -> M
         transports=transports,
         datastores=dict(arguments.datastore),
         programs=programs,
+        luns=LunChoice(tuple(arguments.lun), tuple(arguments.lun_allow), tuple(arguments.lun_deny)),
+        proxy_vm=arguments.proxy_vm,
     )
     return with_connection(options, sources, connection_layer(arguments), arguments.profile)
 

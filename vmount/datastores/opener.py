@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from parsers.reader import BytesReader
+from parsers.reader import Buffer, BytesReader
 from parsers.vmdk.opener import OpenedFile, candidates
 from vmount.cache import CacheBudget, CachedDisk, CacheOptions
 from vmount.datastore_path import DatastorePath, DatastorePathError
@@ -114,13 +114,16 @@ class DatastoreOpener:
         transport = opened.transport
         if transport.size <= SMALL:
             try:
-                data = await transport.read(0, transport.size)
+                data: Buffer = opened.head
+                if len(data) < transport.size:
+                    data = await transport.read(0, transport.size)
             finally:
                 await transport.aclose()
             return OpenedFile(name, BytesReader(bytes(data)))
         self._stack.push_async_callback(transport.aclose)
         assert self._nursery is not None, "a distant file needs an event loop"
         cached = CachedDisk(transport, self._nursery, self._cache, self._budget)
+        cached.preload(opened.head)
         self.distant.append((name, transport, cached))
         return OpenedFile(name, cached)
 

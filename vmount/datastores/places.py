@@ -29,6 +29,8 @@ class DistantFile:
     """A file that is read through a cache."""
 
     transport: Transport
+    head: bytes = b""
+    """Its first bytes, if opening has brought them."""
 
 
 class DatastorePlace(Protocol):

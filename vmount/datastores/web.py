@@ -28,8 +28,9 @@ class WebPlace:
         self._address = address
 
     async def open(self, path: DatastorePath) -> DistantFile:
-        """Open a file. Opening has read its first byte."""
-        return DistantFile(await open_https_file(self._address(path), self._client))
+        """Open a file."""
+        transport = await open_https_file(self._address(path), self._client)
+        return DistantFile(transport, transport.head)
 
     async def aclose(self) -> None:
         """Close the connections."""

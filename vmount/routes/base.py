@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmount.datastores.luns import LunChoice
 from vmount.remote import RemoteOptions
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ class RouteOptions:
     remote: RemoteOptions = field(default_factory=RemoteOptions)
     force: bool = False
     """Open a chain whose parent has changed since."""
+    luns: LunChoice = field(default_factory=LunChoice)
+    """The devices that may be read as LUNs of datastores."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
 
 
 @dataclass(frozen=True)

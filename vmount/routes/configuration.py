@@ -11,6 +11,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from vmount.errors import UsageError, explain
+from vmount.routes.registry import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,8 @@ def read_programs(path: Path) -> Mapping[str, tuple[str, ...]]:
 def _command(place: str, name: str, said: Any) -> tuple[str, ...]:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{place}: a name is made of a-z, 0-9, - and _")
+    if name in ROUTES:
+        raise UsageError(f"{place}: is a transport of vmount's own")
     if not isinstance(said, dict) or set(said) != {"command"}:
         raise UsageError(f"{place}: it has a command, and nothing else")
     words = said["command"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vmount.datastore_path import folder_url
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.folder import FolderPlace
+from vmount.datastores.san import SanPlace
 from vmount.datastores.web import WebPlace
 from vmount.transports.https_client import HttpsClient
 
@@ -26,7 +27,7 @@ class DatastoreRoute:
         self._place = place
         self._nursery = machine.nursery
         options = machine.options
-        self._reading = DatastoreReading(options.remote.cache, options.force, machine.volumes)
+        self._reading = DatastoreReading(options.remote.https_cache, options.force, machine.volumes)
 
     async def open(self, wanted: WantedDisk) -> OpenedDisk:
         """Open a disk by its descriptor. Raises OSError, ParseError."""
@@ -41,6 +42,13 @@ def file_route(machine: Machine) -> DatastoreRoute:
     """Return the route through datastores that are mounted here."""
     place = FolderPlace(machine.options.datastores, machine.runtime)
     return DatastoreRoute("file", place, machine)
+
+
+def san_route(machine: Machine) -> DatastoreRoute:
+    """Return the route through the LUNs of datastores that this machine sees."""
+    options = machine.options
+    place = SanPlace(options.luns, machine.nursery, options.remote.direct, machine.volumes)
+    return DatastoreRoute("san", place, machine)
 
 
 def https_route(machine: Machine) -> DatastoreRoute:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from vmount.routes.datastore import file_route, https_route
+from vmount.routes.datastore import file_route, https_route, san_route
 from vmount.routes.nbd_program import ConfiguredRoute, VddkRoute
 
 if TYPE_CHECKING:
@@ -14,8 +14,18 @@ if TYPE_CHECKING:
     from vmount.routes.base import Machine
     from vmount.transports.negotiate import Route
 
+
+def hotadd_route(machine: Machine) -> Route[OpenedDisk]:
+    """Return the route through disks attached to the machine that vmount runs in."""
+    from vmount.routes.hotadd import HotAddRoute  # pyvmomi is loaded where it is needed
+
+    return HotAddRoute(machine)
+
+
 ROUTES: Mapping[str, Callable[[Machine], Route[OpenedDisk]]] = {
     "file": file_route,
+    "san": san_route,
+    "hotadd": hotadd_route,
     "nbdssl": partial(VddkRoute, "nbdssl"),
     "nbd": partial(VddkRoute, "nbd"),
     "https": https_route,
@@ -24,7 +34,7 @@ ROUTES: Mapping[str, Callable[[Machine], Route[OpenedDisk]]] = {
 
 def known_transports(programs: Mapping[str, object]) -> Sequence[str]:
     """Return the names that may be wanted; `programs` are those of the configuration file."""
-    return [*ROUTES, *(name for name in programs if name not in ROUTES)]
+    return [*ROUTES, *programs]
 
 
 def routes_for(machine: Machine) -> list[Route[OpenedDisk]]:

@@ -1,7 +1,7 @@
 """A file on an HTTPS server as a transport: ranged GETs, repeated until they succeed or time is up.
 
 Strategy: a read is cut into requests that are under way at the same time on a few kept connections
-(httpx holds them). An answer counts only if it is the very range that was asked for, of a file of the
+(httpcore holds them). An answer counts only if it is the very range that was asked for, of a file of the
 size, ETag and date seen when it was opened; everything else is an error, never bytes.
 """
 
@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from urllib.parse import urljoin, urlsplit
 
-import httpx
+import httpcore
 import trio
 
 from parsers.reader import Buffer, check_bounds
@@ -33,6 +33,7 @@ from vmount.transports.https_answer import (
     version_of,
 )
 from vmount.transports.https_client import (
+    Answer,
     Headers,
     HttpsClient,
     HttpsOptions,
@@ -45,6 +46,8 @@ __all__ = ["HttpsClient", "HttpsOptions", "HttpsTransport", "open_https", "open_
 MOST_REDIRECTS = 3
 PREFERRED_READ = 256 << 10
 """Bytes: below this the round trip and the cost of a request outweigh the payload."""
+HEAD = 64 << 10
+"""Bytes that opening a file brings: a descriptor, or an extent's header with what comes after it."""
 PRIVILEGE = "VirtualMachine.Provisioning.GetVmFiles"
 SLOWEST_DOWN = 30.0
 """Seconds that a server's Retry-After is obeyed for at most: the deadline of the read is near then."""
@@ -94,6 +97,8 @@ class HttpsTransport:
     """A Transport; see open_https."""
 
     size = 0
+    head = b""
+    """The first bytes, as opening has brought them."""
 
     def __init__(self, url: str, client: HttpsClient, *, closes_client: bool) -> None:
         self._url = url
@@ -110,11 +115,13 @@ class HttpsTransport:
         self._reason = "no answer"
 
     async def start(self) -> None:
-        """Learn size and version. Called once, by open_https."""
+        """Learn size, version and the first bytes. Called once, by open_https."""
+        head = bytearray(HEAD)
         with trio.move_on_after(self._options.total_timeout) as scope:
-            await self._repeat(0, memoryview(bytearray(1)))
+            await self._repeat(0, memoryview(head))
         if scope.cancelled_caught:
             raise self._too_late()
+        self.head = bytes(memoryview(head)[: self.size])
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes. Raises OutOfBounds, TransportError."""
@@ -208,14 +215,14 @@ class HttpsTransport:
                 self._follow(answer, redirects)
             elif renewed or not await client.renew(generation):
                 raise TransportRefused(
-                    f"{self._name}: the server answers {answer.status_code}, not authorised; "
+                    f"{self._name}: the server answers {answer.status}, not authorised; "
                     f"check user, password and the privilege to download files ({PRIVILEGE})",
                     code=errno.EACCES,
                 )
             else:
                 renewed = True
 
-    async def _attempt(self, start: int, view: memoryview) -> httpx.Response | None:
+    async def _attempt(self, start: int, view: memoryview) -> Answer | None:
         """Ask once. Return None if `view` is filled, else an answer about session or place."""
         if self._closed:
             raise TransportClosed(f"{self._name}: is closed")
@@ -225,40 +232,55 @@ class HttpsTransport:
         try:
             with trio.fail_after(self._options.reply_timeout):
                 async with self._client.get(self._url, start, last) as answer:
-                    if answer.is_redirect or answer.status_code in (401, 403):
+                    if answer.is_redirect or answer.status in (401, 403):
                         return answer
-                    if not self._accept(answer, start, last):
-                        return None
-                    await self._body(answer, start, view)
+                    count = self._accept(answer, start, last)
+                    await self._body(answer, start, view[:count])
         except trio.TooSlowError as error:
             raise _Again("no reply in time") from error
-        except httpx.TransportError as error:
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
             if _untrusted(error):
                 raise TransportRefused(
                     f"{self._name}: the server's certificate is not trusted; "
                     "add its authority or pin its thumbprint"
                 ) from error
+            if isinstance(error, httpcore.ConnectError) and not self._client.reached:
+                raise TransportRefused(
+                    f"{self._name}: cannot connect: {error}; "
+                    "is the server running, is the address right?"
+                ) from error
             raise _Again(str(error)) from error
         finally:
             self._in_flight -= 1
         self._requests += 1
-        self._bytes += len(view)
+        self._bytes += count
         self._latency += trio.current_time() - began
         return None
 
-    def _accept(self, answer: httpx.Response, first: int, last: int) -> bool:
-        """Check an answer's head. False: the file is empty, which only the first answer may say."""
-        status = answer.status_code
+    def _accept(self, answer: Answer, first: int, last: int) -> int:
+        """Check an answer's head; return how many bytes it brings.
+
+        Fewer than asked for only if the file ends, which only the first request does not know.
+        """
+        status = answer.status
         if status == 416:
             total = unsatisfied_total(answer.headers.get("content-range", ""))
             if self._version is None and total == 0:
                 self._version = version_of(answer.headers, 0)
-                return False
+                return 0
             raise SourceChanged(f"{self._name}: has become shorter than {self.size} bytes")
         self._refuse_status(answer)
         told = content_range(answer.headers.get("content-range", ""))
         encoding = answer.headers.get("content-encoding", "identity")
-        if told is None or encoding != "identity" or (told.first, told.last) != (first, last):
+        if (
+            told is None
+            or encoding != "identity"
+            or (told.first, told.last)
+            != (
+                first,
+                min(last, told.total - 1),
+            )
+        ):
             raise TransportRefused(
                 f"{self._name}: asked for bytes {first}-{last}, the server gives "
                 f"{answer.headers.get('content-range', 'no Content-Range')!r} ({encoding})"
@@ -269,10 +291,10 @@ class HttpsTransport:
             self.size = told.total
         elif version != self._version:
             raise SourceChanged(f"{self._name}: has changed since it was opened; open it again")
-        return True
+        return told.last + 1 - told.first
 
-    def _refuse_status(self, answer: httpx.Response) -> None:
-        status = answer.status_code
+    def _refuse_status(self, answer: Answer) -> None:
+        status = answer.status
         if status in (429, 502, 503, 504):
             raise _Again(
                 f"status {status}", wait=retry_after(answer.headers.get("retry-after", ""))
@@ -289,9 +311,9 @@ class HttpsTransport:
         if status != 206:
             raise TransportRefused(f"{self._name}: the server answers {status}")
 
-    async def _body(self, answer: httpx.Response, start: int, view: memoryview) -> None:
+    async def _body(self, answer: Answer, start: int, view: memoryview) -> None:
         done = 0
-        async for piece in answer.aiter_raw():
+        async for piece in answer.pieces:
             if done + len(piece) > len(view):
                 raise TransportRefused(f"{self._name}: more bytes than asked for at {start:#x}")
             view[done : done + len(piece)] = piece
@@ -299,7 +321,7 @@ class HttpsTransport:
         if done < len(view):
             raise _Again(f"{done} of {len(view)} bytes at {start:#x}")
 
-    def _follow(self, answer: httpx.Response, count: int) -> None:
+    def _follow(self, answer: Answer, count: int) -> None:
         """Take the new address if it is on the same server, which alone may see the headers."""
         target = urljoin(self._url, answer.headers.get("location", ""))
         old, new = urlsplit(self._url), urlsplit(target)
@@ -317,7 +339,7 @@ class HttpsTransport:
 
 
 def _untrusted(error: BaseException) -> bool:
-    """Say whether a failed verification is at the root: httpx and trio wrap it."""
+    """Say whether a failed verification is at the root: it is wrapped several times."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__

@@ -9,23 +9,28 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 import trio
 
+from vmount import __version__
 from vmount.transports.base import TransportRefused
+from vmount.transports.http_stream import HttpBackend
 from vmount.transports.retry import Backoff
 
 Headers = Mapping[str, str]
 Renew = Callable[[], Awaitable[Headers]]
 
-# They write addresses and the server's headers, cookies among them.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+IDLE = 20.0
+"""Seconds after which a connection is not used again: the server may hang up on it."""
+
+# It writes addresses and the server's headers, cookies among them.
+logging.getLogger("httpcore").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,20 @@ class HttpsOptions:
     total_timeout: float = 60.0
     """For one read, with all that is asked for again."""
     backoff: Backoff = field(default_factory=Backoff)
+
+
+class Answer(NamedTuple):
+    """The head of an answer, and its body as it comes."""
+
+    status: int
+    headers: Headers
+    """Names in lower case."""
+    pieces: AsyncIterator[bytes]
+
+    @property
+    def is_redirect(self) -> bool:
+        """It names another address."""
+        return self.status in (301, 302, 303, 307, 308) and "location" in self.headers
 
 
 class HttpsClient:
@@ -63,29 +82,42 @@ class HttpsClient:
         """Held while a request is under way."""
         self.generation = 0
         """Of the headers."""
+        self.reached = False
+        """The server has answered at least once."""
         self._headers = dict(headers or {})
         self._renew = renew
         self._renewing = trio.Lock()
         # Neither proxies nor ~/.netrc: what goes to this server is what was given for it.
-        self._client = httpx.AsyncClient(
-            verify=ssl_context or ssl.create_default_context(),
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(self.options.reply_timeout, connect=self.options.connect_timeout),
-            limits=httpx.Limits(
-                max_connections=self.options.connections,
-                max_keepalive_connections=self.options.connections,
-            ),
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context or ssl.create_default_context(),
+            max_connections=self.options.connections,
+            max_keepalive_connections=self.options.connections,
+            keepalive_expiry=IDLE,
+            network_backend=HttpBackend(),
         )
 
-    def get(self, url: str, first: int, last: int) -> AbstractAsyncContextManager[httpx.Response]:
-        """Ask for the bytes from `first` to `last`, as they are."""
-        headers = {
-            **self._headers,
+    @asynccontextmanager
+    async def get(self, url: str, first: int, last: int) -> AsyncIterator[Answer]:
+        """Ask for the bytes from `first` to `last`, as they are. Raises what httpcore does."""
+        named = {
+            "Host": urlsplit(url).netloc,
+            "User-Agent": f"vmount/{__version__}",
+            "Accept": "*/*",
             "Accept-Encoding": "identity",
+            **self._headers,
             "Range": f"bytes={first}-{last}",
         }
-        return self._client.stream("GET", url, headers=headers)
+        headers = [(name.encode(), value.encode()) for name, value in named.items()]
+        timeouts = {"connect": self.options.connect_timeout}
+        async with self._pool.stream(
+            "GET", url, headers=headers, extensions={"timeout": timeouts}
+        ) as response:
+            self.reached = True
+            told = {
+                name.decode("latin-1").lower(): value.decode("latin-1")
+                for name, value in response.headers
+            }
+            yield Answer(response.status, told, response.aiter_stream())
 
     async def renew(self, generation: int) -> bool:
         """Get new headers, once for all requests that were refused with those of a generation.
@@ -96,23 +128,22 @@ class HttpsClient:
             return False
         async with self._renewing:
             if self.generation == generation:
-                headers = dict(await self._renew())
-                # A cookie of a response would be sent beside the new one.
-                self._client.cookies.clear()
-                self._headers = headers
+                self._headers = dict(await self._renew())
                 self.generation += 1
         return True
 
     async def aclose(self) -> None:
         """Close all connections. A second call does nothing."""
-        await self._client.aclose()
+        await self._pool.aclose()
 
 
 def check_address(url: str) -> None:
     """Raise TransportRefused unless it is an https:// address without user and password."""
     try:
         parts = urlsplit(url)
-        is_address = parts.scheme == "https" and parts.hostname and parts.port != 0
+        is_address = (
+            parts.scheme == "https" and parts.hostname and parts.port != 0 and url.isascii()
+        )
     except ValueError:
         is_address = False
     if not is_address:

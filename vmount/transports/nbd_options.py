@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmount.transports.base import TransportError
+from vmount.transports.channel import Tls
 from vmount.transports.nbd_uri import NbdUri
 from vmount.transports.retry import Backoff
 
@@ -45,16 +46,6 @@ class NbdOptions:
     """Name to check the server's certificate against, if it is not the host of the URI."""
     tls_verify_peer: bool = True
     """False: encrypt without knowing with whom."""
-
-
-@dataclass(frozen=True)
-class Tls:
-    """What a connection needs to be encrypted."""
-
-    context: ssl.SSLContext
-    hostname: str | None
-    """To ask for and to check; None for a Unix socket without tls-hostname, whose certificate is
-    checked against the authority only: its path says who is there."""
 
 
 def make_tls(uri: NbdUri, options: NbdOptions) -> Tls:

@@ -45,6 +45,7 @@ LAST_WORDS = 1.0
 """Seconds to read what a program that has ended still had to say."""
 ACCEPTS = 0x10000
 """The kernel's __SO_ACCEPTCON, a socket's flag."""
+SECRET_VARIABLES = ("GOVC_PASSWORD", "GOVC_URL", "VMOUNT_HTTP_PASSWORD")
 LINES_KEPT = 5
 """Of standard error, for the message when a program fails."""
 LONGEST_LINE = 2000
@@ -208,7 +209,7 @@ class NbdProcess:
                 stdout=stdout,
                 stderr=writing,
                 pass_fds=self._program.descriptors,
-                env={**os.environ, **self._program.environment, MARK: self._mark},
+                env=_environment() | {**self._program.environment, MARK: self._mark},
                 start_new_session=True,
             )
         except OSError as error:
@@ -254,6 +255,11 @@ class NbdProcess:
         if text:
             self._lines.append(text)
             log.info("%s: %s", self._program.name, text)
+
+
+def _environment() -> dict[str, str]:
+    """Return ours without what holds passwords: a program is given what it needs otherwise."""
+    return {name: value for name, value in os.environ.items() if name not in SECRET_VARIABLES}
 
 
 def _is_listening(path: Path) -> bool:

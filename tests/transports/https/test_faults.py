@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 
@@ -201,6 +202,13 @@ async def test_an_unknown_certificate_is_refused(server: Server) -> None:
     with pytest.raises(TransportRefused, match="not trusted"):
         await open_https(server.url, options=QUICK)
     assert server.seen == []
+
+
+async def test_a_server_that_was_never_reached_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    with pytest.raises(TransportRefused, match="cannot connect: Connection refused"):
+        await open_https(f"https://127.0.0.1:{port}/disk")
 
 
 async def test_an_empty_file(server: Server, trust: ssl.SSLContext) -> None:

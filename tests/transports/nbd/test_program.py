@@ -117,6 +117,20 @@ async def test_r19_r20_what_it_says_is_logged_without_secrets(
     assert "h1dden" not in caplog.text + str(caught.value) + repr(program)
 
 
+async def test_r19_passwords_of_ours_are_not_in_its_environment(
+    image: Path, nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOVC_PASSWORD", "GOVC_URL", "VMOUNT_HTTP_PASSWORD"):
+        monkeypatch.setenv(name, "h1dden")
+    state = StateDir(tmp_path / "state")
+    program = NbdProgram("nbdkit", LISTENING, {"disk": str(image)})
+    async with served(program, nursery, state):
+        ((_, contents),) = state.journals()
+        (helper,) = [one for one in contents.things.values() if isinstance(one, HelperProcess)]
+        (process,) = marked_processes(helper.mark)
+        assert b"h1dden" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+
+
 async def test_r21_one_that_is_not_there(nursery: trio.Nursery) -> None:
     program = NbdProgram("mine", ("/nonexistent/program", "{socket}"))
     with pytest.raises(TransportError, match="/nonexistent/program cannot be started"):

@@ -1,0 +1,66 @@
+"""A machine's configuration in a datastore: which disks it has, and where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parsers.vmdk.vmx import parse_vmx
+from vmount.datastore_path import DatastorePath
+from vmount.datastores.opener import VOLUMES, DatastoreOpener
+from vmount.errors import SourceError
+
+if TYPE_CHECKING:
+    import trio
+
+    from vmount.cache import CacheOptions
+    from vmount.datastores.places import DatastorePlace
+
+LARGEST_VMX = 1 << 20
+"""Bytes. A .vmx is a few KiB; what is larger is something else."""
+
+
+@dataclass(frozen=True)
+class MachineDisk:
+    """A disk that a .vmx names."""
+
+    name: str
+    """Its controller address: "scsi0-0"."""
+    shown: str
+    """The file as it stands in the .vmx."""
+    file: str
+    """The same as "[datastore] folder/file.vmdk"."""
+
+
+async def read_machine(
+    place: DatastorePlace, path: DatastorePath, nursery: trio.Nursery, cache: CacheOptions
+) -> list[MachineDisk]:
+    """Return the disks of the machine of a .vmx.
+
+    Raises OSError, ParseError; SourceError if it is too large or has no disks.
+    """
+    opener = DatastoreOpener(place, nursery, cache)
+    try:
+        source = (await opener.open(opener.name_of(path), None)).source
+        if source.size > LARGEST_VMX:
+            raise SourceError(f"{path}: too large to be a .vmx")
+        machine = parse_vmx(bytes(await source.read(0, source.size)))
+    finally:
+        await opener.aclose()
+    disks = [
+        MachineDisk(
+            device.address.replace(":", "-"), device.file_name, _place_of(device.file_name, path)
+        )
+        for device in machine.disks
+        if device.present
+    ]
+    if not disks:
+        raise SourceError(f"{path}: the machine has no virtual disk")
+    return disks
+
+
+def _place_of(file_name: str, machine: DatastorePath) -> str:
+    if file_name.startswith(VOLUMES):
+        volume, _, rest = file_name.removeprefix(VOLUMES).partition("/")
+        return f"[{volume}] {rest}"
+    return f"[{machine.datastore}] {machine.folder}/{file_name}".replace("] /", "] ")
