@@ -102,6 +102,14 @@ def content_differences(ours: Tree, theirs: Tree) -> Iterator[tuple[bytes, str]]
             yield path, f"ours {ours.files[path].body}, theirs {other.body}"
 
 
+def test_verity_files_are_what_debugfs_reads(images: dict[str, Path], tmp_path: Path) -> None:
+    source = FileSource(images["f_verity"])
+    ours = our_tree(run(open_ext(source)), source)
+    theirs = debugfs_tree(images["f_verity"], tmp_path, replay=False)
+    assert list(content_differences(ours, theirs)) == []
+    assert ours.files[b"/file"].size == 163840
+
+
 def test_every_image_is_refused_or_read_right(images: dict[str, Path], tmp_path: Path) -> None:
     unexpected: dict[str, list[str]] = {}
     explained = set()
