@@ -18,6 +18,9 @@ from vmount.state import StateDir
 if TYPE_CHECKING:
     import argparse
 
+WIDEST = 10_000
+"""Columns: names are never cut; the terminal wraps them."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         table.add_row(
             Text(printable(volume["name"])), str(count) if count else "no", Text(printable(where))
         )
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=WIDEST).print(table)
     return Exit.OK
 
 
