@@ -55,6 +55,7 @@ _LENGTHS = {
 }
 _BLOCK_AT, _GENERATION_AT = INODE.offset("block"), INODE.offset("generation")
 _MODE_AT, _FLAGS_AT = INODE.offset("mode"), INODE.offset("flags")
+_BLOCKS_AT = INODE.offset("blocks_low")
 _EMPTY_TREE = struct.pack("<HHHHI", MAGIC, 0, 4, 0, 0).ljust(60, b"\0")
 _MAX_MAPPED = 1 << 16
 """Tags of ranges of one file: the journal's area for fast commits has space for fewer unless it is huge."""
@@ -86,10 +87,11 @@ class FastCommits:
     torn: bool = False
     """The first one is incomplete: it was being written, or is damaged."""
 
-    def merge_inode(self, ino: int, stored: bytes) -> bytes | None:
+    def merge_inode(self, ino: int, stored: bytes, block_size: int) -> bytes | None:
         """Return the inode `ino`, stored as `stored`, as it is after the fast commits; None if it is the same.
 
-        Its checksum is not made anew.
+        Its checksum is not made anew. What it says of its size on the disk is from before its blocks were
+        allocated, and is raised to that of the ranges: programs take a file without blocks for one hole.
         """
         newer = self.inodes.get(ino)
         if newer is None:
@@ -105,8 +107,13 @@ class FastCommits:
         elif reused or int.from_bytes(block[:2], "little") != MAGIC:
             block = _EMPTY_TREE
         rest = bytes(len(stored)) if reused else stored
-        merged = newer[:_BLOCK_AT] + block + newer[_GENERATION_AT:] + rest[len(newer) :]
-        return merged[: len(stored)]
+        merged = bytearray(newer[:_BLOCK_AT] + block + newer[_GENERATION_AT:] + rest[len(newer) :])
+        mapped = sum(one.length for one in self.ranges.get(ino, ()) if one.start is not None)
+        if not flags & InodeFlag.HUGE_FILE:
+            (sectors,) = struct.unpack_from("<I", merged, _BLOCKS_AT)
+            sectors = min(max(sectors, mapped * (block_size // 512)), 0xFFFFFFFF)
+            struct.pack_into("<I", merged, _BLOCKS_AT, sectors)
+        return bytes(merged[: len(stored)])
 
     def apply_ranges(
         self, ino: int, runs: tuple[Run, ...], block_size: int, place: Callable[[int, int], int]

@@ -58,13 +58,17 @@ def replayed(image: Path, folder: Path) -> Tree:
         return mounted_tree(folder)
 
 
-def compare(image: Path, folder: Path) -> None:
+def compare(image: Path, folder: Path, *, blocks: bool = True) -> None:
     # The kernel's clock for files goes by ticks.
     moment = time.time_ns() - 20_000_000
     ours, warnings = opened(image)
     theirs = replayed(image, folder)
     for path in theirs.files:
         other = theirs.files[path]
+        if not blocks and path in ours.files:
+            # Ours are those of what fast commits say, which leaves out what was only reserved.
+            assert (other.allocated > 0) <= (ours.files[path].allocated > 0) or not other.size
+            other = theirs.files[path] = other._replace(allocated=ours.files[path].allocated)
         if other.ctime >= moment and path in ours.files:
             # The kernel has ended a truncation, or done over what a fast commit says, and given the file the time
             # of that. What it then gives a directory (a link and no block to a new one) is not what it had.
@@ -102,7 +106,7 @@ def test_r22_fast_commits_are_what_the_kernel_makes_of_them(tmp_path: Path) -> N
                 pass
             if not refused:
                 compared += "tag TAIL" in debugfs(copy, "logdump -a")
-                compare(copy, tmp_path)
+                compare(copy, tmp_path, blocks=False)
             else:
                 opened(copy)
     assert compared

@@ -109,7 +109,7 @@ def test_r22_fast_commits_of_any_bytes_give_values_or_parse_errors(
         return
     for ino in commits.inodes:
         for size in (128, 256):
-            merged = commits.merge_inode(ino, bytes(size))
+            merged = commits.merge_inode(ino, bytes(size), 1024)
             assert merged is not None
             assert len(merged) == size
     for ino in commits.ranges:
