@@ -10,9 +10,11 @@ from collections.abc import Sequence
 
 from parsers.batch import MAX_READ, merge_neighbours
 from parsers.errors import Corrupt
+from parsers.ext.escaped import EscapedBlocks
+from parsers.ext.fast_commit import FastCommits
 from parsers.ext.journal import JournalOverlay
 from parsers.ext.superblock import Superblock
-from parsers.model import Run
+from parsers.model import Packed, Run, Runs
 from parsers.reader import Reader, Span
 
 
@@ -24,6 +26,7 @@ class Volume:
     ) -> None:
         self.reader = reader
         self._overlay = overlay
+        self.fast_commits = FastCommits() if overlay is None else overlay.fast_commits
         self.superblock = superblock
         self.block_size = superblock.block_size
 
@@ -48,14 +51,15 @@ class Volume:
             return await self._overlay.apply(self.reader, offset, data)
         return data
 
-    async def relocate(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
-        """Return the runs of a file as they are to be read by `reader`.
+    async def layout(self, runs: tuple[Run, ...]) -> Runs | Packed:
+        """Return a file's place, given its runs, as it is to be read by `reader`.
 
         Blocks of a file are in the journal where the guest journals data too.
         """
         if self._overlay is None:
-            return runs
-        return await self._overlay.relocate(self.reader, runs)
+            return Runs(runs)
+        runs, escaped = await self._overlay.relocate(self.reader, runs)
+        return Packed(EscapedBlocks(runs, escaped)) if escaped else Runs(runs)
 
     async def read_block(self, block: int) -> bytes:
         """Return a block."""
