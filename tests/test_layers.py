@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("assembly",),
     ("raid", "parity"),
     ("blocks", "galois"),
-    ("control", "unmount", "progress", "globs"),
+    ("control", "unmount", "progress", "globs", "privileges"),
     ("mountinfo", "state", "logs", "block_devices"),
     ("findings",),
     ("errors",),

@@ -75,7 +75,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the message and where to read more."""
-        self.exit(Exit.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        command = self.prog if " " in self.prog else f"{self.prog} {MOUNT}"
+        self.exit(Exit.USAGE, f"{self.prog}: {printable(message)} (see {command} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

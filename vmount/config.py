@@ -26,6 +26,7 @@ class MountConfig:
     options: OpenOptions
     owner: OwnerMode = OwnerMode.ME
     allow_other: bool = False
+    noexec: bool = False
     foreground: bool = False
     volumes: tuple[str, ...] | None = None
     """The volumes to be shown at first; None: all."""

@@ -199,7 +199,7 @@ class VolumeHandle:
         """
         if not self._references:
             raise MountError(f"{self.name}: not mounted")
-        state = self._mounting.server.ask("dismount", volume=self.name, force=force)
+        state = self._mounting.server.dismount(self.name, force=force)
         self._references = int(state["references"])
 
 

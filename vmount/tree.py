@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from parsers.errors import Corrupt
+from parsers.errors import Corrupt, ParseError
 from parsers.model import Attrs, DirEntry, Ino, XAttr
 from parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.disks import path_component
@@ -247,9 +247,16 @@ class Tree:
             return Listing(base, found)
         entries = []
         for name, child in self._directory(number).children.items():
-            attrs = await self.attrs(child)
-            entries.append(DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs))
+            entries.append(await self._named(name, child))
         return Listing(0, entries)
+
+    async def _named(self, name: bytes, child: int) -> DirEntry:
+        """Return an entry of a directory of our own. A volume without a root costs the others nothing."""
+        try:
+            attrs = await self.attrs(child)
+        except (ParseError, OSError):
+            return DirEntry(name, child, stat.S_IFDIR, None)
+        return DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs)
 
     async def open(self, number: int, stream: bytes = b"") -> FileMap:
         """Open a regular file, or an alternate stream of one."""

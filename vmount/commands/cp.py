@@ -87,6 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     _split_source(arguments)
     destination = Path(arguments.destination)
     into = destination.is_dir() and not arguments.no_target_directory
+    if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
+        raise UsageError(f"{arguments.destination}: not a directory")
+    if not destination.absolute().parent.is_dir():
+        raise UsageError(f"{destination.parent}: no such directory", remedy="make it first")
     owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
     options = CopyOptions(arguments.resume, arguments.verify, owner)
     with _opened(arguments) as disks:
@@ -101,7 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{destination}: several files need a directory to be copied into")
         for path in paths:
             if into and not name_of(path):
-                raise UsageError(f"{path}: has no name to be copied under")
+                raise UsageError(
+                    f"{path or 'an empty PATH'}: has no name to be copied under", remedy="use -T"
+                )
             named_as_folder = arguments.destination.endswith("/")
             if into and arguments.resume and not named_as_folder:
                 _check_meaning(destination, name_of(path))

@@ -40,6 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-other", action="store_true", help="let other users in")
     parser.add_argument(
+        "--noexec",
+        action="store_true",
+        help="let no program of the guest be started from the mount",
+    )
+    parser.add_argument(
         "--owner",
         type=OwnerMode,
         choices=list(OwnerMode),
@@ -90,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
         options=replace(options, ntfs=ntfs),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
+        noexec=arguments.noexec,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ANYWAY = frozenset(
     {
-        *("defaults", "rw", "ro", "nodev", "nosuid", "dev", "suid", "exec", "noexec"),
+        *("defaults", "rw", "ro", "nodev", "nosuid", "dev", "suid", "exec"),
         *("async", "sync", "atime", "noatime", "relatime", "norelatime", "diratime", "nodiratime"),
         *("auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev"),
         *("nonempty", "fsname", "subtype", "comment"),
@@ -26,8 +26,13 @@ ANYWAY = frozenset(
 PREFIXES_ANYWAY = ("x-", "X-", "comment=", "fsname=", "subtype=")
 FLAGS = frozenset(
     {
+<<<<<<< HEAD
         *("allow-other", "force", "foreground", "quiesce", "try-quiesce", "keep-snapshot"),
         *("insecure", "streams", "ignore-case"),
+=======
+        *("allow-other", "noexec", "force", "foreground", "insecure"),
+        *("quiesce", "try-quiesce", "keep-snapshot"),
+>>>>>>> main
     }
 )
 """Options of the command that take no value."""

@@ -54,7 +54,11 @@ def write_content(
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     if not options.resume:
         flags |= os.O_TRUNC
-    descriptor = os.open(part, flags, 0o600)
+    try:
+        descriptor = os.open(part, flags, 0o600)
+    except OSError as error:
+        error.filename = str(place)  # a part file's name tells nobody anything
+        raise
     try:
         try:
             digest = _write(descriptor, reader, options, on_bytes)
