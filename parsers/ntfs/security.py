@@ -2,7 +2,7 @@
 
 A file has a number (security_id in its $STANDARD_INFORMATION); the index $SII tells where in the stream
 $SDS the descriptor of that number is. $SDS has everything twice: each 256 KiB are repeated in the next
-256 KiB. Files of NT 4 have a descriptor of their own instead, in $SECURITY_DESCRIPTOR.
+256 KiB. Where the index is damaged the stream is walked: each descriptor has its number with it. Files of NT 4 have a descriptor of their own instead, in $SECURITY_DESCRIPTOR.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ SDS_HEAD = Layout(
 COPY_DISTANCE = 256 << 10
 """Bytes in $SDS from a descriptor to its copy."""
 
+ALIGNMENT = 16
+"""Bytes: descriptors begin at multiples of it."""
+
+MOST_WALKED = 32 << 20
+"""Bytes of $SDS that are walked: some hundred thousand descriptors, more than a system has."""
+
 MOST_KEPT = 1 << 12
 """Descriptors kept decoded: a system has some thousands."""
 
@@ -57,7 +63,11 @@ class SecurityDescriptors:
         self._reader = reader
         self._boot = boot
         self._mft = mft
-        self._places: tuple[ViewIndex, Stream] | None = None
+        self._attributes: Sequence[Attribute] | None = None
+        """Of $Secure."""
+        self._stream: Stream | None = None
+        self._walked: dict[int, bytes] | None = None
+        """What a walk of $SDS has found, once $SII was found damaged."""
         self._kept: OrderedDict[int, bytes] = OrderedDict()
 
     async def of(self, attributes: Sequence[Attribute]) -> bytes | None:
@@ -81,8 +91,7 @@ class SecurityDescriptors:
         return value
 
     async def _find(self, number: int) -> bytes:
-        index, stream = await self._open()
-        entry = await index.find((number,))
+        stream, entry = await self._entry(number)
         if entry is None:
             raise Corrupt("security descriptor is not in $Secure", actual=number)
         if len(entry) < SDS_HEAD.size:
@@ -109,16 +118,43 @@ class SecurityDescriptors:
             raise Corrupt("hash of a security descriptor", offset, expected=expected, actual=found)
         return value
 
-    async def _open(self) -> tuple[ViewIndex, Stream]:
-        if self._places is None:
+    async def _entry(self, number: int) -> tuple[Stream, bytes | None]:
+        """Return $SDS, and the header of the descriptor of a number in it; None if it is not there."""
+        if self._attributes is None:
             record = await self._mft.record(SECURE_FILE)
-            attributes = await self._mft.attributes(record)
-            index = ViewIndex(self._reader, self._boot, attributes, SII, COLLATION_ULONG)
-            data = select(attributes, DATA, SDS)
+            self._attributes = await self._mft.attributes(record)
+        if self._stream is None:
+            data = select(self._attributes, DATA, SDS)
             if not data:
-                raise Corrupt("$Secure has no $SDS", record.where)
-            self._places = index, Stream(data, self._boot)
-        return self._places
+                raise Corrupt("$Secure has no $SDS")
+            self._stream = Stream(data, self._boot)
+        if self._walked is None:
+            try:
+                index = ViewIndex(self._reader, self._boot, self._attributes, SII, COLLATION_ULONG)
+                entry = await index.find((number,))
+                if entry is not None:
+                    return self._stream, entry
+            except Corrupt as error:
+                try:
+                    self._walked = await self._walk(self._stream)
+                except Corrupt:
+                    raise error from None
+        return self._stream, None if self._walked is None else self._walked.get(number)
+
+    async def _walk(self, stream: Stream) -> dict[int, bytes]:
+        """Return the headers of all descriptors in $SDS by their numbers."""
+        found: dict[int, bytes] = {}
+        size = min(stream.size, MOST_WALKED)
+        for block in range(0, size, 2 * COPY_DISTANCE):
+            data = await stream.read(self._reader, block, min(COPY_DISTANCE, size - block))
+            position = 0
+            while position + SDS_HEAD.size <= len(data):
+                _, number, offset, length = _head(data, position)
+                if offset != block + position or length < SDS_HEAD.size + DESCRIPTOR.size:
+                    break
+                found.setdefault(number, data[position : position + SDS_HEAD.size])
+                position = -(-(position + length) // ALIGNMENT) * ALIGNMENT
+        return found
 
 
 def descriptor_hash(value: bytes) -> int:

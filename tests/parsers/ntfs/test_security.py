@@ -146,6 +146,23 @@ def test_a_damaged_descriptor_is_read_from_its_copy_or_refused(described: Descri
             assert run_sync(filesystem.system_xattr(ino, b"system.ntfs_acl")) == expected
 
 
+def test_without_its_index_the_descriptors_are_found_by_their_numbers(described: Described) -> None:
+    image = bytearray(described.image.read_bytes())
+    # Each block of $SII has entries whose keys are numbers of descriptors; so has its root.
+    name = "$SII".encode("utf-16-le")
+    broken = 0
+    for place in _places(bytes(image), name):
+        collation = image.find(bytes.fromhex("0000000010000000"), place, place + 64)
+        if collation > 0:
+            image[collation + 4] ^= 0xFF
+            broken += 1
+    assert broken
+    filesystem = run_sync(open_ntfs(BytesReader(bytes(image))))
+    for path, expected in described.xattrs.items():
+        value = run_sync(filesystem.system_xattr(ino_of(filesystem, path), b"system.ntfs_acl"))
+        assert value == expected["system.ntfs_acl"], path
+
+
 def test_damage_costs_no_more_than_an_error(described: Described) -> None:
     image = described.image.read_bytes()
     chance = random.Random(5)
