@@ -1,0 +1,175 @@
+"""Directories: all names, or one.
+
+Strategy: a listing reads the blocks with entries in the order of the directory, in large reads announced
+together, and not the index.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.reader import Span
+from parsers.xfs.checksum import DIRECTORY_DATA
+from parsers.xfs.directory import INDEX_START, Entry, decode_block, decode_short
+from parsers.xfs.extent import Extent
+from parsers.xfs.inode import Format, Inode
+from parsers.xfs.mapping import read_extents
+from parsers.xfs.volume import MAX_READ, Volume
+
+MAX_DIRECTORY = 1 << 30
+"""Bytes of entries: some ten million names."""
+MAX_ENTRIES = 1 << 22
+"""Names in a directory: a listing of more would take gigabytes of memory."""
+CACHED_MAPS = 256
+"""Directories whose place is remembered,"""
+CACHED_PIECES = 1 << 10
+"""unless they are in more pieces than this, which would take much memory."""
+
+
+class DirectoryReader:
+    """Reads the directories of a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._superblock = volume.superblock
+        self._maps: dict[int, _DirectoryMap] = {}
+
+    async def entries(self, inode: Inode) -> list[Entry]:
+        """Return all entries but "." and "..".
+
+        Raises Corrupt, and Unsupported for a directory that is too large.
+        """
+        if inode.data_fork.format == Format.LOCAL:
+            return self._short(inode)
+        blocks = await self._map(inode)
+        entries: list[Entry] = []
+        per_read = blocks.per_read
+        for first in range(0, len(blocks.data), per_read):
+            for data, where in await blocks.read(blocks.data[first : first + per_read]):
+                entries += self._decode(inode, data, where)
+            if len(entries) > MAX_ENTRIES:
+                raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
+        return entries
+
+    async def find(self, inode: Inode, name: bytes) -> int | None:
+        """Return the inode number of a name, None if it is not there. Raises as `entries` does."""
+        if inode.data_fork.format == Format.LOCAL:
+            return _search(self._short(inode), name)
+        blocks = await self._map(inode)
+        per_read = blocks.per_read
+        for first in range(0, len(blocks.data), per_read):
+            for data, where in await blocks.read(blocks.data[first : first + per_read]):
+                ino = _search(self._decode(inode, data, where), name)
+                if ino is not None:
+                    return ino
+        return None
+
+    def _short(self, inode: Inode) -> list[Entry]:
+        fork, size = inode.data_fork, inode.attrs.size
+        if size > len(fork.data):
+            raise Corrupt(
+                f"directory {inode.number}: size",
+                inode.where,
+                expected=f"at most {len(fork.data)}",
+                actual=size,
+            )
+        return decode_short(fork.data[:size], fork.where, file_types=self._superblock.file_types)
+
+    def _decode(self, inode: Inode, data: bytes, where: int) -> list[Entry]:
+        superblock = self._superblock
+        if superblock.checksums:
+            self._volume.check(data, DIRECTORY_DATA, "directory block", where, inode.number)
+        return decode_block(
+            data, where, version_5=superblock.checksums, file_types=superblock.file_types
+        )
+
+    async def _map(self, inode: Inode) -> _DirectoryMap:
+        known = self._maps.get(inode.number)
+        if known is None:
+            extents = await read_extents(self._volume, inode, inode.data_fork)
+            known = _DirectoryMap(self._volume, inode, extents)
+            if len(self._maps) >= CACHED_MAPS:
+                del self._maps[next(iter(self._maps))]
+            if len(extents) <= CACHED_PIECES:
+                self._maps[inode.number] = known
+        return known
+
+
+class _DirectoryMap:
+    """The blocks of one directory. Its blocks may be made of several of the volume's."""
+
+    def __init__(self, volume: Volume, inode: Inode, extents: list[Extent]) -> None:
+        self._volume = volume
+        self._ino = inode.number
+        self._extents = extents
+        self._starts = [extent.block for extent in extents]
+        self._block_size = volume.superblock.directory_block_size
+        per_block = self._block_size // volume.block_size
+        used: list[tuple[int, int]] = []
+        data: list[int] = []
+        for extent in extents:
+            if extent.unwritten:
+                raise Corrupt(f"directory {inode.number} has a block never written", inode.where)
+            used.append((extent.start, extent.count))
+            if extent.block * volume.block_size >= INDEX_START:
+                continue
+            first = extent.block // per_block
+            end = -(-(extent.block + extent.count) // per_block)
+            if data and data[-1] == first:
+                first += 1
+            data += range(first, end)
+            if len(data) * self._block_size > MAX_DIRECTORY:
+                raise Unsupported(f"a directory of more than {MAX_DIRECTORY} bytes")
+        used.sort()
+        end = 0
+        for start, count in used:
+            if start < end:
+                raise Corrupt(f"directory {inode.number} has a block twice", inode.where)
+            end = start + count
+        self.data = data
+        """Numbers of the blocks with entries, in directory blocks."""
+        self.per_read = max(1, 16 * MAX_READ // self._block_size)
+        """Blocks to be read together, which bounds the memory for them."""
+
+    async def read(self, numbers: list[int]) -> list[tuple[bytes, int]]:
+        """Return the bytes of some blocks and where in the volume each starts. Raises Corrupt."""
+        size = self._block_size
+        spans: list[Span] = []
+        starts = []
+        for number in numbers:
+            pieces = self._spans(number * size, size)
+            starts.append(pieces[0].offset)
+            for span in pieces:
+                if spans and spans[-1].offset + spans[-1].length == span.offset:
+                    spans[-1] = Span(spans[-1].offset, spans[-1].length + span.length)
+                else:
+                    spans.append(span)
+        data = b"".join(await self._volume.read_ranges(spans))
+        return [
+            (data[index * size : (index + 1) * size], start) for index, start in enumerate(starts)
+        ]
+
+    def _spans(self, offset: int, length: int) -> list[Span]:
+        """Return where a range of the directory is in the volume."""
+        block_size = self._volume.block_size
+        spans = []
+        block, end = offset // block_size, (offset + length) // block_size
+        index = bisect_right(self._starts, block) - 1
+        while block < end:
+            extent = self._extents[index] if 0 <= index < len(self._extents) else None
+            if extent is None or not extent.block <= block < extent.block + extent.count:
+                raise Corrupt(f"directory {self._ino}: a block of it is a hole", actual=offset)
+            part = min(end, extent.block + extent.count) - block
+            start = self._volume.offset(extent.start + block - extent.block, part)
+            spans.append(Span(start, part * block_size))
+            block += part
+            index += 1
+        return spans
+
+
+def _search(entries: list[Entry], name: bytes) -> int | None:
+    for entry in entries:
+        if entry.name == name:
+            return entry.ino
+    return None
