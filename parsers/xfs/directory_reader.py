@@ -111,11 +111,11 @@ class _DirectoryMap:
         for extent in extents:
             if extent.unwritten:
                 raise Corrupt(f"directory {inode.number} has a block never written", inode.where)
-            used.append((extent.start, extent.count))
+            used.append((extent.start, extent.blocks))
             if extent.block * volume.block_size >= INDEX_START:
                 continue
             first = extent.block // per_block
-            end = -(-(extent.block + extent.count) // per_block)
+            end = -(-(extent.block + extent.blocks) // per_block)
             if data and data[-1] == first:
                 first += 1
             data += range(first, end)
@@ -158,9 +158,9 @@ class _DirectoryMap:
         index = bisect_right(self._starts, block) - 1
         while block < end:
             extent = self._extents[index] if 0 <= index < len(self._extents) else None
-            if extent is None or not extent.block <= block < extent.block + extent.count:
+            if extent is None or not extent.block <= block < extent.block + extent.blocks:
                 raise Corrupt(f"directory {self._ino}: a block of it is a hole", actual=offset)
-            part = min(end, extent.block + extent.count) - block
+            part = min(end, extent.block + extent.blocks) - block
             start = self._volume.offset(extent.start + block - extent.block, part)
             spans.append(Span(start, part * block_size))
             block += part

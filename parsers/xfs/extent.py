@@ -30,8 +30,7 @@ class Extent(NamedTuple):
 
     block: int
     """In the file."""
-    count: int
-    """Blocks."""
+    blocks: int
     start: int
     """In the volume: group and block in it."""
     unwritten: bool

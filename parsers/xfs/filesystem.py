@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from parsers.errors import Corrupt
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Ino, Runs, XAttr
 from parsers.reader import BlockSource
+from parsers.xfs.attribute_reader import read_attributes
 from parsers.xfs.checksum import REMOTE
 from parsers.xfs.directory import KINDS
 from parsers.xfs.directory_reader import DirectoryReader
@@ -121,8 +122,8 @@ class XfsFilesystem:
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
         """Return a file's extended attributes by name, with the values that getxattr gives."""
-        await self._inodes.get(ino)
-        return {}
+        attributes = await read_attributes(self._volume, await self._inodes.get(ino))
+        return {name: XAttr(value) for name, value in attributes.items()}
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file are. There are no streams."""
@@ -148,8 +149,8 @@ class XfsFilesystem:
         volume, size = self._volume, inode.attrs.size
         target = b""
         for extent in await read_extents(volume, inode, inode.data_fork):
-            where = volume.offset(extent.start, extent.count)
-            length = extent.count * volume.block_size
+            where = volume.offset(extent.start, extent.blocks)
+            length = extent.blocks * volume.block_size
             data = await volume.read(where, min(length, 2 * MAX_SECTOR))
             if self._superblock.checksums:
                 volume.check(data, REMOTE, "symbolic link", where, inode.number)

@@ -238,7 +238,7 @@ class InodeDecoder:
     def _check_identity(
         self, ino: int, where: int, version: int, number: int, volume_uuid: bytes
     ) -> None:
-        if version != 3:  # noqa: PLR2004 - the version's number
+        if version != 3:
             raise Corrupt(f"inode {ino}: version", where, expected=3, actual=version)
         if number != ino:
             raise Corrupt(f"inode {ino}: its own number", where, expected=ino, actual=number)

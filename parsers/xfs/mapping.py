@@ -51,8 +51,8 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]
                 expected=f"block {end:#x} or later",
                 actual=extent.block,
             )
-        end = extent.block + extent.count
-        volume.offset(extent.start, extent.count)
+        end = extent.block + extent.blocks
+        volume.offset(extent.start, extent.blocks)
     return extents
 
 

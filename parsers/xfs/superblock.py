@@ -138,7 +138,7 @@ class Superblock:
     @cached_property
     def checksums(self) -> bool:
         """Metadata has checksums and describes itself."""
-        return self.version >= 5  # noqa: PLR2004 - the version's number
+        return self.version >= 5
 
     @cached_property
     def inode_bits(self) -> int:
@@ -169,7 +169,7 @@ def decode_superblock(data: Buffer, *, checksum: bool = True) -> Superblock:
     version = raw.version & VERSION_MASK
     if version not in (4, 5):
         raise Unsupported(f"XFS version {version}")
-    if version == 5:  # noqa: PLR2004 - the version's number
+    if version == 5:
         _require_power(raw, "sector_size", 512, MAX_SECTOR)
         if len(data) < raw.sector_size:
             raise Corrupt("superblock cut off", 0, expected=raw.sector_size, actual=len(data))
@@ -185,7 +185,7 @@ def decode_superblock(data: Buffer, *, checksum: bool = True) -> Superblock:
 
 
 def _superblock(raw: Any, version: int) -> Superblock:
-    newest = version >= 5  # noqa: PLR2004 - the version's number
+    newest = version >= 5
     incompat = raw.feature_incompat if newest else 0
     features2 = raw.features2 if raw.version & VersionFlag.MORE else 0
     return Superblock(
@@ -217,7 +217,7 @@ def _superblock(raw: Any, version: int) -> Superblock:
 def _check_version_flags(raw: Any, version: int) -> None:
     if raw.version & VersionFlag.SHARED:
         raise Unsupported("XFS feature shared read-only volumes")
-    if version == 4 and not raw.version & VersionFlag.DIRECTORIES_V2:  # noqa: PLR2004
+    if version == 4 and not raw.version & VersionFlag.DIRECTORIES_V2:
         raise Unsupported("XFS directories of version 1")
 
 
@@ -252,7 +252,7 @@ def _check_geometry(raw: Any) -> None:
     _require(
         raw,
         "groups_count",
-        0 < raw.groups_count
+        raw.groups_count > 0
         and (raw.groups_count - 1) * raw.group_blocks
         < raw.blocks_count
         <= raw.groups_count * raw.group_blocks,
