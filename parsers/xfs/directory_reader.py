@@ -1,18 +1,33 @@
 """Directories: all names, or one.
 
 Strategy: a listing reads the blocks with entries in the order of the directory, in large reads announced
-together, and not the index.
+together, and not the index. A lookup goes down the index, which takes two or three blocks; where that is
+damaged it looks through the whole directory.
 """
 
 from __future__ import annotations
 
+import contextlib
 from bisect import bisect_right
 
 from parsers.errors import Corrupt, Unsupported
 from parsers.reader import Span
-from parsers.xfs.checksum import DIRECTORY_DATA
-from parsers.xfs.directory import INDEX_START, Entry, decode_block, decode_short
+from parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX
+from parsers.xfs.directory import (
+    FREE_START,
+    INDEX_START,
+    Entry,
+    decode_block,
+    decode_short,
+    entry_at,
+)
 from parsers.xfs.extent import Extent
+from parsers.xfs.hash_index import (
+    IndexBlock,
+    decode_index_block,
+    decode_index_in_block,
+    name_hash,
+)
 from parsers.xfs.inode import Format, Inode
 from parsers.xfs.mapping import read_extents
 from parsers.xfs.volume import MAX_READ, Volume
@@ -21,6 +36,8 @@ MAX_DIRECTORY = 1 << 30
 """Bytes of entries: some ten million names."""
 MAX_ENTRIES = 1 << 22
 """Names in a directory: a listing of more would take gigabytes of memory."""
+MAX_COLLISIONS = 64
+"""Leaves with names of one hash, one after the other, that a lookup follows."""
 CACHED_MAPS = 256
 """Directories whose place is remembered,"""
 CACHED_PIECES = 1 << 10
@@ -46,8 +63,10 @@ class DirectoryReader:
         entries: list[Entry] = []
         per_read = blocks.per_read
         for first in range(0, len(blocks.data), per_read):
-            for data, where in await blocks.read(blocks.data[first : first + per_read]):
-                entries += self._decode(inode, data, where)
+            for data, where in await self._checked(
+                inode, blocks, blocks.data[first : first + per_read]
+            ):
+                entries += self._decode(data, where)
             if len(entries) > MAX_ENTRIES:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries
@@ -57,13 +76,82 @@ class DirectoryReader:
         if inode.data_fork.format == Format.LOCAL:
             return _search(self._short(inode), name)
         blocks = await self._map(inode)
+        with contextlib.suppress(Corrupt):
+            return await self._find_hashed(inode, blocks, name)
         per_read = blocks.per_read
         for first in range(0, len(blocks.data), per_read):
-            for data, where in await blocks.read(blocks.data[first : first + per_read]):
-                ino = _search(self._decode(inode, data, where), name)
+            for data, where in await self._checked(
+                inode, blocks, blocks.data[first : first + per_read]
+            ):
+                ino = _search(self._decode(data, where), name)
                 if ino is not None:
                     return ino
         return None
+
+    async def _find_hashed(self, inode: Inode, blocks: _DirectoryMap, name: bytes) -> int | None:
+        """Find a name by its hash. Raises Corrupt."""
+        hashed = name_hash(name, ascii_ci=self._superblock.ascii_ci)
+        size = self._superblock.directory_block_size
+        if not blocks.indexed:
+            [(data, where)] = await self._checked(inode, blocks, blocks.data)
+            for address in decode_index_in_block(data, where).addresses(hashed):
+                entry = self._entry(data, address, where)
+                if entry.name == name:
+                    return entry.ino
+            return None
+        leaf = await self._leaf(inode, blocks, hashed)
+        for _ in range(MAX_COLLISIONS):
+            if leaf is None:
+                return None
+            for address in leaf.addresses(hashed):
+                number, position = divmod(address, size)
+                [(data, where)] = await self._checked(inode, blocks, [number])
+                entry = self._entry(data, position, where)
+                if entry.name == name:
+                    return entry.ino
+            if not leaf.following or not leaf.hashes or leaf.hashes[-1] > hashed:
+                return None
+            leaf = await self._index_block(inode, blocks, leaf.following)
+        raise Corrupt(f"inode {inode.number}: too many names of one hash")
+
+    async def _leaf(self, inode: Inode, blocks: _DirectoryMap, hashed: int) -> IndexBlock | None:
+        """Return the leaf of the index where a hash is; None if it is higher than all. Raises Corrupt."""
+        block = await self._index_block(inode, blocks, INDEX_START // self._superblock.block_size)
+        while block.level:
+            child = block.child(hashed)
+            if child is None:
+                return None
+            below = await self._index_block(inode, blocks, child)
+            if below.level != block.level - 1:
+                raise Corrupt(
+                    f"inode {inode.number}: level in its index",
+                    expected=block.level - 1,
+                    actual=below.level,
+                )
+            block = below
+        return block
+
+    async def _index_block(self, inode: Inode, blocks: _DirectoryMap, address: int) -> IndexBlock:
+        size = self._superblock.directory_block_size
+        if not INDEX_START <= address * self._superblock.block_size < FREE_START:
+            raise Corrupt(f"inode {inode.number}: address in its index", actual=address)
+        [(data, where)] = await blocks.read([address * self._superblock.block_size // size])
+        if self._superblock.checksums:
+            self._volume.check(data, DIRECTORY_INDEX, "directory index", where, inode.number)
+        return decode_index_block(data, where, version_5=self._superblock.checksums)
+
+    async def _checked(
+        self, inode: Inode, blocks: _DirectoryMap, numbers: list[int]
+    ) -> list[tuple[bytes, int]]:
+        """Return the bytes of blocks with entries, and where they are."""
+        found = await blocks.read(numbers)
+        if self._superblock.checksums:
+            for data, where in found:
+                self._volume.check(data, DIRECTORY_DATA, "directory block", where, inode.number)
+        return found
+
+    def _entry(self, data: bytes, position: int, where: int) -> Entry:
+        return entry_at(data, position, where, file_types=self._superblock.file_types)
 
     def _short(self, inode: Inode) -> list[Entry]:
         fork, size = inode.data_fork, inode.attrs.size
@@ -76,10 +164,8 @@ class DirectoryReader:
             )
         return decode_short(fork.data[:size], fork.where, file_types=self._superblock.file_types)
 
-    def _decode(self, inode: Inode, data: bytes, where: int) -> list[Entry]:
+    def _decode(self, data: bytes, where: int) -> list[Entry]:
         superblock = self._superblock
-        if superblock.checksums:
-            self._volume.check(data, DIRECTORY_DATA, "directory block", where, inode.number)
         return decode_block(
             data, where, version_5=superblock.checksums, file_types=superblock.file_types
         )
@@ -127,6 +213,10 @@ class _DirectoryMap:
             if start < end:
                 raise Corrupt(f"directory {inode.number} has a block twice", inode.where)
             end = start + count
+        if not data:
+            raise Corrupt(f"directory {inode.number} has no block", inode.where)
+        self.indexed = any(extent.block * volume.block_size >= INDEX_START for extent in extents)
+        """It has an index in blocks of its own."""
         self.data = data
         """Numbers of the blocks with entries, in directory blocks."""
         self.per_read = max(1, 16 * MAX_READ // self._block_size)
