@@ -73,6 +73,8 @@ class DirectoryReader:
 
     async def find(self, inode: Inode, name: bytes) -> int | None:
         """Return the inode number of a name, None if it is not there. Raises as `entries` does."""
+        if name in (b".", b".."):
+            return None
         if inode.data_fork.format == Format.LOCAL:
             return _search(self._short(inode), name)
         blocks = await self._map(inode)
