@@ -12,7 +12,7 @@ from bisect import bisect_right
 
 from parsers.errors import Corrupt, Unsupported
 from parsers.reader import Span
-from parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX
+from parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
 from parsers.xfs.directory import (
     FREE_START,
     INDEX_START,
@@ -137,20 +137,26 @@ class DirectoryReader:
         size = self._superblock.directory_block_size
         if not INDEX_START <= address * self._superblock.block_size < FREE_START:
             raise Corrupt(f"inode {inode.number}: address in its index", actual=address)
-        [(data, where)] = await blocks.read([address * self._superblock.block_size // size])
-        if self._superblock.checksums:
-            self._volume.check(data, DIRECTORY_INDEX, "directory index", where, inode.number)
+        number = address * self._superblock.block_size // size
+        [(data, where)] = await self._checked(
+            inode, blocks, [number], DIRECTORY_INDEX, "directory index"
+        )
         return decode_index_block(data, where, version_5=self._superblock.checksums)
 
     async def _checked(
-        self, inode: Inode, blocks: _DirectoryMap, numbers: list[int]
+        self,
+        inode: Inode,
+        blocks: _DirectoryMap,
+        numbers: list[int],
+        seal: Seal = DIRECTORY_DATA,
+        kind: str = "directory block",
     ) -> list[tuple[bytes, int]]:
-        """Return the bytes of blocks with entries, and where they are."""
+        """Return the bytes of blocks of one kind, and where they are."""
         found = await blocks.read(numbers)
         if self._superblock.checksums:
-            for data, where in found:
-                self._volume.check(data, DIRECTORY_DATA, "directory block", where, inode.number)
-        return found
+            for data, where, replayed in found:
+                self._volume.check(data, seal, kind, where, inode.number, replayed=replayed)
+        return [(data, where) for data, where, _ in found]
 
     def _entry(self, data: bytes, position: int, where: int) -> Entry:
         return entry_at(data, position, where, file_types=self._superblock.file_types)
@@ -224,14 +230,16 @@ class _DirectoryMap:
         self.per_read = max(1, 16 * MAX_READ // self._block_size)
         """Blocks to be read together, which bounds the memory for them."""
 
-    async def read(self, numbers: list[int]) -> list[tuple[bytes, int]]:
-        """Return the bytes of some blocks and where in the volume each starts. Raises Corrupt."""
+    async def read(self, numbers: list[int]) -> list[tuple[bytes, int, bool]]:
+        """Return the bytes of some blocks, where in the volume each starts, and whether any of it came out of
+        the log. Raises Corrupt."""
         size = self._block_size
         spans: list[Span] = []
         starts = []
         for number in numbers:
             pieces = self._spans(number * size, size)
-            starts.append(pieces[0].offset)
+            replayed = any(self._volume.replayed(*piece) for piece in pieces)
+            starts.append((pieces[0].offset, replayed))
             for span in pieces:
                 if spans and spans[-1].offset + spans[-1].length == span.offset:
                     spans[-1] = Span(spans[-1].offset, spans[-1].length + span.length)
@@ -239,7 +247,8 @@ class _DirectoryMap:
                     spans.append(span)
         data = b"".join(await self._volume.read_ranges(spans))
         return [
-            (data[index * size : (index + 1) * size], start) for index, start in enumerate(starts)
+            (data[index * size : (index + 1) * size], start, replayed)
+            for index, (start, replayed) in enumerate(starts)
         ]
 
     def _spans(self, offset: int, length: int) -> list[Span]:

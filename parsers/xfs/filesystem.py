@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-from parsers.errors import Corrupt
+from parsers.errors import Corrupt, NotRecognised, Unsupported
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Ino, Runs, XAttr
 from parsers.reader import BlockSource
 from parsers.xfs.attribute_reader import read_attributes
@@ -23,6 +23,7 @@ from parsers.xfs.features import Incompat
 from parsers.xfs.inode import Format, Inode, refuse_realtime
 from parsers.xfs.inode_table import InodeTable
 from parsers.xfs.mapping import file_runs, read_extents
+from parsers.xfs.replay import replay_log
 from parsers.xfs.superblock import MAX_SECTOR, Superblock, decode_superblock
 from parsers.xfs.symlink import MAX_TARGET, decode_part
 from parsers.xfs.volume import Volume
@@ -36,14 +37,38 @@ async def open_xfs(reader: BlockSource) -> XfsFilesystem:
     """
     head = await reader.read(0, min(MAX_SECTOR, reader.size))
     superblock = decode_superblock(head)
-    warnings = _state_warnings(superblock)
+    volume, warnings = await _replayed(Volume(reader, superblock))
+    superblock = volume.superblock
+    warnings += _state_warnings(superblock)
     if superblock.size > reader.size:
         warnings.append(
             f"the file system has {superblock.size} bytes, its volume {reader.size}: the rest is missing"
         )
-    filesystem = XfsFilesystem(Volume(reader, superblock), tuple(warnings))
+    filesystem = XfsFilesystem(volume, tuple(warnings))
     await filesystem.attrs(filesystem.root)
     return filesystem
+
+
+async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
+    """Return the volume as it is after its log, and warnings if that could not be had."""
+    try:
+        if not volume.superblock.log_start:
+            raise Unsupported("a log on another device")
+        replayed = await replay_log(volume)
+        if replayed is None:
+            return volume, []
+        newer = Volume(volume.reader, volume.superblock, replayed.overlay)
+        head = await newer.read(0, volume.superblock.sector_size)
+        superblock = decode_superblock(head, checksum=not newer.replayed(0, len(head)))
+    except (Corrupt, Unsupported, NotRecognised) as error:
+        reason = f"{error}: the log has not been replayed: the last changes may be missing"
+        return volume, [reason]
+    warnings = []
+    if replayed.unfinished:
+        warnings.append(
+            "the log has a change that only the guest can finish: changes may be missing"
+        )
+    return Volume(volume.reader, superblock, replayed.overlay), warnings
 
 
 class XfsFilesystem:

@@ -46,39 +46,20 @@ class InodeTable:
         places: list[tuple[int, int]] = []
         for ino in missing:
             try:
-                places.append((self.place(ino), ino))
+                places.append((self._volume.inode_offset(ino), ino))
             except Corrupt as error:
                 found[ino] = error.with_traceback(None)
         pieces = await self._volume.read_pieces(
             [offset for offset, _ in places], self._superblock.inode_size
         )
-        decode = self._decoder.decode
+        decode, replayed = self._decoder.decode, self._volume.replayed
         for (offset, ino), raw in zip(places, pieces, strict=True):
             try:
-                found[ino] = decode(ino, raw, offset)
+                found[ino] = decode(ino, raw, offset, checksum=not replayed(offset, len(raw)))
             except Corrupt as error:
                 found[ino] = error.with_traceback(None)
         self._remember(found, missing)
         return found
-
-    def place(self, ino: int) -> int:
-        """Return an inode's offset in the volume; it grows with the number.
-
-        Raises Corrupt if there can be no inode of this number.
-        """
-        superblock = self._superblock
-        bits = superblock.inode_bits
-        group, inode = ino >> bits, ino & ((1 << bits) - 1)
-        index_bits = superblock.inodes_per_block_log
-        block, index = inode >> index_bits, inode & ((1 << index_bits) - 1)
-        if group >= superblock.groups_count or not 0 < block < superblock.blocks_in_group(group):
-            raise Corrupt("inode number outside the volume", actual=ino)
-        offset = (
-            group * superblock.group_blocks + block
-        ) * superblock.block_size + index * superblock.inode_size
-        if offset + superblock.inode_size > self._volume.reader.size:
-            raise Corrupt(f"inode {ino} beyond the end of the volume", offset)
-        return offset
 
     def _remember(self, found: dict[int, Inode | Corrupt], missing: list[int]) -> None:
         kept = missing[-CACHED_INODES:]

@@ -12,6 +12,7 @@ from itertools import pairwise
 from parsers.errors import Corrupt
 from parsers.reader import Reader, Span
 from parsers.xfs.checksum import Seal, check_crc, check_identity
+from parsers.xfs.overlay import Overlay
 from parsers.xfs.superblock import Superblock
 
 MAX_READ = 1 << 20
@@ -21,10 +22,13 @@ MERGE_GAP = 32 << 10
 
 
 class Volume:
-    """A reader and the superblock that says how it is divided."""
+    """A reader, the superblock that says how it is divided, and what the log has newer."""
 
-    def __init__(self, reader: Reader, superblock: Superblock) -> None:
+    def __init__(
+        self, reader: Reader, superblock: Superblock, overlay: Overlay | None = None
+    ) -> None:
         self.reader = reader
+        self._overlay = overlay
         self.superblock = superblock
         self.block_size = superblock.block_size
         self._group_bits = superblock.group_blocks_log
@@ -48,14 +52,53 @@ class Volume:
             )
         return (group * superblock.group_blocks + index) * self.block_size
 
+    def inode_offset(self, ino: int) -> int:
+        """Return an inode's offset in the volume; it grows with the number.
+
+        Raises Corrupt if there can be no inode of this number.
+        """
+        superblock = self.superblock
+        bits = superblock.inode_bits
+        group, inode = ino >> bits, ino & ((1 << bits) - 1)
+        index_bits = superblock.inodes_per_block_log
+        block, index = inode >> index_bits, inode & ((1 << index_bits) - 1)
+        if group >= superblock.groups_count or not 0 < block < superblock.blocks_in_group(group):
+            raise Corrupt("inode number outside the volume", actual=ino)
+        offset = (
+            group * superblock.group_blocks + block
+        ) * superblock.block_size + index * superblock.inode_size
+        if offset + superblock.inode_size > self.reader.size:
+            raise Corrupt(f"inode {ino} beyond the end of the volume", offset)
+        return offset
+
     async def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes of metadata at `offset`."""
-        return bytes(await self.reader.read(offset, length))
+        data = bytes(await self.reader.read(offset, length))
+        return data if self._overlay is None else self._overlay.apply(offset, data)
 
-    def check(self, data: bytes, seal: Seal, kind: str, where: int, owner: int) -> None:
+    def replayed(self, offset: int, length: int) -> bool:
+        """Tell whether any of these bytes came out of the log, and so their structure has no checksum."""
+        return self._overlay is not None and self._overlay.touches(offset, length)
+
+    def check(
+        self,
+        data: bytes,
+        seal: Seal,
+        kind: str,
+        where: int,
+        owner: int,
+        *,
+        replayed: bool | None = None,
+    ) -> None:
         """Raise Corrupt unless a structure of version 5, which has all of `data`, is whole and the one that
-        was looked for: for `where` in the volume and for inode `owner`."""
-        check_crc(data, seal.crc_at, kind, where)
+        was looked for: for `where` in the volume and for inode `owner`.
+
+        `replayed` tells what `replayed` does, of a structure that is not in one piece.
+        """
+        if replayed is None:
+            replayed = self.replayed(where, len(data))
+        if not replayed:
+            check_crc(data, seal.crc_at, kind, where)
         check_identity(data, seal, kind, where, self.superblock.metadata_uuid, owner)
 
     async def read_pieces(self, offsets: Sequence[int], length: int) -> list[bytes]:
