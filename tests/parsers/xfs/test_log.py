@@ -61,7 +61,7 @@ def test_without_the_log_the_volume_is_another(xfs_folder: Path, name: str) -> N
 def test_a_clean_log_takes_few_reads(xfs_folder: Path) -> None:
     """Of 512 MiB, as of any size: a handful of rounds of requests."""
     image = xfs_folder / "large-log.img"
-    make(image, 2 << 30, "-l", "size=512m")
+    make(image, 2 << 30, "-l", "size=500m")
     for _ in range(2):
         with mounted(image) as root:
             (root / "file").write_text("x")
