@@ -6,7 +6,7 @@ Source: "XFS Algorithms & Data Structures", "Extended Attributes".
 from __future__ import annotations
 
 import struct
-from enum import IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 from parsers.errors import Corrupt
@@ -33,7 +33,7 @@ _REMOTE_MAGIC = b"XARM"
 REMOTE_HEADER_SIZE = 56
 
 
-class AttributeFlag(IntFlag):
+class AttributeFlag(IntEnum):
     """Flags of an attribute: where its value is, and its namespace; none of those is "user"."""
 
     LOCAL = 0x1

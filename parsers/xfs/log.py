@@ -76,7 +76,7 @@ class Log:
             raise Corrupt("log without a record", self._start)
         header, record, at = last
         at_end = (at + header.total) % self._blocks == head % self._blocks
-        if at_end and is_whole(header, record) and is_unmount(header, record):
+        if at_end and self._is_whole(header, record, at) and is_unmount(header, record):
             return []
         self._announce(header.tail_lsn & 0xFFFFFFFF, head % self._blocks)
         collector = _Collector()
@@ -140,6 +140,9 @@ class Log:
                 return header, await self._record(at, header), at
         return None
 
+    def _is_whole(self, header: RecordHeader, record: bytes, at: int) -> bool:
+        return is_whole(header, record, at=at, log_blocks=self._blocks)
+
     async def _block(self, at: int) -> bytes:
         """Return one block, out of a window that ends with it or starts before it."""
         if not self._window_at <= at < self._window_at + len(self._window) // BASIC_BLOCK:
@@ -195,7 +198,7 @@ class Log:
             if seen * BASIC_BLOCK > MAX_LIVE:
                 raise Unsupported(f"a log with more than {MAX_LIVE} bytes to be replayed")
             record = await self._record(at, header)
-            if not is_whole(header, record):
+            if not self._is_whole(header, record, at):
                 break
             if collector is not None:
                 collector.add(header, record)

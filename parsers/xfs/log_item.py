@@ -6,7 +6,7 @@ Source: "XFS Algorithms & Data Structures", "Journaling Log" (Log Items).
 from __future__ import annotations
 
 import struct
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 from parsers.errors import Corrupt
@@ -49,7 +49,7 @@ INTENTS = {
 count of it."""
 
 
-class BufferFlag(IntFlag):
+class BufferFlag(IntEnum):
     """What a buffer is; the upper five bits say what it holds."""
 
     INODES = 0x1
@@ -68,7 +68,7 @@ class BufferType(IntEnum):
 IGNORED_BUFFERS = frozenset(BufferType)
 
 
-class InodeField(IntFlag):
+class InodeField(IntEnum):
     """What of an inode was logged."""
 
     CORE = 0x1

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from enum import IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 from parsers.errors import Corrupt, Unsupported
@@ -84,7 +84,7 @@ class RecordHeader(NamedTuple):
         return self.blocks + self.length // BASIC_BLOCK
 
 
-class OperationFlag(IntFlag):
+class OperationFlag(IntEnum):
     """What an operation is."""
 
     START = 0x1
@@ -128,8 +128,17 @@ def decode_header(block: bytes, where: int) -> RecordHeader | None:
     )
 
 
-def is_whole(header: RecordHeader, record: bytes) -> bool:
-    """Tell whether the checksum of a record, header and all, is right. Records of old kernels have none."""
+def is_whole(header: RecordHeader, record: bytes, *, at: int, log_blocks: int) -> bool:
+    """Tell whether a record that starts at block `at` of the ring was written to its end: its blocks are of
+    its cycle, of the next one from the start of the ring on, and its checksum, header and all, is right.
+
+    Records of old kernels have no checksum.
+    """
+    for index in range(1, header.total):
+        wanted = header.cycle + (1 if at + index >= log_blocks else 0)
+        found = int.from_bytes(record[index * BASIC_BLOCK : index * BASIC_BLOCK + 4], "big")
+        if found != wanted:
+            return False
     if not header.checksum:
         return True
     further = b"".join(

@@ -195,15 +195,16 @@ class _Replay:
             return
         first_number = block << superblock.inodes_per_block_log
         data = bytearray(inodes * size)
+        template = INODE.build(
+            magic=int.from_bytes(_INODE_MAGIC, "big"),
+            version=3,
+            next_unlinked=0xFFFFFFFF,
+            uuid=superblock.metadata_uuid,
+        )
         for index in range(inodes):
-            core = INODE.build(
-                magic=0x494E,
-                version=3,
-                next_unlinked=0xFFFFFFFF,
-                number=first_number + index,
-                uuid=superblock.metadata_uuid,
-            )
-            data[index * size : index * size + len(core)] = core
+            data[index * size : index * size + len(template)] = template
+            number_at = index * size + INODE.offset("number")
+            data[number_at : number_at + 8] = (first_number + index).to_bytes(8, "big")
         self._store(first, data)
 
     def _load(self, first: int, count: int) -> bytearray:
