@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fixtures.xfs import make, mounted
-from fixtures.xfs_states import STATES, State, build_state
+from fixtures.xfs import XfsFixture, make, mounted
+from fixtures.xfs_states import STATES, State, build_state, build_torn
 from parsers.errors import ParseError
 from parsers.xfs.filesystem import XfsFilesystem, open_xfs
 from parsers.xfs.superblock import decode_superblock
@@ -17,7 +17,15 @@ from tests.parsers.ext.support import FileSource, run, walk_volume
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 def test_walk_is_that_after_the_kernels_replay(xfs_folder: Path, state: State) -> None:
-    fixture = build_state(state, xfs_folder)
+    _compare(build_state(state, xfs_folder))
+
+
+@pytest.mark.parametrize("damage", ["head", "end", "middle"])
+def test_what_was_being_written_to_the_log_is_left_out(xfs_folder: Path, damage: str) -> None:
+    _compare(build_torn(STATES[1], damage, xfs_folder))
+
+
+def _compare(fixture: XfsFixture) -> None:
     source = FileSource(fixture.image)
     volume = run(open_xfs(source))
     assert volume.info.warnings == ()
