@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint format types coverage bench man clean setup setup-test
+.PHONY: help demo test fuzz check lint format types coverage bench man clean setup setup-test
 
 PYTHON := .venv/bin/python
 SOURCES := vmount parsers tests fixtures bench scripts
@@ -16,6 +16,12 @@ demo: ## Make a small virtual machine, mount it, copy files out and compare them
 test: setup-test ## Run the tests
 	@scripts/vcsim >/dev/null || [ "$$CI" != true ]
 	$(PYTEST)
+
+fuzz: setup-test ## Fuzz the parsers for FUZZ_SECONDS (60)
+	@$(PYTHON) -c 'import atheris' 2>/dev/null || $(PYTHON) -m pip install --quiet \
+		--disable-pip-version-check --only-binary atheris -c constraints.txt -e '.[fuzz]' || \
+		echo "without atheris, which finds more: there is no wheel of it for this Python"
+	$(PYTHON) -m tests.fuzz
 
 check: lint format types ## Run the linter, the format check and the type checker
 

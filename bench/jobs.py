@@ -41,16 +41,16 @@ def main() -> None:
     image = ntfs_image(folder)
     signatures = write_signatures(folder / "signatures")
     shell(f"cat {image} >/dev/null", folder)()
-    target = folder / "restored"
+    targets = Targets(folder / "restored")
     with clamd(folder / "clamd") as socket, served(image, folder, arguments.delay) as uri:
         paths = [f"disk0/{name}" for name in NAMES.split()]
         scan_paths = [f"disk0/directory-{number:03}" for number in range(20)]
         clamscan = f"clamscan -r -i --no-summary -d {signatures} {NAMES}"
-        jobs = {
+        jobs: dict[str, tuple[Callable[[], float], ...]] = {
             "restore": (
-                partial(command, "cp", uri, *paths, f"{target}/", target=target),
-                partial(through_our_mount, uri, folder, f"cp -a {NAMES} {target}", target=target),
-                partial(peer, uri, folder, f"cp -a {NAMES} {target}", target=target),
+                lambda: command("cp", uri, *paths, f"{targets.new()}/"),
+                lambda: through_our_mount(uri, folder, f"cp -a {NAMES} {targets.new()}"),
+                lambda: peer(uri, folder, f"cp -a {NAMES} {targets.new()}"),
             ),
             "scan": (
                 partial(command, "scan", "--socket", str(socket), uri, *scan_paths),
@@ -60,6 +60,30 @@ def main() -> None:
         }
         for name, sides in jobs.items():
             report(name, sides, arguments.rounds)
+    targets.remove()
+
+
+class Targets:
+    """Folders to restore into, a new one each time.
+
+    None is removed before the last run: ext4 is slow to make files where others were removed just before.
+    """
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._made = 0
+        self.remove()
+
+    def new(self) -> Path:
+        """Make an empty folder."""
+        self._made += 1
+        target = self._top / str(self._made)
+        target.mkdir(parents=True)
+        return target
+
+    def remove(self) -> None:
+        """Remove all of them."""
+        shutil.rmtree(self._top, ignore_errors=True)
 
 
 def report(name: str, sides: tuple[Callable[[], float], ...], rounds: int) -> None:
@@ -74,9 +98,8 @@ def report(name: str, sides: tuple[Callable[[], float], ...], rounds: int) -> No
     )
 
 
-def command(*words: str, target: Path | None = None) -> float:
+def command(*words: str) -> float:
     """Time one of vmount's own commands."""
-    _empty(target)
     drop_caches()
     began = time.perf_counter()
     # What was found or left out is not the question here.
@@ -85,24 +108,16 @@ def command(*words: str, target: Path | None = None) -> float:
     return time.perf_counter() - began
 
 
-def through_our_mount(uri: str, folder: Path, line: str, target: Path | None = None) -> float:
+def through_our_mount(uri: str, folder: Path, line: str) -> float:
     """Time a command in the volume below our mount."""
-    _empty(target)
     drop_caches()
     with mounted_by_us(uri, folder / "ours") as root:
         return timed(shell(f"cd volumes/disk0 && {line} >/dev/null", root))
 
 
-def peer(uri: str, folder: Path, line: str, target: Path | None = None) -> float:
+def peer(uri: str, folder: Path, line: str) -> float:
     """Time a command in the peer's mount."""
-    _empty(target)
     return run_peer(uri, folder, mounted_by_ntfs3g, f"{line} >/dev/null")
-
-
-def _empty(target: Path | None) -> None:
-    if target is not None:
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from parsers.model import Filesystem
+    from parsers.ntfs import NtfsOptions
     from parsers.reader import BlockSource
     from parsers.signatures import Signature
 
@@ -50,14 +51,21 @@ class Detected:
     problem: str | None
 
 
-async def detect(reader: BlockSource, signature: Signature | None) -> Detected:
+async def detect(
+    reader: BlockSource, signature: Signature | None, ntfs: NtfsOptions | None = None
+) -> Detected:
     """Say what is on a volume, and open it if its format is one that can be read.
 
-    `signature` is what `identify` says of it. Raises OSError where the volume cannot be read: that is not an answer to what is on it.
+    `signature` is what `identify` says of it; `ntfs` says how an NTFS is to be shown. Raises OSError where
+    the volume cannot be read: that is not an answer to what is on it.
     """
     for name, probe in PROBES:
         try:
-            filesystem = await probe(reader)
+            filesystem: Filesystem
+            if probe is open_ntfs and ntfs is not None:
+                filesystem = await open_ntfs(reader, ntfs)
+            else:
+                filesystem = await probe(reader)
         except NotRecognised:
             continue
         except ParseError as error:

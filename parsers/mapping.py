@@ -128,3 +128,13 @@ def length_of(mapping: Mapping) -> int:
         case Raid10(columns, chunk, near_copies, far_copies):
             rows = length_of(columns[0]) // chunk // far_copies
             return rows * len(columns) // near_copies * chunk
+
+
+def weight_of(mapping: Mapping) -> tuple[int, int]:
+    """Return how many parts a mapping has, leaves and others, and how deep they are in each other."""
+    match mapping:
+        case Area() | Zero() | Missing():
+            return 1, 1
+        case Concat(parts) | Stripe(parts) | Mirror(parts) | Parity(parts) | Raid10(parts):
+            weights = [weight_of(part) for part in parts]
+            return 1 + sum(count for count, _ in weights), 1 + max(depth for _, depth in weights)

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
-from vmount.config import default_state_dir
 from vmount.datastores.san_source import is_browsing
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
@@ -50,7 +49,7 @@ from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.remote import is_remote
 from vmount.sources import OpenOptions, absolute
-from vmount.state import StateDir
+from vmount.state import StateDir, default_state_dir
 from vmount.tree_builder import build_tree
 from vmount.vm_source import is_machine, with_connection
 

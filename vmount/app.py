@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import signal
 import stat
-import time
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pyfuse3
 import trio
 
-from vmount import __version__
 from vmount.config import MountConfig, OwnerMode
 from vmount.control import answering
 from vmount.errors import MountError
@@ -26,9 +23,12 @@ from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
+from vmount.privileges import CAP_DAC_OVERRIDE, give_up, keep_memory_private
 from vmount.runtime import TrioRuntime, first_of
 from vmount.state.things import MountPoint
+from vmount.status import Statistics
 from vmount.tree_builder import build_tree
+from vmount.unmount import Unmounter
 from vmount.volume_mounts import VolumeMounts
 from vmount.walk_ahead import WalkAhead
 
@@ -56,6 +56,7 @@ def serve(
     the mount ends as well. Raises VmountError.
     """
     check_mountpoint(config.mountpoint)
+    keep_memory_private()
     try:
         trio.run(_serve, config, state, on_ready, lifeline)
     except BaseExceptionGroup as group:
@@ -136,38 +137,11 @@ async def _serve_recorded(
                     if lifeline is not None:
                         nursery.start_soon(_end_with, lifeline)
                     with _mounted(config, operations):
+                        await nursery.start(give_up, _needed(manager))
                         await _answer_until_unmounted(config, on_ready, ending)
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
-
-
-class Statistics:
-    """What .vmount/status.json says."""
-
-    def __init__(self, config: MountConfig, manager: MountManager) -> None:
-        self.operations: FuseOps | None = None
-        self._config = config
-        self._manager = manager
-        self._began = time.time()
-
-    def now(self) -> dict[str, Any]:
-        """Return the state of the mount. Sizes in bytes."""
-        operations = self.operations
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "mountpoint": str(self._config.mountpoint),
-            "sources": list(self._config.sources),
-            "uptime_seconds": round(time.time() - self._began, 3),
-            "open_files": 0 if operations is None else operations.open_files,
-            "bytes_read": 0 if operations is None else operations.bytes_read,
-            "disks": {
-                disk.name: disk.remote.stats()
-                for disk in self._manager.disks
-                if disk.remote is not None
-            },
-        }
 
 
 def _owner(mode: OwnerMode) -> Owner:
@@ -185,7 +159,9 @@ async def _do(mounts: VolumeMounts, request: Mapping[str, Any]) -> Any:
             return asdict(await mounts.mount(str(request["volume"])))
         case "dismount":
             force = bool(request.get("force"))
-            return asdict(await mounts.dismount(str(request["volume"]), force=force))
+            holders = [(int(pid), str(name)) for pid, name in request["holders"]]
+            name = str(request["volume"])
+            return asdict(await mounts.dismount(name, force=force, holders=holders))
     raise KeyError(request["do"])
 
 
@@ -217,20 +193,34 @@ def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
         "nosuid",
         "nodev",
     }
+    if config.noexec:
+        options.add("noexec")
     if config.allow_other:
         # Others are in: the kernel must hold them to the permissions shown.
         options |= {"allow_other", "default_permissions"}
+    unmounter = Unmounter(str(config.mountpoint))
     try:
         pyfuse3.init(operations, str(config.mountpoint), options)
     except RuntimeError as error:
+        unmounter.close()
         remedy = "see the message above"
         if config.allow_other and os.getuid() != 0:
             remedy = "--allow-other needs user_allow_other in /etc/fuse.conf"
         raise MountError(f"{config.mountpoint}: FUSE refused to mount", remedy=remedy) from error
     try:
+        unmounter.expect()
         yield
     finally:
-        pyfuse3.close(unmount=True)
+        # In this order: the kernel asks us nothing any more while it unmounts.
+        pyfuse3.close(unmount=False)
+        unmounter.close()
+
+
+def _needed(manager: MountManager) -> set[int]:
+    """Return the capabilities that serving needs: files here are open and stay so; what is distant is
+    connected to again, through sockets and devices that may belong to another user."""
+    is_distant = any(disk.remote is not None for disk in manager.disks)
+    return {CAP_DAC_OVERRIDE} if is_distant or manager.machines else set()
 
 
 def _option(text: str) -> str:
@@ -293,10 +283,3 @@ async def _announce(mountpoint: Path, on_ready: Callable[[], None]) -> None:
     except OSError as error:
         log.debug("readahead stays as it is: %s", error)
     on_ready()
-
-
-def read_status(mountpoint: str) -> dict[str, Any]:
-    """Return what a running mount says of itself. Raises OSError if it does not answer."""
-    text = (Path(mountpoint) / ".vmount" / "status.json").read_text("utf-8")
-    values: dict[str, Any] = json.loads(text)
-    return values

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
 from vmount.commands.mount_options import take_mount_options
-from vmount.config import default_state_dir
 from vmount.errors import Exit, VmountError, explain, printable
 from vmount.logs import LEVELS, configure
+from vmount.state import default_state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +75,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with the message and where to read more."""
-        self.exit(Exit.USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        command = self.prog if " " in self.prog else f"{self.prog} {MOUNT}"
+        self.exit(Exit.USAGE, f"{self.prog}: {printable(message)} (see {command} --help)\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -152,7 +153,7 @@ def _prepare_streams() -> None:
 
     A disk's file would get the number of a closed stream, and lose it when the server detaches.
     """
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+    while (descriptor := _open_nothing()) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor)
@@ -162,9 +163,16 @@ def _prepare_streams() -> None:
             stream.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
+def _open_nothing() -> int:
+    try:
+        return os.open(os.devnull, os.O_RDWR)
+    except OSError:  # a /dev without it, in a bare container
+        return os.memfd_create("nothing")
+
+
 def _give_up_output() -> None:
     """Let go what could not be written: Python would try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(_open_nothing(), 1)
 
 
 def load(name: str) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -49,12 +50,12 @@ def compare(
     before, after = _stat(first, path), _stat(second, path)
     if before is None and after is None:
         first.stat(path)
+    one, other = _Side(first, on_error), _Side(second, on_error)
     pending: list[tuple[str, Attrs | None, Attrs | None]] = [(path.rstrip("/"), before, after)]
     while pending:
         here, before, after = pending.pop()
         yield from _change(first, second, here, before, after, how, on_error)
-        left = _members(first, here, before, on_error)
-        right = _members(second, here, after, on_error)
+        left, right = one.members(here, before), other.members(here, after)
         if left is None or right is None:
             continue
         names = sorted(left.keys() | right.keys(), reverse=True)
@@ -109,18 +110,32 @@ def _differs(
                 return False
 
 
-def _members(
-    disks: DiskSet, path: str, attrs: Attrs | None, on_error: Callable[[OSError], None]
-) -> dict[str, Attrs] | None:
-    """Return what is in a directory; nothing for what is none. None: that cannot be told."""
-    if attrs is None or not stat.S_ISDIR(attrs.mode):
-        return {}
-    try:
-        entries = disks.listdir(path)
-    except OSError as error:
-        on_error(error)
-        return None
-    return {entry.name: known for entry in entries if (known := _known(entry, path, on_error))}
+class _Side:
+    """The directories of one of the two."""
+
+    def __init__(self, disks: DiskSet, on_error: Callable[[OSError], None]) -> None:
+        self._disks = disks
+        self._on_error = on_error
+        self._entered: set[int] = set()
+
+    def members(self, path: str, attrs: Attrs | None) -> dict[str, Attrs] | None:
+        """Return what is in a directory; nothing for what is none. None: that cannot be told.
+
+        A directory is listed once: damage can put one inside itself.
+        """
+        if attrs is None or not stat.S_ISDIR(attrs.mode):
+            return {}
+        try:
+            number = self._disks.number(path)
+            if number in self._entered:
+                raise OSError(errno.ELOOP, "a directory that was listed already", path)
+            self._entered.add(number)
+            entries = self._disks.listdir(path)
+        except OSError as error:
+            self._on_error(error)
+            return None
+        known = ((entry.name, _known(entry, path, self._on_error)) for entry in entries)
+        return {name: attrs for name, attrs in known if attrs is not None}
 
 
 def _known(entry: Entry, path: str, on_error: Callable[[OSError], None]) -> Attrs | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from parsers.errors import ParseError
 from parsers.model import Attrs
+from parsers.ntfs import RESTORABLE
 from vmount.file_reader import FileReader, told
 from vmount.filemap import BytesFile
 from vmount.paths import resolve
@@ -133,12 +134,17 @@ class FilesTogether:
             return ()
         return tuple(content.where(0, content.size))
 
-    def xattrs_of(self, files: Sequence[FileRef]) -> list[dict[str, bytes | OSError]]:
-        """Return the extended attributes of files; an OSError for a value that cannot be had."""
-        calls = [partial(self._all_xattrs, file.number) for file in files]
+    def xattrs_of(
+        self, files: Sequence[FileRef], *, whole: bool = False
+    ) -> list[dict[str, bytes | OSError]]:
+        """Return the extended attributes of files; an OSError for a value that cannot be had.
+
+        `whole`: with those that are not listed and that a restored file should have, as NTFS has.
+        """
+        calls = [partial(self._all_xattrs, file.number, whole) for file in files]
         return self._bridge.run(lambda: self._gather(calls))
 
-    async def _all_xattrs(self, number: int) -> dict[str, bytes | OSError]:
+    async def _all_xattrs(self, number: int, whole: bool) -> dict[str, bytes | OSError]:
         try:
             found = await self._tree.xattrs(number)
         except ParseError as error:
@@ -146,9 +152,12 @@ class FilesTogether:
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
-        for name, value in found.items():
+        unlisted = RESTORABLE if whole and self._is_ntfs(number) else ()
+        for name in (*found, *unlisted):
             try:
-                values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
+                value = found.get(name) or await self._tree.xattr(number, name)
+                if value is not None:
+                    values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
             except ParseError as error:
                 values[os.fsdecode(name)] = OSError(errno.EUCLEAN, str(error))
             except OSError as error:
@@ -195,10 +204,10 @@ class FilesTogether:
         if self._bridge.runtime.nursery is None:
             return opened
         # From a distant disk the small ones are fetched here: a read of each costs two hops of threads.
-        reads = [
-            partial(_small, content, file.path) for file, content in zip(files, opened, strict=True)
+        # All have been asked for, so it is no matter that they are waited for one after the other.
+        return [
+            await _small(content, file.path) for file, content in zip(files, opened, strict=True)
         ]
-        return await self._gather(reads)
 
     async def _open_one(self, file: FileRef) -> FileMap | OSError:
         try:

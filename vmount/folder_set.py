@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from parsers.model import Attrs
+from parsers.ntfs import RESTORABLE
 from parsers.reader import Span
 from vmount.api import Entry, FileRef
 
@@ -90,9 +91,15 @@ class FolderSet:
                 opened.append(error)
         return opened
 
-    def xattrs_of(self, files: Sequence[FileRef]) -> list[dict[str, bytes | OSError]]:
-        """Return the extended attributes of files; an OSError for a value that cannot be had."""
-        return [_xattrs(self._place(file.path)) for file in files]
+    def xattrs_of(
+        self, files: Sequence[FileRef], *, whole: bool = False
+    ) -> list[dict[str, bytes | OSError]]:
+        """Return the extended attributes of files; an OSError for a value that cannot be had.
+
+        `whole`: with those of NTFS that a mount of it does not list.
+        """
+        unlisted = [os.fsdecode(name) for name in RESTORABLE] if whole else []
+        return [_xattrs(self._place(file.path), unlisted) for file in files]
 
     def streams(self, _files: Sequence[FileRef]) -> list[FileRef]:
         """Return nothing: what is shown is all there is."""
@@ -145,15 +152,16 @@ def _attrs(status: os.stat_result) -> Attrs:
     )
 
 
-def _xattrs(place: Path) -> dict[str, bytes | OSError]:
+def _xattrs(place: Path, unlisted: Sequence[str]) -> dict[str, bytes | OSError]:
     values: dict[str, bytes | OSError] = {}
     try:
         names = os.listxattr(place, follow_symlinks=False)
     except OSError as error:
         return {} if error.errno == errno.EOPNOTSUPP else {"attributes": error}
-    for name in names:
+    for name in (*names, *unlisted):
         try:
             values[name] = os.getxattr(place, name, follow_symlinks=False)
         except OSError as error:
-            values[name] = error
+            if name in names or error.errno not in (errno.EOPNOTSUPP, errno.ENODATA):
+                values[name] = error
     return values

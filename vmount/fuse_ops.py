@@ -260,7 +260,7 @@ class FuseOps(pyfuse3.Operations):
 
     @guarded
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        value = (await self._tree.xattrs(inode)).get(name)
+        value = await self._tree.xattr(inode, name)
         if value is None:
             raise FUSEError(pyfuse3.ENOATTR)
         return await self._tree.xattr_value(inode, value)

@@ -107,6 +107,8 @@ async def assemble_arrays(devices: Sequence[Device], taken: set[str]) -> Assembl
             members.append((device.name, await read_md_member(device.source)))
         except ParseError as error:
             made.warnings.append(f"{device.name}: RAID member: {error}")
+        except OSError as error:
+            made.warnings.append(f"{device.name}: RAID member: {explain(error)}")
     result = assemble_md(members)
     made.warnings += result.warnings
     sources = {device.name: device.source for device in devices if device.source is not None}
@@ -137,6 +139,8 @@ async def assemble_logical(devices: Sequence[Device], taken: set[str]) -> Assemb
             members.append((device.name, await read_pv(device.source)))
         except ParseError as error:
             made.warnings.append(f"{device.name}: physical volume: {error}")
+        except OSError as error:
+            made.warnings.append(f"{device.name}: physical volume: {explain(error)}")
     result = await assemble_lvm(members)
     made.warnings += result.warnings
     sources = {device.name: device.source for device in devices if device.source is not None}
@@ -151,6 +155,8 @@ async def assemble_logical(devices: Sequence[Device], taken: set[str]) -> Assemb
                 source = await volume.open(lambda words: build_source(words, sources))
             except ParseError as error:
                 problem = str(error)
+            except OSError as error:
+                problem = explain(error)
         made.devices.append(
             Device(
                 name,

@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.config import MountConfig, default_state_dir
+from vmount.config import MountConfig
 from vmount.errors import BusyError, MountError
 from vmount.serving import Server
+from vmount.state import default_state_dir
 from vmount.vsphere.access_options import Quiesce
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class VolumeHandle:
         """
         if not self._references:
             raise MountError(f"{self.name}: not mounted")
-        state = self._mounting.server.ask("dismount", volume=self.name, force=force)
+        state = self._mounting.server.dismount(self.name, force=force)
         self._references = int(state["references"])
 
 

@@ -14,7 +14,7 @@ from parsers.ntfs import NtfsFilesystem
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from parsers.model import Ino
+    from parsers.model import Filesystem, Ino
     from parsers.ntfs import ReparseLink
     from vmount.drives import Drives
 
@@ -23,17 +23,29 @@ DIRECTORIES_ABOVE = 2
 
 
 class DriveLinks:
-    """Retargets links. `shown_as` has the names of directories in volumes/ by names of volumes."""
+    """Retargets links. `shown_as` has the names of directories in volumes/ by names of volumes,
+    `filesystems` what is on them."""
 
-    def __init__(self, drives: Drives, shown_as: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        drives: Drives,
+        shown_as: Mapping[str, str],
+        filesystems: Mapping[str, Filesystem] | None = None,
+    ) -> None:
         self._drives = drives
         self._shown_as = shown_as
+        self._filesystems = filesystems or {}
 
     def path(self, link: ReparseLink, home: str) -> bytes | None:
         """Return where a link on the volume `home` leads, from the root of the mount.
 
         None if it is relative, or leads to nothing in the mount.
         """
+        found = self._place(link, home)
+        return None if found is None else b"/".join([found[1], *found[2]])
+
+    def _place(self, link: ReparseLink, home: str) -> tuple[str, bytes, list[bytes]] | None:
+        """Return the volume that a link leads to, where that is in the mount, and the path on it."""
         volume = self._drives.volume_of(link, home)
         if volume is None or volume not in self._shown_as:
             return None
@@ -48,12 +60,17 @@ class DriveLinks:
                 del parts[-1:]
             else:
                 parts.append(part)
-        return b"/".join([top.encode("utf-8", "surrogateescape"), *parts])
+        return volume, top.encode("utf-8", "surrogateescape"), parts
 
     async def target(self, filesystem: NtfsFilesystem, ino: Ino, home: str) -> bytes | None:
         """Return the target of a link as a path from the directory that it is in, None as `path` does."""
         link = await filesystem.reparse_link(ino)
-        path = None if link is None else self.path(link, home)
-        if path is None:
+        found = None if link is None else self._place(link, home)
+        if found is None:
             return None
-        return b"../" * (DIRECTORIES_ABOVE + await filesystem.depth(ino)) + path
+        volume, top, parts = found
+        there = self._filesystems.get(volume)
+        if isinstance(there, NtfsFilesystem):
+            parts = await there.spelled(there.root, parts)
+        up = b"../" * (DIRECTORIES_ABOVE + await filesystem.depth(ino))
+        return up + b"/".join([top, *parts])

@@ -52,7 +52,7 @@ class MountManager:
         files = OpenFiles(runtime, journal)
         try:
             disks = await files.open_sources(sources, options)
-            found = await find_volumes(disks, runtime)
+            found = await find_volumes(disks, runtime, options.ntfs)
             guest = await find_guest(found, runtime, options.drives)
             manager = cls(sources, files, found, guest)
         except BaseException:

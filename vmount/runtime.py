@@ -50,6 +50,10 @@ class InlineRuntime:
         return [await call() for call in calls]
 
 
+MOST_TOGETHER = 32
+"""Calls of one `gather` that wait at the same time."""
+
+
 class TrioRuntime:
     """Under trio: what blocks goes to a thread; many things at once."""
 
@@ -61,16 +65,18 @@ class TrioRuntime:
         return await trio.to_thread.run_sync(function)
 
     async def gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
-        """Run them in a nursery."""
+        """Run them in a nursery, by a bounded number of tasks: most calls do not wait at all."""
         results: dict[int, T] = {}
+        numbered = iter(enumerate(calls))
 
-        async def run(index: int, call: Callable[[], Coroutine[Any, Any, T]]) -> None:
-            results[index] = await call()
+        async def work() -> None:
+            for index, call in numbered:
+                results[index] = await call()
 
         try:
             async with trio.open_nursery() as nursery:
-                for index, call in enumerate(calls):
-                    nursery.start_soon(run, index, call)
+                for _ in range(min(len(calls), MOST_TOGETHER)):
+                    nursery.start_soon(work)
         except BaseExceptionGroup as group:
             raise first_of(group) from None
         return [results[index] for index in range(len(calls))]

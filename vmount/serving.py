@@ -12,6 +12,7 @@ import os
 import pickle
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from vmount.control import ask, error_of
 from vmount.errors import Exit, MountError, VmountError
 from vmount.mountinfo import find_mount
 from vmount.state import MountRecord, StateDir
-from vmount.unmount import fusermount
+from vmount.unmount import dismount, fusermount
 from vmount.vsphere.passwords import Password, known
 from vmount.vsphere.secret import Secret
 
@@ -62,6 +63,11 @@ class Server:
         """Ask the process for something and return its answer. Raises VmountError."""
         assert self._record is not None
         return ask(self._record.socket, {"do": what, **values})
+
+    def dismount(self, volume: str, *, force: bool) -> dict[str, Any]:
+        """Dismount a volume and return how it is then. Raises VmountError."""
+        assert self._record is not None
+        return dismount(partial(ask, self._record.socket), volume, force=force)
 
     def close(self) -> None:
         """Unmount and wait for the end of the process. A second call does nothing."""

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from parsers.errors import NotRecognised, ParseError
+from parsers.ntfs import NtfsOptions
 from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 RAW_PREFIX = "raw:"
 """In front of a path: take the file as it is, whatever it looks like."""
+KINDS = "a SOURCE is a .vmx, a VMDK, a raw image, a block device or an nbd:// or https:// address"
 
 LARGEST_VMX = 1 << 20
 """Bytes. A .vmx is a few KiB; what is larger is something else."""
@@ -67,6 +69,8 @@ class OpenOptions:
     """How virtual machines are found and read."""
     drives: Mapping[str, str] = field(default_factory=dict)
     """Names of volumes by the drive letters that they are to have."""
+    ntfs: NtfsOptions = field(default_factory=NtfsOptions)
+    """How volumes with NTFS are shown."""
 
 
 class OpenFiles:
@@ -213,6 +217,11 @@ class OpenFiles:
 
     async def _open_disk(self, name: str, shown: str, location: str, options: OpenOptions) -> Disk:
         """Open one disk. On failure nothing stays open."""
+        path = location.removeprefix(RAW_PREFIX)
+        if not path:
+            raise SourceError("a source has an empty name", remedy=KINDS)
+        if "://" in path and not Path(path).exists():
+            raise SourceError(f"{path}: not an address that vmount opens", remedy=KINDS)
         with ExitStack() as stack:
             try:
                 if location.startswith(RAW_PREFIX):
@@ -221,6 +230,8 @@ class OpenFiles:
                     disk = _raw_disk(name, shown, source)
                 else:
                     disk = await self._recognise(name, shown, location, options, stack)
+            except IsADirectoryError as error:
+                raise SourceError(explain(error), remedy=KINDS) from error
             except OSError as error:
                 raise SourceError(explain(error)) from error
             except ParseError as error:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from parsers.errors import Corrupt
+from parsers.errors import Corrupt, ParseError
 from parsers.model import Attrs, DirEntry, Ino, XAttr
-from parsers.ntfs import NtfsFilesystem
+from parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.disks import path_component
 from vmount.dismounted import Dismounted
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
@@ -247,9 +247,16 @@ class Tree:
             return Listing(base, found)
         entries = []
         for name, child in self._directory(number).children.items():
-            attrs = await self.attrs(child)
-            entries.append(DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs))
+            entries.append(await self._named(name, child))
         return Listing(0, entries)
+
+    async def _named(self, name: bytes, child: int) -> DirEntry:
+        """Return an entry of a directory of our own. A volume without a root costs the others nothing."""
+        try:
+            attrs = await self.attrs(child)
+        except (ParseError, OSError):
+            return DirEntry(name, child, stat.S_IFDIR, None)
+        return DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs)
 
     async def open(self, number: int, stream: bytes = b"") -> FileMap:
         """Open a regular file, or an alternate stream of one."""
@@ -280,6 +287,18 @@ class Tree:
         """Return a file's extended attributes."""
         volume = self.volume(number)
         return {} if volume is None else await volume.filesystem.xattrs(number & INO_MASK)
+
+    async def xattr(self, number: int, name: bytes) -> XAttr | None:
+        """Return one extended attribute of a file, also of those that are given only when asked for."""
+        volume = self.volume(number)
+        if volume is None:
+            return None
+        if name.startswith(SYSTEM_PREFIX):
+            if not isinstance(volume.filesystem, NtfsFilesystem):
+                return None
+            value = await volume.filesystem.system_xattr(number & INO_MASK, name)
+            return None if value is None else XAttr(value)
+        return (await volume.filesystem.xattrs(number & INO_MASK)).get(name)
 
     async def xattr_value(self, number: int, value: XAttr) -> bytes:
         """Return the value of an extended attribute of a file. Raises OSError(E2BIG)."""

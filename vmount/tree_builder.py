@@ -30,7 +30,12 @@ def build_tree(
     volumes = tree.add(ROOT, b"volumes", Directory())
     taken: set[str] = set()
     shown_as = tree.shown_as
-    links = DriveLinks(manager.guest.drives, shown_as)
+    filesystems = {
+        volume.name: volume.filesystem
+        for volume in manager.volumes
+        if volume.filesystem is not None
+    }
+    links = DriveLinks(manager.guest.drives, shown_as, filesystems)
     for volume in manager.volumes:
         if volume.data is None:
             continue

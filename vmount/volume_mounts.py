@@ -15,11 +15,10 @@ import pyfuse3
 import trio
 
 from vmount.errors import MountError, SourceError, UsageError
-from vmount.mountinfo import processes_below
 from vmount.unmount import in_use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from vmount.fuse_ops import FuseOps
@@ -76,9 +75,12 @@ class VolumeMounts:
             await self._forget(self._tree.reveal(name))
         return self._state(volume)
 
-    async def dismount(self, name: str, *, force: bool = False) -> VolumeState:
+    async def dismount(
+        self, name: str, *, force: bool = False, holders: Sequence[tuple[int, str]] = ()
+    ) -> VolumeState:
         """Give a reference back, or with `force` all of them. With the last, the files go.
 
+        `holders` are processes, number and name, that who asks has seen using them.
         Raises BusyError, naming who uses them, if there are open files and no `force`; MountError if it is
         not mounted; UsageError, SourceError.
         """
@@ -90,20 +92,14 @@ class VolumeMounts:
             self._references[name] -= 1
             return self._state(volume)
         numbers = self._tree.numbers_of(name)
-        if not force:
-            await self._check_unused(name, numbers)
+        if not force and (holders or self._operations.has_open(numbers)):
+            raise in_use(self._path(name), holders)
         self._references[name] = 0
         gone = self._tree.hide(name)
         self._operations.cut_off(numbers)
         await self._forget(gone)
         log.info("%s: dismounted", name)
         return self._state(volume)
-
-    async def _check_unused(self, name: str, numbers: list[int]) -> None:
-        path = self._path(name)
-        holders = await trio.to_thread.run_sync(processes_below, path)
-        if holders or self._operations.has_open(numbers):
-            raise in_use(path, holders)
 
     async def _forget(self, names: list[tuple[int, bytes]]) -> None:
         """Let the kernel ask again for names that it may keep for ever."""

@@ -30,6 +30,7 @@ from vmount.groups import (
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem
+    from parsers.ntfs import NtfsOptions
     from parsers.partition.table import Partition, PartitionTable
     from parsers.reader import BlockSource
     from parsers.signatures import Signature
@@ -162,8 +163,13 @@ class _Search:
         return None if signature is None else signature.name
 
 
-async def find_volumes(disks: Sequence[Disk], runtime: Runtime) -> Found:
-    """Find the volumes of all disks. What cannot be read is in the result with its problem."""
+async def find_volumes(
+    disks: Sequence[Disk], runtime: Runtime, ntfs: NtfsOptions | None = None
+) -> Found:
+    """Find the volumes of all disks. What cannot be read is in the result with its problem.
+
+    `ntfs` says how those with NTFS are to be shown.
+    """
     contents = await _gather(runtime, disks, _read_disk)
     search = _Search(runtime)
     search.known = {disk.name: disk.filesystem for disk in disks if disk.filesystem is not None}
@@ -187,7 +193,7 @@ async def find_volumes(disks: Sequence[Disk], runtime: Runtime) -> Found:
             await search.add(search.take(await assemble(pieces, taken)))
 
     async def open_volume(device: Device) -> Volume:
-        return await _open_volume(device, search)
+        return await _open_volume(device, search, ntfs)
 
     volumes = await _gather(runtime, search.devices, open_volume)
     return Found(tuple(contents), tuple(volumes), tuple(search.warnings))
@@ -230,7 +236,7 @@ def _partition(disk: Disk, source: BlockSource, partition: Partition) -> Device:
     )
 
 
-async def _open_volume(device: Device, search: _Search) -> Volume:
+async def _open_volume(device: Device, search: _Search, ntfs: NtfsOptions | None) -> Volume:
     signature = search.signatures[device.name]
     found = Detected(None, "", "", None, device.problem)
     member_of = search.members.get(device.name)
@@ -245,7 +251,7 @@ async def _open_volume(device: Device, search: _Search) -> Volume:
         found = Detected(info.fstype, info.label, info.uuid, filesystem, None)
     elif device.source is not None:
         try:
-            found = await detect(device.source, signature)
+            found = await detect(device.source, signature, ntfs)
         except ParseError as error:
             found = Detected(None, "", "", None, str(error))
         except OSError as error:

@@ -45,6 +45,8 @@ FILES_TOGETHER = 32
 """Files asked for at once: their requests are put in order, and neighbours become one."""
 MOST_FILES_AHEAD = 512
 """Files asked for and not opened yet, however small they are."""
+LONGEST_STEP = 4
+"""Places from one file to the next that is still a walk in order: some may be passed over."""
 FILES_KEPT = 1024
 """Files whose place on the volume was looked up ahead, until they are opened."""
 
@@ -64,22 +66,29 @@ class Order:
         self._cursor = 0
         self.visits = 0
 
-    def visit(self, number: int) -> None:
-        """Note a visit. One who is not a member (a damaged directory may say so) is passed over."""
+    def visit(self, number: int) -> bool:
+        """Note a visit; say whether it goes on from the last one, in either order.
+
+        One who is not a member (a damaged directory may say so) is passed over.
+        """
         if self._places is None:
             self._places = tuple(
                 {item: n for n, item in enumerate(order)} for order in self._orders
             )
         if number not in self._places[0]:
-            return
+            return False
         self.visits += 1
         before = self._hits[1] > self._hits[0]
+        steps = []
         for which, places in enumerate(self._places):
-            place = places[number]
-            self._hits[which] += place == self._last[which] + 1
-            self._last[which] = place
+            steps.append(places[number] - self._last[which])
+            self._hits[which] += steps[which] == 1
+            self._last[which] = places[number]
         now = self._hits[1] > self._hits[0]
-        self._cursor = max(self._last[now] + 1, self._cursor if now == before else 0)
+        is_continued = [0 < step <= LONGEST_STEP for step in steps]
+        asked = self._cursor if now == before and is_continued[now] else 0
+        self._cursor = max(self._last[now] + 1, asked)
+        return any(is_continued)
 
     def following(self, attempt: int) -> Iterator[int]:
         """Yield what will be visited next, each once an attempt."""
@@ -251,7 +260,7 @@ class WalkAhead:
 
     def _fetch_next(self, directory: _Directory, number: int) -> None:
         """Note that a file was opened; ask for the next ones, those of the next directories too."""
-        directory.files.visit(number)
+        goes_on = directory.files.visit(number)
         guessed = self._asked.pop(number, 0)
         if guessed:
             self._asked_bytes -= guessed
@@ -261,7 +270,7 @@ class WalkAhead:
             self._asked_bytes = 0
             self._attempt += 1
             # One file of a directory tells nothing, unless it follows a walk through the one before.
-            is_walk = directory.files.visits > 1 or self._follows_a_walk(directory)
+            is_walk = goes_on if directory.files.visits > 1 else self._follows_a_walk(directory)
             self._window = FIRST_WINDOW if is_walk else 0
         # A request for every file would be many small ones.
         if self._asked_bytes > self._window // 2 or len(self._asked) > MOST_FILES_AHEAD // 2:
@@ -302,7 +311,9 @@ class WalkAhead:
                 volume = self._tree.volume(number)
                 assert volume is not None
                 try:
-                    data = await volume.filesystem.data(number & INO_MASK)
+                    data = self._data.get(number)
+                    if data is None:
+                        data = await volume.filesystem.data(number & INO_MASK)
                     content = open_file(volume.data, data)
                 except (ParseError, OSError) as error:
                     log.debug("fetching ahead: %s", error)

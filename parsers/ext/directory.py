@@ -25,6 +25,8 @@ ENTRY_HEADER = Layout(
 
 _pick_header = ENTRY_HEADER.picker("inode", "record_length", "name_length", "file_type").unpack_from
 _HEADER_SIZE = ENTRY_HEADER.size
+_SMALLEST = 12
+"""Bytes of an entry with the shortest name."""
 _TAIL = struct.Struct("<IHBBI")
 _TAIL_START = [0, 12, 0, 0xDE]
 """A pseudo entry without a name, at the end of each block that has a checksum."""
@@ -51,11 +53,11 @@ class Entry(NamedTuple):
     """A key of KINDS, or 0."""
 
 
-def decode_entries(data: bytes, where: int) -> list[Entry]:
+def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[Entry]:
     """Decode the entries of a block (or of a piece of inline data) that lies at `where` in the volume.
 
     "." and ".." are left out. Raises Corrupt if the chain does not fill `data` exactly, or a name
-    could not be one.
+    could not be one (an encrypted one may have any bytes).
     """
     entries = []
     position, end = 0, len(data)
@@ -67,16 +69,16 @@ def decode_entries(data: bytes, where: int) -> list[Entry]:
             record_length = _decode_long(record_length, end)
         name_end = position + _HEADER_SIZE + name_length
         following = position + record_length
-        if record_length < _HEADER_SIZE or name_end > following or following > end:
+        if record_length < _SMALLEST or name_end > following or following > end:
             raise Corrupt(
                 "directory entry: record length",
                 where + position,
-                expected=f"{_HEADER_SIZE + name_length} to {end - position}",
+                expected=f"{max(_SMALLEST, _HEADER_SIZE + name_length)} to {end - position}",
                 actual=record_length,
             )
         if ino:
             name = data[position + _HEADER_SIZE : name_end]
-            if not name or b"/" in name or b"\0" in name:
+            if not name or (not encrypted and (b"/" in name or b"\0" in name)):
                 raise Corrupt("directory entry: impossible name", where + position)
             if name != b"." and name != b"..":
                 entries.append(Entry(name, ino, file_type))

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 
+from parsers.batch import MAX_READ
 from parsers.errors import Corrupt, Unsupported
+from parsers.ext.casefold import UTF8_12_1, fold
 from parsers.ext.directory import Entry, check_tail, decode_entries
-from parsers.ext.features import Compat
+from parsers.ext.features import Compat, Incompat
 from parsers.ext.hash_tree import (
     TreeEntry,
     check_tree_checksum,
@@ -23,8 +25,9 @@ from parsers.ext.hash_tree import (
 from parsers.ext.inline_data import inline_directory
 from parsers.ext.inode import Inode, InodeFlag
 from parsers.ext.mapping import file_runs
-from parsers.ext.name_hash import HashVersion, name_hash
-from parsers.ext.volume import MAX_READ, Volume
+from parsers.ext.name_hash import HashVersion, NameHash, name_hash
+from parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
+from parsers.ext.volume import Volume
 from parsers.model import Run
 from parsers.reader import Span
 
@@ -49,11 +52,69 @@ class DirectoryReader:
         self._maps: dict[int, _DirectoryMap] = {}
 
     async def entries(self, inode: Inode) -> list[Entry]:
-        """Return all entries but "." and "..".
+        """Return all entries but "." and "..", of an encrypted directory with the names shown without a key.
 
-        Raises Corrupt, and Unsupported for an encrypted directory or one that is too large.
+        Raises Corrupt, and Unsupported for one that is encrypted and case-insensitive or too large.
         """
-        _refuse_encrypted(inode)
+        entries = await self._stored_entries(inode)
+        if not inode.flags & InodeFlag.ENCRYPT:
+            return entries
+        if inode.flags & InodeFlag.CASEFOLD:
+            raise Unsupported(f"encryption with casefold, in directory {inode.number}")
+        version = await self._shown_hash_version(inode)
+        return [
+            Entry(self._no_key_name(entry.name, version, inode.where), entry.ino, entry.file_type)
+            for entry in entries
+        ]
+
+    async def find(self, inode: Inode, name: bytes) -> int | None:
+        """Return the inode number of a name as `entries` gives it, None if it is not there.
+
+        Raises as `entries` does.
+        """
+        if not inode.flags & InodeFlag.ENCRYPT:
+            return await self._find_stored(inode, name)
+        encrypted = encrypted_name(name)
+        if encrypted is None or inode.flags & InodeFlag.CASEFOLD:
+            return _search(await self.entries(inode), name)
+        version = await self._shown_hash_version(inode)
+        if len(encrypted) < MIN_ENCRYPTED or name != self._no_key_name(encrypted, version, 0):
+            return None
+        return await self._find_stored(inode, encrypted)
+
+    def _no_key_name(self, name: bytes, version: int | None, where: int) -> bytes:
+        hashed = None if version is None else self._hash(version, name, guess=True)
+        return no_key_name(name, where, hashed or (0, 0))
+
+    async def _shown_hash_version(self, inode: Inode) -> int | None:
+        """Return how the kernel hashes the names that it shows without a key.
+
+        It takes small directories for hash trees too; None for the others: their names have no hash.
+        """
+        if not self._superblock.compat & Compat.DIR_INDEX:
+            return None
+        inline = inode.flags & InodeFlag.INLINE_DATA
+        if self._indexed(inode) and not inline:
+            data, where = await (await self._map(inode)).read_one(0)
+            with contextlib.suppress(Corrupt):
+                return decode_root(data, where).hash_version
+            return None
+        if inline or inode.attrs.size == self._volume.block_size:
+            return self._superblock.default_hash_version
+        return None
+
+    async def _stored_entries(self, inode: Inode) -> list[Entry]:
+        """Return the entries with what fast commits have changed."""
+        commits = self._volume.fast_commits
+        changed = commits.names.get(inode.number, {})
+        is_new = inode.number in commits.new_directories
+        entries = [] if is_new else await self._blocks_entries(inode)
+        if changed:
+            entries = [entry for entry in entries if entry.name not in changed]
+            entries += [Entry(name, ino, 0) for name, ino in changed.items() if ino]
+        return entries
+
+    async def _blocks_entries(self, inode: Inode) -> list[Entry]:
         if inode.flags & InodeFlag.INLINE_DATA:
             return _inline_entries(inode)
         blocks = await self._map(inode)
@@ -65,21 +126,41 @@ class DirectoryReader:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries
 
-    async def find(self, inode: Inode, name: bytes) -> int | None:
-        """Return the inode number of a name, None if it is not there. Raises as `entries` does."""
-        _refuse_encrypted(inode)
+    async def _find_stored(self, inode: Inode, name: bytes) -> int | None:
+        if inode.number in self._volume.fast_commits.names:
+            return _search(await self._stored_entries(inode), name, folded=self._folds(inode))
+        folded = self._folds(inode)
         if inode.flags & InodeFlag.INLINE_DATA:
-            return _search(_inline_entries(inode), name)
+            return _search(_inline_entries(inode), name, folded=folded)
         blocks = await self._map(inode)
         if self._indexed(inode) and blocks.count > 1:
             with contextlib.suppress(Corrupt, Unsupported):
-                return await self._find_hashed(inode, blocks, name)
+                ino = await self._find_hashed(inode, blocks, name)
+                # The guest may fold by another version of Unicode.
+                if ino is not None or not folded:
+                    return ino
+        found = None
         for first in range(0, blocks.count, blocks.per_read):
             for index, data, where in await blocks.read(first, blocks.per_read):
-                ino = _search(self._decode(inode, index, data, where), name)
+                entries = self._decode(inode, index, data, where)
+                ino = _search(entries, name)
                 if ino is not None:
                     return ino
-        return None
+                if folded and found is None:
+                    found = _search(entries, name, folded=True)
+        return found
+
+    def _folds(self, inode: Inode) -> bool:
+        """Tell whether a directory is case-insensitive. Raises Unsupported for an unknown encoding."""
+        if not inode.flags & InodeFlag.CASEFOLD:
+            return False
+        if not self._superblock.has_incompat(Incompat.CASEFOLD):
+            raise Corrupt(
+                f"directory {inode.number}: casefold flag in a volume without", inode.where
+            )
+        if self._superblock.encoding != UTF8_12_1:
+            raise Unsupported(f"casefold with encoding {self._superblock.encoding}")
+        return True
 
     def _indexed(self, inode: Inode) -> bool:
         return bool(inode.flags & InodeFlag.INDEX and self._superblock.compat & Compat.DIR_INDEX)
@@ -102,15 +183,17 @@ class DirectoryReader:
                 check_tree_checksum(data, where, seed, root=index == 0)
             else:
                 check_tail(data, where, seed)
-        return decode_entries(data, where)
+        return decode_entries(data, where, encrypted=bool(inode.flags & InodeFlag.ENCRYPT))
 
     async def _find_hashed(self, inode: Inode, blocks: _DirectoryMap, name: bytes) -> int | None:
         """Go down the hash tree. Raises Corrupt, and Unsupported if this name's hash cannot be known."""
         data, where = await blocks.read_one(0)
         root = decode_root(data, where)
-        hashed = None if inode.flags & InodeFlag.CASEFOLD else self._hash(root.hash_version, name)
-        if hashed is None:
+        folded = self._folds(inode)
+        hashes = self._hash(root.hash_version, fold(name) if folded else name)
+        if hashes is None:
             raise Unsupported(f"hash of names of kind {root.hash_version}")
+        hashed = hashes.major
         path = [_Step(self._node(inode, data, where, root=True), hashed)]
         for _ in range(root.levels):
             data, where = await blocks.read_one(path[-1].block)
@@ -118,16 +201,18 @@ class DirectoryReader:
         for _ in range(MAX_COLLISIONS):
             index = path[-1].block
             data, where = await blocks.read_one(index)
-            ino = _search(self._decode(inode, index, data, where), name)
+            ino = _search(self._decode(inode, index, data, where), name, folded=folded)
             if ino is not None:
                 return ino
             if not await self._advance(inode, blocks, path, hashed):
                 return None
         raise Corrupt(f"inode {inode.number}: too many names of one hash")
 
-    def _hash(self, version: int, name: bytes) -> int | None:
+    def _hash(self, version: int, name: bytes, *, guess: bool = False) -> NameHash | None:
+        """Return the hashes of a name if they can be known; with `guess` as a kernel for x86 takes it if the
+        volume does not say."""
         unsigned = self._superblock.hash_unsigned
-        if unsigned is None and not name.isascii():
+        if unsigned is None and not name.isascii() and not guess:
             return None
         if unsigned and version <= HashVersion.TEA:
             version += HashVersion.LEGACY_UNSIGNED
@@ -256,19 +341,23 @@ class _DirectoryMap:
         return spans
 
 
-def _refuse_encrypted(inode: Inode) -> None:
-    if inode.flags & InodeFlag.ENCRYPT:
-        raise Unsupported(f"encryption (encrypt), in directory {inode.number}")
-
-
 def _inline_entries(inode: Inode) -> list[Entry]:
+    encrypted = bool(inode.flags & InodeFlag.ENCRYPT)
     return [
-        entry for piece in inline_directory(inode) for entry in decode_entries(piece, inode.where)
+        entry
+        for piece in inline_directory(inode)
+        for entry in decode_entries(piece, inode.where, encrypted=encrypted)
     ]
 
 
-def _search(entries: list[Entry], name: bytes) -> int | None:
+def _search(entries: list[Entry], name: bytes, *, folded: bool = False) -> int | None:
+    """Return the inode number of a name, or with `folded` of another spelling of it if it is not there."""
     for entry in entries:
         if entry.name == name:
             return entry.ino
+    if folded:
+        wanted = fold(name)
+        for entry in entries:
+            if fold(entry.name) == wanted:
+                return entry.ino
     return None

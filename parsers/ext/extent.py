@@ -42,7 +42,8 @@ _pick_header = HEADER.picker("magic", "entries", "maximum", "depth").unpack_from
 _iter_extents = EXTENT.picker("block", "length", "start_high", "start_low").iter_unpack
 _iter_index = struct.Struct("<IIHxx").iter_unpack
 _ENTRY_SIZE = EXTENT.size
-_MAX_INITIALISED = 32768
+MAX_INITIALISED = 32768
+"""Blocks of an extent; a larger number stands for one that was never written."""
 
 
 class Extent(NamedTuple):
@@ -99,12 +100,14 @@ def decode_node(data: bytes, where: int, *, depth: int | None = None) -> Node:
         )
     body = data[HEADER.size : HEADER.size + entries * _ENTRY_SIZE]
     if actual_depth:
+        if not entries:
+            raise Corrupt("extent node without children", where)
         children = [IndexEntry(block, low | high << 32) for block, low, high in _iter_index(body)]
         return Node(actual_depth, [], children)
     extents = [
         Extent(block, length, high << 32 | low)
-        if length <= _MAX_INITIALISED
-        else Extent(block, length - _MAX_INITIALISED, None)
+        if length <= MAX_INITIALISED
+        else Extent(block, length - MAX_INITIALISED, None)
         for block, length, high, low in _iter_extents(body)
     ]
     return Node(0, extents, [])

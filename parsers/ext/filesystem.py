@@ -24,6 +24,7 @@ from parsers.ext.inode_table import InodeTable
 from parsers.ext.journal import read_journal
 from parsers.ext.locate import read_superblock
 from parsers.ext.mapping import file_runs
+from parsers.ext.no_key import link_size, link_target
 from parsers.ext.superblock import SUPERBLOCK, SUPERBLOCK_OFFSET, Superblock, decode_superblock
 from parsers.ext.volume import Volume
 from parsers.ext.xattr import (
@@ -35,13 +36,15 @@ from parsers.ext.xattr import (
     check_attribute_block,
     decode_attribute_block,
     decode_inode_attributes,
+    hash_with_inode,
 )
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Runs, XAttr
+from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
 from parsers.reader import BlockSource, Span
 
-_FAST_LINK_LIMIT = 60
 _MAX_LINK = 4096
-"""The kernel's PATH_MAX."""
+"""The kernel's PATH_MAX; the zero byte at the end counts."""
+_NOT_OF_LINKS = InodeFlag.IMMUTABLE | InodeFlag.APPEND
+"""Flags that no system call gives to a symbolic link."""
 
 
 async def open_ext(reader: BlockSource) -> ExtFilesystem:
@@ -63,7 +66,9 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
             f"the file system has {superblock.size} bytes, its volume {reader.size}: the rest is missing"
         )
     filesystem = ExtFilesystem(volume, tuple(warnings))
-    await filesystem.attrs(ROOT_INODE)
+    root = await filesystem.attrs(ROOT_INODE)
+    if not stat.S_ISDIR(root.mode):
+        raise Corrupt("the root is not a directory", actual=root.mode)
     return filesystem
 
 
@@ -84,8 +89,8 @@ async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
         reason = f"{error}: the journal has not been replayed: the last changes may be missing"
         return Volume(volume.reader, superblock), [reason]
     warnings = _state_warnings(newer)
-    if overlay.fast_commits:
-        warnings.append("the journal's fast commits have not been replayed: changes may be missing")
+    if overlay.problem:
+        warnings.append(f"{overlay.problem}: the last changes may be missing")
     return Volume(volume.reader, newer, overlay), warnings
 
 
@@ -121,12 +126,12 @@ class ExtFilesystem:
 
     async def attrs(self, ino: Ino) -> Attrs:
         """Return a file's attributes."""
-        return (await self._inodes.get(ino)).attrs
+        return _shown(await self._inodes.get(ino))
 
     async def lookup(self, parent: Ino, name: bytes) -> Attrs | None:
         """Return the attributes of the file of this name in a directory, None if there is none.
 
-        Names are compared byte for byte, in case-insensitive directories (casefold) too.
+        In a case-insensitive directory (casefold) any spelling of the name is it.
         """
         ino = await self._directories.find(await self._directory(parent), name)
         return None if ino is None else await self.attrs(ino)
@@ -136,30 +141,42 @@ class ExtFilesystem:
         entries = await self._directories.entries(await self._directory(ino))
         inodes = await self._inodes.get_many([entry.ino for entry in entries])
         file_types = KINDS if self._file_types else {}
+        encrypted = self._superblock.has_incompat(Incompat.ENCRYPT)
         listing = []
         for name, child, file_type in entries:
             inode = inodes[child]
             if isinstance(inode, Corrupt):
                 listing.append(DirEntry(name, child, file_types.get(file_type, 0), None))
             else:
-                attrs = inode.attrs
+                attrs = _shown(inode) if encrypted else inode.attrs
                 listing.append(DirEntry(name, child, attrs.mode & 0o170000, attrs))
         return listing
 
     async def readlink(self, ino: Ino) -> bytes:
-        """Return the target of a symbolic link."""
+        """Return the target of a symbolic link, an encrypted one as it is shown without a key."""
         inode = await self._inodes.get(ino)
         if not stat.S_ISLNK(inode.attrs.mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        _refuse_encrypted(inode)
+        if inode.flags & InodeFlag.ENCRYPT:
+            return link_target(await self._stored_link(inode), inode.where)
+        target = await self._stored_link(inode)
+        if b"\0" in target:
+            raise Corrupt(f"symbolic link {ino}: target has a zero byte", inode.where)
+        return target
+
+    async def _stored_link(self, inode: Inode) -> bytes:
+        ino = inode.number
+        if inode.flags & _NOT_OF_LINKS:
+            raise Corrupt(f"symbolic link {ino}: flags", inode.where, actual=inode.flags)
         size = inode.attrs.size
+        if not 0 < size < min(self._superblock.block_size, _MAX_LINK):
+            raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
         if inode.flags & InodeFlag.INLINE_DATA:
             return inline_file(inode)
-        if not 0 < size <= min(self._superblock.block_size, _MAX_LINK):
-            raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
         if self._is_fast_link(inode):
-            if size >= _FAST_LINK_LIMIT:
-                raise Corrupt(f"symbolic link {ino} has no block", inode.where)
+            # The zero byte after it is stored too.
+            if size >= len(inode.block) or inode.block[size]:
+                raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
             return inode.block[:size]
         return await self._read_file(inode)
 
@@ -204,7 +221,7 @@ class ExtFilesystem:
         if inode.flags & InodeFlag.INLINE_DATA:
             return FileData(size, size, Inline(inline_file(inode)))
         runs = await file_runs(self._volume, inode)
-        return FileData(size, size, Runs(await self._volume.relocate(runs)))
+        return FileData(size, size, await self._volume.layout(runs))
 
     async def _directory(self, ino: Ino) -> Inode:
         inode = await self._inodes.get(ino)
@@ -237,8 +254,10 @@ class ExtFilesystem:
         # The hash is kept as the time of access. Lustre's older form names the owner instead.
         stored = attrs.atime // 1_000_000_000 & 0xFFFFFFFF
         owner = attrs.mtime // 1_000_000_000 & 0xFFFFFFFF
+        if (owner, holder.generation) == (inode.number, inode.generation):
+            return value
         computed = crc32c(self._superblock.checksum_seed, value)
-        if stored != computed and (owner, holder.generation) != (inode.number, inode.generation):
+        if stored != computed or attribute.hash != hash_with_inode(attribute.name, computed):
             raise Corrupt(
                 f"inode {attrs.ino}: hash of the attribute's value",
                 holder.where,
@@ -246,6 +265,14 @@ class ExtFilesystem:
                 actual=stored,
             )
         return value
+
+
+def _shown(inode: Inode) -> Attrs:
+    """Return the attributes that stat gives: the size of an encrypted link is that of the target shown."""
+    attrs = inode.attrs
+    if inode.flags & InodeFlag.ENCRYPT and stat.S_ISLNK(attrs.mode):
+        return attrs._replace(size=link_size(attrs.size))
+    return attrs
 
 
 def _refuse_encrypted(inode: Inode) -> None:

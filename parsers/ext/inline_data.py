@@ -16,9 +16,7 @@ _PARENT_SIZE = 4
 def inline_file(inode: Inode) -> bytes:
     """Return the bytes of a file or of a symbolic link. Raises Corrupt if some are missing."""
     size = inode.attrs.size
-    data = inode.block
-    if size > len(data):
-        data += _continuation(inode)
+    data = inode.block + _continuation(inode)
     if size > len(data):
         raise Corrupt(
             f"inode {inode.number}: inline data", inode.where, expected=size, actual=len(data)
@@ -28,13 +26,11 @@ def inline_file(inode: Inode) -> bytes:
 
 def inline_directory(inode: Inode) -> list[bytes]:
     """Return the pieces of a directory, each a chain of entries. Raises Corrupt."""
-    pieces = [inode.block[_PARENT_SIZE:]]
-    if inode.attrs.size > len(inode.block):
-        pieces.append(_continuation(inode))
-    return pieces
+    return [inode.block[_PARENT_SIZE:], _continuation(inode)]
 
 
 def _continuation(inode: Inode) -> bytes:
+    """Return what follows the 60 bytes; the attribute is there even if it is empty."""
     for attribute in decode_inode_attributes(inode.extra, inode.where):
         if attribute.name_index == SYSTEM and attribute.name == b"data":
             return attribute.value

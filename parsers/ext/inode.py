@@ -93,6 +93,8 @@ EXTRA_FIELDS = (
 class InodeFlag(IntEnum):
     """Flags that change how a file is read."""
 
+    IMMUTABLE = 0x10
+    APPEND = 0x20
     ENCRYPT = 0x800
     INDEX = 0x1000
     HUGE_FILE = 0x40000
@@ -146,6 +148,7 @@ _DIRECTORY = stat.S_IFDIR
 _REGULAR = stat.S_IFREG
 _HUGE = int(InodeFlag.HUGE_FILE)
 _INLINE = int(InodeFlag.INLINE_DATA)
+_TWO_LAYOUTS = int(InodeFlag.INLINE_DATA | InodeFlag.EXTENTS)
 _KINDS = frozenset(
     (
         stat.S_IFREG,
@@ -172,10 +175,12 @@ class InodeDecoder:
         self._huge_file = bool(superblock.ro_compat & RoCompat.HUGE_FILE)
         self._large_dir = superblock.has_incompat(Incompat.LARGEDIR)
         self._block_size = superblock.block_size
+        self._xattr_block_high = superblock.has_incompat(Incompat.BITS_64)
 
-    def decode(self, ino: int, raw: bytes, where: int) -> Inode:
+    def decode(self, ino: int, raw: bytes, where: int, *, verify: bool = True) -> Inode:
         """Decode the inode `ino` from exactly its bytes, which lie at `where` in the volume.
 
+        Without `verify` its checksum is not looked at.
         Raises Corrupt if its checksum is wrong or it is no file.
         """
         if self._inode_size > GOOD_OLD_INODE_SIZE:
@@ -196,7 +201,7 @@ class InodeDecoder:
                 expected=f"at most {self._inode_size - GOOD_OLD_INODE_SIZE:#x}",
                 actual=extra_isize,
             )
-        if self._checksums:
+        if verify and self._checksums:
             self._check(ino, raw, where, generation, extra_isize, checksum, checksum_high)
 
         xattr_space = raw[GOOD_OLD_INODE_SIZE + extra_isize :] if extra_isize else b""
@@ -226,6 +231,10 @@ class InodeDecoder:
             raise Corrupt(f"inode {ino}: type of file", where, expected="a known one", actual=mode)
         if not links and ino != ROOT_INODE:
             raise Corrupt(f"inode {ino} is not in use", where)
+        if flags & _TWO_LAYOUTS == _TWO_LAYOUTS:
+            raise Corrupt(f"inode {ino} has inline data and extents", where)
+        if self._xattr_block_high:
+            xattr_block |= xattr_block_high << 32
         sectors_size = 512
         if self._huge_file:
             blocks |= blocks_high << 32
@@ -252,7 +261,7 @@ class InodeDecoder:
             ),
             flags,
             generation,
-            xattr_block | xattr_block_high << 32,
+            xattr_block,
             block,
             xattr_space,
             where,

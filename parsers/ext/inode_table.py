@@ -55,9 +55,14 @@ class InodeTable:
             [offset for offset, _ in places], self._superblock.inode_size
         )
         decode = self._decoder.decode
+        newer = self._volume.fast_commits
         for (offset, ino), raw in zip(places, pieces, strict=True):
+            merged = newer.merge_inode(ino, raw, self._volume.block_size)
             try:
-                found[ino] = decode(ino, raw, offset)
+                if merged is None:
+                    found[ino] = decode(ino, raw, offset)
+                else:
+                    found[ino] = decode(ino, merged, offset, verify=False)
             except Corrupt as error:
                 found[ino] = error.with_traceback(None)
         self._remember(found, missing)

@@ -6,6 +6,7 @@ Source: Linux kernel documentation, filesystems/ext4, "Journal (jbd2)".
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
@@ -16,6 +17,8 @@ from parsers.layout import Field, Layout
 
 MAGIC = 0xC03B3998
 DEFAULT_FAST_COMMIT_BLOCKS = 256
+MIN_BLOCKS = 1024
+"""Of the log; a journal that would have fewer has no place for fast commits."""
 
 
 class BlockType(IntEnum):
@@ -40,6 +43,7 @@ class JournalFeature(IntFlag):
 
 
 _KNOWN_FEATURES = 0x3F
+_COMPAT_CHECKSUM = 0x1
 
 HEADER = Layout(
     "jbd2 block header",
@@ -77,7 +81,24 @@ JOURNAL_SUPERBLOCK = Layout(
     byte_order=">",
 )
 _CHECKSUM_TYPE_CRC32C = 4
-_COMMIT_CHECKSUM_AT = 16
+_CHECKSUM_TYPE_CRC32 = 1
+
+COMMIT = Layout(
+    "jbd2 commit",
+    Field("magic", "I"),
+    Field("block_type", "I"),
+    Field("sequence", "I"),
+    Field("checksum_type", "B"),
+    Field("checksum_size", "B"),
+    Field("padding", "2x"),
+    Field("checksum", "I"),
+    Field("more_checksums", "28x"),
+    Field("seconds", "Q"),
+    Field("nanoseconds", "I"),
+    byte_order=">",
+)
+_COMMIT_CHECKSUM_AT = COMMIT.offset("checksum")
+_pick_commit = COMMIT.picker("checksum_type", "checksum_size", "checksum", "seconds").unpack_from
 
 _TAG_ESCAPED = 0x1
 _TAG_SAME_UUID = 0x2
@@ -100,6 +121,10 @@ class JournalSuperblock:
     """Of that transaction."""
     features: int
     checksum_seed: int
+    data_checksums: bool
+    """A commit has a CRC-32 of its transaction's blocks: the first form of checksums."""
+    fast_commit_blocks: int
+    """Blocks for fast commits, from block `end` + 1 on."""
 
     @property
     def checksums(self) -> bool:
@@ -128,7 +153,9 @@ def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSu
         BlockType.SUPERBLOCK_V2,
     ):
         raise Corrupt("journal superblock: magic", where, expected=MAGIC, actual=raw.magic)
-    features = raw.feature_incompat if raw.block_type == BlockType.SUPERBLOCK_V2 else 0
+    version_2 = raw.block_type == BlockType.SUPERBLOCK_V2
+    features = raw.feature_incompat if version_2 else 0
+    data_checksums = bool(raw.feature_compat & _COMPAT_CHECKSUM) and version_2
     if features & ~_KNOWN_FEATURES:
         raise Unsupported(f"journal feature {features & ~_KNOWN_FEATURES:#x}")
     with_checksums = features & (JournalFeature.CSUM_V2 | JournalFeature.CSUM_V3)
@@ -142,16 +169,29 @@ def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSu
             raise Corrupt(
                 "journal superblock: checksum", where, expected=computed, actual=raw.checksum
             )
-    elif features & JournalFeature.ASYNC_COMMIT:
+    elif features & JournalFeature.ASYNC_COMMIT and not data_checksums:
         raise Unsupported("journal with asynchronous commits and without checksums of blocks")
     end = raw.blocks
+    fast_commit_blocks = 0
     if features & JournalFeature.FAST_COMMIT:
-        end -= raw.fast_commit_blocks or DEFAULT_FAST_COMMIT_BLOCKS
+        fast_commit_blocks = raw.fast_commit_blocks or DEFAULT_FAST_COMMIT_BLOCKS
+        if end - fast_commit_blocks < MIN_BLOCKS:
+            fast_commit_blocks = 0
+        end -= fast_commit_blocks
     valid = raw.block_size == len(data) and raw.blocks <= blocks and 0 < raw.first < end
     if not valid or not (raw.start == 0 or raw.first <= raw.start < end):
         raise Corrupt("journal superblock: geometry", where)
     seed = crc32c(CRC32C_START, raw.uuid)
-    return JournalSuperblock(raw.first, end, raw.start, raw.sequence, features, seed)
+    return JournalSuperblock(
+        raw.first,
+        end,
+        raw.start,
+        raw.sequence,
+        features,
+        seed,
+        data_checksums,
+        max(0, fast_commit_blocks - 1),
+    )
 
 
 def decode_header(data: bytes) -> tuple[int, int] | None:
@@ -160,9 +200,8 @@ def decode_header(data: bytes) -> tuple[int, int] | None:
     return (block_type, sequence) if magic == MAGIC else None
 
 
-def decode_tags(superblock: JournalSuperblock, data: bytes, where: int) -> list[Tag]:
-    """Decode a descriptor. Raises Corrupt."""
-    _check_tail(superblock, data, where)
+def decode_tags(superblock: JournalSuperblock, data: bytes) -> list[Tag]:
+    """Decode a descriptor."""
     wide = bool(superblock.features & JournalFeature.BITS_64)
     version_3 = bool(superblock.features & JournalFeature.CSUM_V3)
     if version_3:
@@ -171,9 +210,7 @@ def decode_tags(superblock: JournalSuperblock, data: bytes, where: int) -> list[
         size = (12 if wide else 8) + (2 if superblock.features & JournalFeature.CSUM_V2 else 0)
     position, end = HEADER.size, len(data) - (4 if superblock.checksums else 0)
     tags = []
-    while True:
-        if position + size > end:
-            raise Corrupt("journal descriptor without an end", where)
+    while position + size <= end:
         high = 0
         if version_3:
             block, flags, high, checksum = struct.unpack_from(">IIII", data, position)
@@ -186,12 +223,12 @@ def decode_tags(superblock: JournalSuperblock, data: bytes, where: int) -> list[
         if not flags & _TAG_SAME_UUID:
             position += 16
         if flags & _TAG_LAST:
-            return tags
+            break
+    return tags
 
 
 def decode_revoked(superblock: JournalSuperblock, data: bytes, where: int) -> list[int]:
     """Return the blocks of the volume that a revocation names. Raises Corrupt."""
-    _check_tail(superblock, data, where)
     (used,) = struct.unpack_from(">I", data, HEADER.size)
     start = HEADER.size + 4
     code, size = ("Q", 8) if superblock.features & JournalFeature.BITS_64 else ("I", 4)
@@ -202,11 +239,27 @@ def decode_revoked(superblock: JournalSuperblock, data: bytes, where: int) -> li
     return list(struct.unpack_from(f">{(used - start) // size}{code}", data, start))
 
 
-def commit_is_whole(superblock: JournalSuperblock, data: bytes) -> bool:
-    """Tell whether the checksum of a commit is right; without checksums it is taken to be."""
+def commit_seconds(data: bytes) -> int:
+    """Return when a transaction was committed, in seconds since 1970."""
+    seconds: int = _pick_commit(data)[3]
+    return seconds
+
+
+def commit_is_whole(superblock: JournalSuperblock, data: bytes, blocks_crc: int) -> bool:
+    """Tell whether the checksum of a commit is right; without checksums it is taken to be.
+
+    `blocks_crc` is that of the transaction's blocks by `add_to_crc`, where there are data checksums.
+    """
+    checksum_type, checksum_size, stored, _ = _pick_commit(data)
+    if superblock.data_checksums:
+        if (checksum_type, checksum_size, stored) == (0, 0, 0):
+            return True
+        reversed_bits = int(f"{stored:032b}"[::-1], 2)
+        return (checksum_type, checksum_size) == (_CHECKSUM_TYPE_CRC32, 4) and (
+            reversed_bits ^ 0xFFFFFFFF == blocks_crc
+        )
     if not superblock.checksums:
         return True
-    (stored,) = struct.unpack_from(">I", data, _COMMIT_CHECKSUM_AT)
     covered = data[:_COMMIT_CHECKSUM_AT] + bytes(4) + data[_COMMIT_CHECKSUM_AT + 4 :]
     expected: int = stored
     return crc32c(superblock.checksum_seed, covered) == expected
@@ -222,10 +275,23 @@ def block_is_whole(superblock: JournalSuperblock, tag: Tag, sequence: int, data:
     return computed == tag.checksum
 
 
-def _check_tail(superblock: JournalSuperblock, data: bytes, where: int) -> None:
+_REVERSED_BYTES = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def add_to_crc(crc: int, data: bytes) -> int:
+    """Go on with the CRC-32 of a transaction's blocks, which starts with 0.
+
+    The journal's takes the highest bit of a byte first, zlib's the lowest: this is its mirror image.
+    """
+    return zlib.crc32(data.translate(_REVERSED_BYTES), crc)
+
+
+def block_damage(superblock: JournalSuperblock, data: bytes, where: int) -> Corrupt | None:
+    """Return what is wrong with the checksum at the end of a descriptor or revocation."""
     if not superblock.checksums:
-        return
+        return None
     (stored,) = struct.unpack_from(">I", data, len(data) - 4)
     computed = crc32c(superblock.checksum_seed, data[:-4] + bytes(4))
-    if stored != computed:
-        raise Corrupt("journal block: checksum", where, expected=computed, actual=stored)
+    if stored == computed:
+        return None
+    return Corrupt("journal block: checksum", where, expected=computed, actual=stored)

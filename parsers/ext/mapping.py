@@ -49,7 +49,8 @@ async def file_runs(volume: Volume, inode: Inode) -> tuple[Run, ...]:
         await _ExtentWalk(volume, inode, runs).walk_root()
     else:
         await _BlockMapWalk(volume, inode, runs).walk_root()
-    return runs.finish()
+    commits = volume.fast_commits
+    return commits.apply_ranges(inode.number, runs.finish(), volume.block_size, volume.offset)
 
 
 class _RunBuilder:
@@ -143,14 +144,11 @@ class _ExtentWalk:
         self._seed = inode.checksum_seed(superblock) if superblock.metadata_checksums else None
 
     async def walk_root(self) -> None:
-        await self._walk(
-            decode_node(self._inode.block, self._inode.where + INODE.offset("block")),
-            0,
-            EXTENT_BLOCKS,
-        )
+        root = decode_node(self._inode.block, self._inode.where + INODE.offset("block"))
+        await self._walk(root, 0, EXTENT_BLOCKS)
 
     async def _walk(self, node: Node, first: int, end: int) -> None:
-        """Add the extents under a node, which may map blocks from `first` to before `end`."""
+        """Add the extents under a node, which maps blocks from `first` on to before `end`."""
         for block, length, start in node.extents:
             if not (first <= block and length > 0 and block + length <= end):
                 raise Corrupt(
@@ -158,8 +156,7 @@ class _ExtentWalk:
                     expected=f"within blocks {first:#x} to {end:#x}",
                     actual=f"{length:#x} blocks from {block:#x}",
                 )
-            if block >= self._runs.end:
-                return
+            # Those behind the end of the file are not part of it, but must be right too.
             self._runs.add(block, length, start)
         children = node.children
         limits = [child.block for child in children] + [end]
@@ -174,15 +171,27 @@ class _ExtentWalk:
                 where = some[index].child * self._block_size
                 if self._seed is not None:
                     check_node_checksum(data, where, self._seed)
-                await self._walk(
-                    decode_node(data, where, depth=node.depth - 1),
-                    limits[batch + index],
-                    limits[batch + index + 1],
-                )
+                child = decode_node(data, where, depth=node.depth - 1)
+                first = limits[batch + index]
+                self._check_start(child, first, where)
+                await self._walk(child, first, limits[batch + index + 1])
+
+    def _check_start(self, node: Node, first: int, where: int) -> None:
+        """Raise Corrupt if a node does not start where its parent says."""
+        starts = [entry.block for entry in node.children[:1]]
+        starts += [extent.block for extent in node.extents[:1]]
+        if starts not in ([], [first]):
+            raise Corrupt(
+                f"inode {self._inode.number}: extent node's first block",
+                where,
+                expected=first,
+                actual=starts[0],
+            )
 
 
 class _BlockMapWalk:
     def __init__(self, volume: Volume, inode: Inode, runs: _RunBuilder) -> None:
+        self._volume = volume
         self._inode = inode
         self._runs = runs
         self._nodes = _Nodes(volume, inode)
@@ -191,8 +200,9 @@ class _BlockMapWalk:
     async def walk_root(self) -> None:
         for branch in decode_block_map(self._inode.block, self._block_size):
             if branch.block >= self._runs.end:
-                return
-            if branch.height == 0:
+                if branch.pointer:
+                    self._volume.offset(branch.pointer)
+            elif branch.height == 0:
                 self._add(branch.block, (branch.pointer,))
             elif branch.pointer:
                 [data] = await self._nodes.fetch([branch.pointer])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from enum import IntEnum
+from typing import NamedTuple
 
 _MASK = 0xFFFFFFFF
 _DEFAULT_SEED = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476)
@@ -28,8 +29,17 @@ class HashVersion(IntEnum):
     SIPHASH = 6
 
 
-def name_hash(version: HashVersion, name: bytes, seed: bytes) -> int | None:
-    """Return the hash of a name, which is even; None for SIPHASH, which needs a key.
+class NameHash(NamedTuple):
+    """The hashes of a name."""
+
+    major: int
+    """Orders a directory; even."""
+    minor: int
+    """Orders names of the same major hash in a listing of the kernel's."""
+
+
+def name_hash(version: HashVersion, name: bytes, seed: bytes) -> NameHash | None:
+    """Return the hashes of a name; None for SIPHASH, which needs a key.
 
     `seed` is the superblock's, 16 bytes; all zeros stands for MD4's initial state.
     """
@@ -38,12 +48,13 @@ def name_hash(version: HashVersion, name: bytes, seed: bytes) -> int | None:
     unsigned = version >= HashVersion.LEGACY_UNSIGNED
     kind = version - 3 if unsigned else version
     if kind == HashVersion.LEGACY:
-        value = _legacy(name, unsigned)
+        value, minor = _legacy(name, unsigned), 0
     else:
         state = struct.unpack("<4I", seed) if any(seed) else _DEFAULT_SEED
-        value = (_half_md4 if kind == HashVersion.HALF_MD4 else _tea)(name, state, unsigned)
+        hashed = (_half_md4 if kind == HashVersion.HALF_MD4 else _tea)(name, state, unsigned)
+        value, minor = hashed
     value &= ~1
-    return _LAST_HASH - 2 if value == _LAST_HASH else value
+    return NameHash(_LAST_HASH - 2 if value == _LAST_HASH else value, minor)
 
 
 def _legacy(name: bytes, unsigned: bool) -> int:
@@ -71,7 +82,7 @@ def _words(piece: bytes, remaining: int, count: int, unsigned: bool) -> list[int
     return words + [filler] * (count - len(words))
 
 
-def _tea(name: bytes, state: tuple[int, ...], unsigned: bool) -> int:
+def _tea(name: bytes, state: tuple[int, ...], unsigned: bool) -> tuple[int, int]:
     first, second = state[0], state[1]
     for position in range(0, len(name), 16):
         key = _words(name[position : position + 16], len(name) - position, 4, unsigned)
@@ -86,7 +97,7 @@ def _tea(name: bytes, state: tuple[int, ...], unsigned: bool) -> int:
                 right + (((left << 4) + key[2]) ^ (left + total) ^ ((left >> 5) + key[3])) & _MASK
             )
         first, second = first + left & _MASK, second + right & _MASK
-    return first
+    return first, second
 
 
 _Mix = Callable[[int, int, int], int]
@@ -112,7 +123,7 @@ _ROUNDS: tuple[tuple[_Mix, int, tuple[int, ...], tuple[int, ...]], ...] = (
 """MD4's three rounds, each with half of its steps: function, constant, order of words, shifts."""
 
 
-def _half_md4(name: bytes, state: tuple[int, ...], unsigned: bool) -> int:
+def _half_md4(name: bytes, state: tuple[int, ...], unsigned: bool) -> tuple[int, int]:
     total = list(state)
     for position in range(0, len(name), 32):
         words = _words(name[position : position + 32], len(name) - position, 8, unsigned)
@@ -124,4 +135,4 @@ def _half_md4(name: bytes, state: tuple[int, ...], unsigned: bool) -> int:
                 rotated = (value << shift | value >> (32 - shift)) & _MASK
                 a, b, c, d = d, rotated, b, c
         total = [old + new & _MASK for old, new in zip(total, (a, b, c, d), strict=True)]
-    return total[1]
+    return total[1], total[2]

@@ -152,8 +152,12 @@ class Superblock:
     uuid: bytes
     label: bytes
     hash_seed: bytes
+    default_hash_version: int
+    """Of the names in directories without a hash tree, where Linux needs one."""
     hash_unsigned: bool | None
     """Hashes of names take their bytes as unsigned; None: as the machine's C did that made them."""
+    encoding: int
+    """Of names in case-insensitive directories."""
     journal_inode: int
     checksum_seed: int
     """Start of every metadata checksum but the superblock's own."""
@@ -242,7 +246,9 @@ def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superbloc
         uuid=raw.uuid,
         label=raw.label.split(b"\0")[0],
         hash_seed=raw.hash_seed,
+        default_hash_version=raw.default_hash_version,
         hash_unsigned=_hash_unsigned(raw.flags),
+        encoding=raw.encoding,
         journal_inode=raw.journal_inode,
         checksum_seed=(
             raw.checksum_seed if incompat & Incompat.CSUM_SEED else crc32c(CRC32C_START, raw.uuid)

@@ -7,18 +7,15 @@ announced by `prefetch` before the first is awaited, so that a distant disk is a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
+from parsers.batch import MAX_READ, merge_neighbours
 from parsers.errors import Corrupt
+from parsers.ext.escaped import EscapedBlocks
+from parsers.ext.fast_commit import FastCommits
 from parsers.ext.journal import JournalOverlay
 from parsers.ext.superblock import Superblock
-from parsers.model import Run
+from parsers.model import Packed, Run, Runs
 from parsers.reader import Reader, Span
-
-MAX_READ = 1 << 20
-"""Bytes asked for at once: larger reads gain nothing and hold up the others."""
-MERGE_GAP = 32 << 10
-"""Bytes between two pieces that are cheaper to read along than to leave out with a second request."""
 
 
 class Volume:
@@ -29,6 +26,7 @@ class Volume:
     ) -> None:
         self.reader = reader
         self._overlay = overlay
+        self.fast_commits = FastCommits() if overlay is None else overlay.fast_commits
         self.superblock = superblock
         self.block_size = superblock.block_size
 
@@ -53,14 +51,15 @@ class Volume:
             return await self._overlay.apply(self.reader, offset, data)
         return data
 
-    async def relocate(self, runs: tuple[Run, ...]) -> tuple[Run, ...]:
-        """Return the runs of a file as they are to be read by `reader`.
+    async def layout(self, runs: tuple[Run, ...]) -> Runs | Packed:
+        """Return a file's place, given its runs, as it is to be read by `reader`.
 
         Blocks of a file are in the journal where the guest journals data too.
         """
         if self._overlay is None:
-            return runs
-        return await self._overlay.relocate(self.reader, runs)
+            return Runs(runs)
+        runs, escaped = await self._overlay.relocate(self.reader, runs)
+        return Packed(EscapedBlocks(runs, escaped)) if escaped else Runs(runs)
 
     async def read_block(self, block: int) -> bytes:
         """Return a block."""
@@ -75,7 +74,7 @@ class Volume:
 
     async def read_pieces(self, offsets: Sequence[int], length: int) -> list[bytes]:
         """Return the `length` bytes at each of `offsets`, which ascend."""
-        spans = _merge(offsets, length)
+        spans = merge_neighbours(offsets, length)
         if len(spans) > 1:
             self.reader.prefetch(spans)
         pieces: list[bytes] = []
@@ -99,16 +98,3 @@ class Volume:
         if len(parts) > 1:
             self.reader.prefetch(parts)
         return [await self.read(part.offset, part.length) for part in parts]
-
-
-def _merge(offsets: Sequence[int], length: int) -> list[Span]:
-    if not offsets:
-        return []
-    spans = []
-    start = offsets[0]
-    for previous, offset in pairwise(offsets):
-        if offset - previous - length > MERGE_GAP or offset + length - start > MAX_READ:
-            spans.append(Span(start, previous + length - start))
-            start = offset
-    spans.append(Span(start, offsets[-1] + length - start))
-    return spans

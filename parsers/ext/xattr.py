@@ -37,7 +37,7 @@ ENTRY = Layout(
 """The name follows, padded to four bytes."""
 
 _pick_entry = ENTRY.picker(
-    "name_length", "name_index", "value_offset", "value_inode", "value_size"
+    "name_length", "name_index", "value_offset", "value_inode", "value_size", "hash"
 ).unpack_from
 _CHECKSUM_AT = BLOCK_HEADER.offset("checksum")
 
@@ -66,6 +66,16 @@ class StoredAttribute(NamedTuple):
     value_inode: int
     """Inode with the value, 0 if it is here."""
     value_size: int
+    hash: int
+    """Of the name and the value."""
+
+
+def hash_with_inode(name: bytes, value_hash: int) -> int:
+    """Return the hash of an attribute whose value, of this CRC-32C, is in an inode of its own."""
+    result = 0
+    for byte in name:
+        result = (result << 5 ^ result >> 27 ^ byte) & 0xFFFFFFFF
+    return (result << 16 ^ result >> 16 ^ value_hash) & 0xFFFFFFFF
 
 
 def decode_inode_attributes(space: bytes, where: int) -> list[StoredAttribute]:
@@ -96,14 +106,17 @@ def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttrib
     """Decode entries from `start` on; offsets of values count from `base`."""
     attributes: list[StoredAttribute] = []
     position, end = start, len(data)
+    first_value = end
     while True:
         if position + 4 > end:
             raise Corrupt("attributes without an end", where + position)
         if data[position : position + 4] == bytes(4):
+            if first_value < position + 4:
+                raise Corrupt("attribute: value among the names", where + first_value)
             return attributes
         if position + ENTRY.size > end:
             raise Corrupt("attribute cut off", where + position)
-        name_length, index, value_offset, value_inode, size = _pick_entry(data, position)
+        name_length, index, value_offset, value_inode, size, hashed = _pick_entry(data, position)
         name_at = position + ENTRY.size
         following = name_at + (name_length + 3 & ~3)
         if following > end:
@@ -115,7 +128,8 @@ def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttrib
             )
         if not value_inode and size:
             value_at = base + value_offset
-            if value_at < following or value_at + size > end:
+            first_value = min(first_value, value_at)
+            if value_at < following or value_at + (size + 3 & ~3) > end:
                 raise Corrupt(
                     "attribute: value outside its place",
                     where + position,
@@ -124,5 +138,5 @@ def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttrib
                 )
             value = data[value_at : value_at + size]
         name = data[name_at : name_at + name_length]
-        attributes.append(StoredAttribute(index, name, value, value_inode, size))
+        attributes.append(StoredAttribute(index, name, value, value_inode, size, hashed))
         position = following

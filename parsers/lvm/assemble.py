@@ -79,7 +79,7 @@ class LvmResult:
 async def assemble_lvm(members: Sequence[tuple[str, PhysicalVolume]]) -> LvmResult:
     """Return the volumes that physical volumes make up; each comes with the caller's name of its device.
 
-    Areas of mappings name devices so. Damage of one volume is its `problem`. Raises OSError.
+    Areas of mappings name devices so. Damage of one volume is its `problem`.
     """
     warnings = [f"{name}: {problem}" for name, volume in members for problem in volume.problems]
     volumes: list[LvmVolume] = []

@@ -25,7 +25,7 @@ MAX_DEPTH = 12
 CACHED_NODES = 4096
 """Nodes kept decoded: some 60 MiB at most, the mapping of 60 GiB in 64 KiB blocks."""
 
-_NODE_SALT = 121107
+NODE_SALT = 121107
 _INTERNAL, _LEAF = 1, 2
 
 NODE = Layout(
@@ -67,7 +67,7 @@ def decode_node(data: Buffer, block: int) -> Node:
     """Decode the node of that block number."""
     where = block * BLOCK
     stored = int.from_bytes(data[:4], "little")
-    checksum = block_checksum(data, _NODE_SALT)
+    checksum = block_checksum(data, NODE_SALT)
     if stored != checksum:
         raise Corrupt("B-tree node: checksum", where, expected=stored, actual=checksum)
     flags, number, entries, most, value_size = _HEADER.unpack_from(data)

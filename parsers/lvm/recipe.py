@@ -51,6 +51,14 @@ class Snapshot:
 Recipe: TypeAlias = Mapped | Thin | Snapshot
 
 
+def depth_of(recipe: Recipe) -> int:
+    """Return how many volumes are based on one another in a recipe."""
+    depth, origin = 1, recipe
+    while isinstance(origin, Thin | Snapshot) and origin.origin is not None:
+        depth, origin = depth + 1, origin.origin
+    return depth
+
+
 def mappings_of(recipe: Recipe) -> list[Mapping]:
     """Return all mappings in a recipe."""
     match recipe:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.lvm.group import SECTOR, LogicalVolume, Segment, VolumeGroup
 from parsers.lvm.raid import PARITY_LAYOUTS, RaidSuperblock, judge
-from parsers.lvm.recipe import Mapped, Recipe, Snapshot, Thin
+from parsers.lvm.recipe import Mapped, Recipe, Snapshot, Thin, depth_of
 from parsers.lvm.thin import ThinDevice
 from parsers.mapping import (
     Area,
@@ -25,6 +25,7 @@ from parsers.mapping import (
     Stripe,
     Zero,
     length_of,
+    weight_of,
 )
 from parsers.mapping_slices import concat, slice_of
 
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 16
 """Of volumes made of volumes. LVM2 needs some six."""
+MAX_PARTS = 1 << 17
+"""Of all volumes of a group that are made of others, counted anew for each use. The text grows with the
+volumes, what is made of them may double with each: thirty lines would make more than fits in memory."""
+MAX_LEVELS = 3 * MAX_DEPTH
+"""Of mappings in each other: concatenated, striped and mirrored parts at each depth."""
 MAX_IMAGES = 253
 """Of an array (dm-raid)."""
 
@@ -65,6 +71,7 @@ class Resolver:
         self._witness = witness
         self._done: dict[str, Recipe | ParseError] = {}
         self._under_way: set[str] = set()
+        self._parts_left = MAX_PARTS
         self._snapshots = {
             segment.section.string("cow_store"): segment
             for _, segment in segments_of(group, "snapshot")
@@ -102,7 +109,18 @@ class Resolver:
         recipe = self.resolve(name)
         if not isinstance(recipe, Mapped):
             raise Unsupported("a volume made of a thin volume or a snapshot")
+        parts, levels = weight_of(recipe.mapping)
+        self._parts_left -= parts
+        if self._parts_left < 0 or levels > MAX_LEVELS:
+            raise Corrupt(f"LVM2 metadata: {name[:80]} is made of too many parts")
         return recipe.mapping
+
+    def _origin(self, name: str) -> Recipe:
+        """Return the recipe of what a thin volume or snapshot is based on."""
+        recipe = self.resolve(name)
+        if depth_of(recipe) >= MAX_DEPTH:
+            raise Corrupt(f"LVM2 metadata: {name[:80]} is based on too many others")
+        return recipe
 
     def _resolve(self, name: str) -> Recipe:
         lv = self._group.lvs.get(name)
@@ -117,7 +135,7 @@ class Resolver:
         if not isinstance(recipe, Mapped):
             raise Unsupported("a snapshot whose store is a thin volume")
         size = snapshot.extents * self._group.extent_size
-        return Snapshot(self.resolve(snapshot.section.string("origin")), recipe.mapping, size)
+        return Snapshot(self._origin(snapshot.section.string("origin")), recipe.mapping, size)
 
     def _plain(self, lv: LogicalVolume) -> Recipe:
         if not lv.segments:
@@ -266,7 +284,7 @@ class Resolver:
             device,
             self.mapping(pool.string("metadata")),
             self.mapping(pool.string("pool")),
-            self.resolve(origin) if origin else None,
+            self._origin(origin) if origin else None,
         )
 
     def _area(self, name: str, start: int, extents: int) -> Mapping:

@@ -132,12 +132,14 @@ async def read_exceptions(store: Reader) -> Exceptions:
         raise Corrupt("snapshot store: chunk size", 12, actual=chunk)
     chunks = store.size // chunk
     per_area = chunk // _EXCEPTION.size
-    areas = [Span(at * chunk, chunk) for at in range(1, chunks, per_area + 1)]
+    areas = range(1, chunks, per_area + 1)
     old, new = array("Q"), array("Q")
-    for number, area in enumerate(areas):
+    for number, at in enumerate(areas):
         if number % AREAS_AHEAD == 0:
             # The table ends somewhere: asking for a few at first costs a small one little.
-            store.prefetch(areas[number : number + (AREAS_AHEAD if number else 2)])
+            ahead = areas[number : number + (AREAS_AHEAD if number else 2)]
+            store.prefetch([Span(each * chunk, chunk) for each in ahead])
+        area = Span(at * chunk, chunk)
         for old_chunk, new_chunk in _EXCEPTION.iter_unpack(await store.read(*area)):
             if new_chunk == 0:
                 return Exceptions(chunk, old, new)

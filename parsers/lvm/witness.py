@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
+from parsers.errors import ParseError, Unsupported
 from parsers.lvm.raid import SUPERBLOCK_SIZE, RaidSuperblock, decode_superblock
 from parsers.lvm.segments import Resolver, Witness, segments_of
 from parsers.mapping import Area, Concat, Mapping
@@ -28,7 +29,10 @@ _LOG_BITS = 1024
 async def read_witness(
     group: VolumeGroup, devices: dict[str, str], readers: Dict[str, Reader]
 ) -> Witness:
-    """Read the metadata of all arrays and mirrors of a group. Raises OSError."""
+    """Read the metadata of all arrays and mirrors of a group.
+
+    An array whose superblock cannot be read is not judged by the others alone: it is refused.
+    """
     sizes = {name: reader.size for name, reader in readers.items()}
     resolver = Resolver(group, devices, Witness(sizes))
     wanted = {
@@ -48,6 +52,8 @@ async def read_witness(
             superblocks[name] = decode_superblock(data)
         except ParseError as error:
             superblocks[name] = error
+        except OSError as error:
+            superblocks[name] = Unsupported(f"an array whose superblock cannot be read: {error}")
     logs = set()
     for _, segment in segments_of(group, "mirror"):
         log = segment.section.values.get("mirror_log")
@@ -56,8 +62,9 @@ async def read_witness(
             continue
         regions = -(-segment.extents * group.extent_size // (region * 512))
         place = _place(resolver, log)
-        if place is not None and await _is_synced(readers[place.device], place, regions):
-            logs.add(log)
+        with suppress(OSError):  # the first copy is read then
+            if place is not None and await _is_synced(readers[place.device], place, regions):
+                logs.add(log)
     return Witness(sizes, superblocks, frozenset(logs))
 
 

@@ -16,7 +16,7 @@ from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.mapping import Area, Mapping, Missing, length_of
 from parsers.mapping_slices import concat
 from parsers.md import levels
-from parsers.md.member import FAULTY, JOURNAL, SPARE, MdMember
+from parsers.md.member import FAULTY, JOURNAL, SECTOR, SPARE, MdMember
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -138,7 +138,8 @@ class _Assembly:
             raise Unsupported(f"MD level {best.level}")
         if not 0 < best.raid_disks <= MAX_DISKS:
             raise Corrupt("MD: number of members", actual=best.raid_disks)
-        if best.chunk <= 0 and best.level not in (levels.LINEAR, 1):
+        # Chunks of a byte would make a million pieces of a read; the kernel counts them in sectors.
+        if (best.chunk <= 0 or best.chunk % SECTOR) and best.level not in (levels.LINEAR, 1):
             raise Corrupt("MD: chunk size", actual=best.chunk)
         self._take_places()
         if best.level in (levels.LINEAR, 0):

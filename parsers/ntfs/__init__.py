@@ -2,13 +2,29 @@
 
 One file for each structure on the disk, decoders only: boot, fixup, record, attribute, attribute_list,
 runlist, standard_information, file_name, index, reparse, reparse_tags, interix, ea, volume, logfile, lznt1,
-lzx, xpress; names has the encoding of names. Those that read: stream (one attribute), mft (records), directory
-(an index), special (links and devices), cleanness, open, and filesystem, which walks. file_attrs, file_data,
-compression, filtered and wof turn what was decoded into the words of parsers.model.
+lzx, xpress, security_descriptor; names has the encoding of names. Those that read: stream (one attribute),
+mft (records), directory (an index of names), view_index (any other), index_blocks, security (descriptors),
+special (links and devices), cleanness, open, and filesystem, which walks. stream_names has alternate streams
+as files. file_attrs, file_data, compression, filtered and wof turn what was decoded into the words of
+parsers.model; permissions, user_map and owners a descriptor into owner and mode; system_xattrs and object_id
+all else into what ntfs-3g shows.
 """
 
 from parsers.ntfs.filesystem import NtfsFilesystem
 from parsers.ntfs.open import open_ntfs
+from parsers.ntfs.options import NtfsOptions
 from parsers.ntfs.reparse import ReparseLink
+from parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
+from parsers.ntfs.system_xattrs import RESTORABLE
+from parsers.ntfs.user_map import UserMap, parse_user_map
 
-__all__ = ["NtfsFilesystem", "ReparseLink", "open_ntfs"]
+__all__ = [
+    "RESTORABLE",
+    "SYSTEM_PREFIX",
+    "NtfsFilesystem",
+    "NtfsOptions",
+    "ReparseLink",
+    "UserMap",
+    "open_ntfs",
+    "parse_user_map",
+]

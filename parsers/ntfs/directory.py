@@ -12,9 +12,10 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt
-from parsers.ntfs.attribute import BITMAP, I30, INDEX_ALLOCATION, INDEX_ROOT
+from parsers.ntfs.attribute import BITMAP, I30, INDEX_ROOT
 from parsers.ntfs.fixup import restore, restore_all
 from parsers.ntfs.index import MAGIC, IndexEntry, IndexNode, decode_index_block, decode_index_root
+from parsers.ntfs.index_blocks import IndexBlocks
 from parsers.ntfs.mft import MAX_GAP, MAX_READ
 from parsers.ntfs.names import collation_key
 from parsers.ntfs.stream import Stream, select
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from parsers.ntfs.attribute import Attribute
     from parsers.ntfs.boot import Boot
     from parsers.reader import Reader
-
-VCN_UNIT = 512
-"""Bytes that a VCN of an index counts where clusters are larger than index blocks."""
 
 MAX_BITMAP = 128 << 10
 """Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""
@@ -41,14 +39,10 @@ class Directory:
         roots = select(attributes, INDEX_ROOT, I30)
         if not roots:
             raise Corrupt("directory has no $INDEX_ROOT")
-        self._block_size, self._root = decode_index_root(roots[0].value)
-        blocks = select(attributes, INDEX_ALLOCATION, I30)
-        self._blocks = Stream(blocks, boot) if blocks else None
+        size, self._root = decode_index_root(roots[0].value)
+        self._blocks = IndexBlocks(reader, boot, attributes, I30, size)
         bitmap = select(attributes, BITMAP, I30)
         self._bitmap = Stream(bitmap, boot) if bitmap else None
-        self._vcn_size = boot.cluster_size if boot.cluster_size <= self._block_size else VCN_UNIT
-        if self._blocks and self._blocks.size > boot.size:
-            raise Corrupt("index is larger than its volume", actual=self._blocks.size)
 
     async def entries(self) -> list[IndexEntry]:
         """Return all entries, in the order of the disk. Raises Corrupt."""
@@ -89,20 +83,15 @@ class Directory:
 
     async def _block(self, vcn: int) -> IndexNode:
         """Read the index block at a VCN."""
-        size = self._block_size
-        where = vcn * self._vcn_size
-        if self._blocks is None or where + size > self._blocks.valid:
-            raise Corrupt("index block outside the index", where)
-        block = bytearray(await self._blocks.read(self._reader, where, size))
-        restore(block, MAGIC, where)
-        return decode_index_block(bytes(block), 0, size, vcn, where)
+        block, where = await self._blocks.read(vcn)
+        return decode_index_block(block, 0, self._blocks.size, vcn, where)
 
     async def _used_blocks(self) -> AsyncIterator[IndexNode]:
-        if self._blocks is None:
+        blocks, size = self._blocks.stream, self._blocks.size
+        if blocks is None:
             return
         if self._bitmap is None:
             raise Corrupt("directory has index blocks and no $BITMAP")
-        blocks, size = self._blocks, self._block_size
         bits = await self._bitmap.read_all(self._reader, MAX_BITMAP)
         ranges = list(_coalesce(_set_bits(bits), size))
         if ranges and (ranges[-1][-1] + 1) * size > blocks.valid:
@@ -120,7 +109,7 @@ class Directory:
             restored = bytes(data)
             for index in used:
                 where = index * size
-                vcn = where // self._vcn_size
+                vcn = where // self._blocks.vcn_size
                 yield decode_index_block(restored, where - offset, size, vcn, where)
 
 

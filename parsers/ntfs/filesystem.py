@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt, ParseError
@@ -20,11 +21,14 @@ from parsers.ntfs.file_attrs import file_attrs, quick_attrs
 from parsers.ntfs.file_data import file_data
 from parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
 from parsers.ntfs.mft import MAX_READ
-from parsers.ntfs.names import from_wtf8, to_wtf8
+from parsers.ntfs.names import collation_key, from_wtf8, to_wtf8
+from parsers.ntfs.owners import Owners
 from parsers.ntfs.record import INO_MASK, matches
+from parsers.ntfs.security import SecurityDescriptors
 from parsers.ntfs.special import SpecialFiles
 from parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from parsers.ntfs.stream import Stream, select
+from parsers.ntfs.system_xattrs import SystemXattrs
 from parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from parsers.ntfs.boot import Boot
     from parsers.ntfs.index import IndexEntry
     from parsers.ntfs.mft import Mft
+    from parsers.ntfs.options import NtfsOptions
     from parsers.ntfs.record import Record
     from parsers.ntfs.reparse import ReparseLink
     from parsers.reader import BlockSource
@@ -65,15 +70,17 @@ class NtfsFilesystem:
         upcase: Sequence[int] | None,
         info: FilesystemInfo,
         version: tuple[int, int],
-        *,
-        show_system: bool,
+        options: NtfsOptions,
     ) -> None:
         self._reader = reader
         self._boot = boot
         self._mft = mft
         self._upcase = upcase
-        self._show_system = show_system
+        self._show_system = options.show_system
         self._special = SpecialFiles(reader, boot)
+        self._security = SecurityDescriptors(reader, boot, mft)
+        self._system_xattrs = SystemXattrs(reader, boot, mft, self._security)
+        self._owners = None if options.users is None else Owners(self._security, options.users)
         self.info = info
         self.version = version
         """Of the format: (3, 1) since Windows XP."""
@@ -131,6 +138,8 @@ class NtfsFilesystem:
             await self._mft.prepare(unclear)
             for record in unclear:
                 attrs[record.ino] = await self._attrs_or_none(record)
+        if self._owners is not None:
+            await self._apply_owners(records, attrs)
         listing: list[DirEntry] = []
         for entry in shown:
             number = entry.reference & INO_MASK
@@ -149,15 +158,52 @@ class NtfsFilesystem:
     async def readlink(self, ino: Ino) -> bytes:
         """Return the target of a symbolic link or junction.
 
-        Relative ones of Windows have "/" between names. Absolute ones are text for people and for
+        Relative ones of Windows have "/" between names, which are in the case that the directories have
+        them in. Absolute ones are text for people and for
         whoever retargets them (`reparse_link` has them taken apart): "C:/Users/x",
         "Volume{guid}/x", "//server/share/x", and "/x" from the root of the link's own volume.
         """
         record = await self._record(ino)
-        target = await self._special.target(record, await self._mft.attributes(record))
+        attributes = await self._mft.attributes(record)
+        target = await self._special.target(record, attributes)
         if target is None:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        point = await self._special.reparse(attributes)
+        if point and point.link and point.link.relative and point.link.parts:
+            above = await self._parent(record) & INO_MASK
+            return b"/".join(await self.spelled(above, point.link.parts))
         return target
+
+    async def spelled(self, start: Ino, parts: Sequence[bytes]) -> list[bytes]:
+        """Return the names of a path that begins in the directory `start` in the case that they have there.
+
+        Windows finds them in any case. From a name on that is not there they are left as they are.
+        """
+        found: list[bytes] = []
+        here: Ino | None = start
+        for part in parts:
+            name = part
+            try:
+                if here is not None and part == b"..":
+                    here = await self._parent(await self._record(here)) & INO_MASK
+                elif here is not None:
+                    here, name = await self._spelled_name(here, part)
+            except (ParseError, FileNotFoundError, NotADirectoryError):
+                here = None
+            found.append(name)
+        return found
+
+    async def _spelled_name(self, parent: Ino, name: bytes) -> tuple[Ino | None, bytes]:
+        """Return the file of a name, in any case, and the name as it is there; None if there is none."""
+        units = from_wtf8(name)
+        if units is None or self._upcase is None:
+            return None, name
+        _, directory = await self._directory(parent)
+        entries = [e for e in await directory.candidates(units, self._upcase) if self._is_shown(e)]
+        if not entries:
+            return None, name
+        entry = next((entry for entry in entries if entry.name == units), entries[0])
+        return entry.reference & INO_MASK, to_wtf8(entry.name)
 
     async def reparse_link(self, ino: Ino) -> ReparseLink | None:
         """Return the target of a symbolic link or junction of Windows; None if the file is no such thing."""
@@ -182,11 +228,26 @@ class NtfsFilesystem:
 
     async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
         """Return names and sizes in bytes of a file's named streams."""
+        return [(name, size) for name, size, _ in await self.stream_sizes(ino)]
+
+    async def stream_sizes(self, ino: Ino) -> Sequence[tuple[bytes, int, int]]:
+        """Return names of a file's named streams, their sizes and what they take on the disk, in bytes.
+
+        They are in an order that does not change.
+        """
         attributes = await self._mft.attributes(await self._record(ino))
-        return [
-            (to_wtf8(name), extents[0].sizes.size)
-            for name, extents in _named_streams(attributes).items()
-        ]
+        found = []
+        for name, extents in _named_streams(attributes).items():
+            size, _, allocated = extents[0].sizes
+            found.append((to_wtf8(name), size, allocated))
+        return found
+
+    def folded(self, name: bytes) -> bytes:
+        """Return what names that differ only in case have in common."""
+        units = from_wtf8(name)
+        if units is None or self._upcase is None:
+            return name
+        return struct.pack(f"<{len(units) // 2}H", *collation_key(units, self._upcase))
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
         """Return a file's named streams as `user.` attributes, as ntfs-3g does by default.
@@ -200,6 +261,11 @@ class NtfsFilesystem:
             value = data.layout.data if isinstance(data.layout, Inline) else data
             found[b"user." + to_wtf8(name)] = XAttr(value)
         return found
+
+    async def system_xattr(self, ino: Ino, name: bytes) -> bytes | None:
+        """Return an attribute of ntfs-3g's own ("system.ntfs_acl"), which `xattrs` has not; None if the file
+        has none of this name."""
+        return await self._system_xattrs.value(name, await self._record(ino))
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file, or of a named stream of it, are.
@@ -268,15 +334,36 @@ class NtfsFilesystem:
         return record, Directory(self._reader, self._boot, attributes)
 
     async def _attrs(self, record: Record) -> Attrs:
+        attrs = await self._plain_attrs(record)
+        if self._owners is None:
+            return attrs
+        return await self._owners.applied(attrs, await self._mft.attributes(record))
+
+    async def _plain_attrs(self, record: Record) -> Attrs:
+        """Return a file's attributes without its owner."""
         attrs = quick_attrs(record)
         if attrs is not None:
             return attrs
         attributes = await self._mft.attributes(record)
         return file_attrs(record, attributes, await self._special.look(record, attributes))
 
+    async def _apply_owners(
+        self, records: Mapping[Ino, Record | ParseError], attrs: dict[Ino, Attrs | None]
+    ) -> None:
+        """Give the attributes of a listing their owners and modes."""
+        assert self._owners is not None
+        for number, found in attrs.items():
+            record = records[number]
+            if found is None or isinstance(record, ParseError):
+                continue
+            try:
+                attrs[number] = await self._owners.applied(found, record.attributes)
+            except ParseError:
+                attrs[number] = None
+
     async def _attrs_or_none(self, record: Record) -> Attrs | None:
         try:
-            return await self._attrs(record)
+            return await self._plain_attrs(record)
         except ParseError:
             return None
 

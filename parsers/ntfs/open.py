@@ -20,7 +20,9 @@ from parsers.ntfs.filesystem import ROOT, NtfsFilesystem
 from parsers.ntfs.logfile import DEFAULT_PAGE
 from parsers.ntfs.mft import open_mft
 from parsers.ntfs.names import UPCASE_SIZE
+from parsers.ntfs.options import AS_USUAL, NtfsOptions
 from parsers.ntfs.stream import Stream, select
+from parsers.ntfs.stream_names import StreamsFilesystem
 from parsers.ntfs.volume import DIRTY, decode_volume_information
 
 if TYPE_CHECKING:
@@ -42,13 +44,8 @@ _READ_NEXT = (
 """File, type and name of the attribute, bytes."""
 
 
-async def open_ntfs(
-    reader: BlockSource, *, show_system: bool = False, ignore_case: bool = False
-) -> NtfsFilesystem:
+async def open_ntfs(reader: BlockSource, options: NtfsOptions = AS_USUAL) -> NtfsFilesystem:
     """Open the NTFS volume that `reader` holds.
-
-    `show_system` shows the volume's own files ($MFT ...) in the root directory. `ignore_case` makes
-    `lookup` take a name that differs in case where the exact one is not there.
 
     A boot sector that is damaged is replaced by its backup in the last sector, and the first MFT record by
     its mirror, with a sentence in `info.warnings`. An overwritten volume can still have that backup:
@@ -82,10 +79,11 @@ async def open_ntfs(
         boot.size,
         0,
         boot.cluster_size,
-        case_sensitive=not ignore_case,
+        case_sensitive=not options.ignore_case,
         warnings=tuple(warnings),
     )
-    return NtfsFilesystem(reader, boot, mft, upcase, info, version, show_system=show_system)
+    kind = StreamsFilesystem if options.streams else NtfsFilesystem
+    return kind(reader, boot, mft, upcase, info, version, options)
 
 
 async def _boot_and_mft(reader: BlockSource, warnings: list[str]) -> tuple[Boot, Mft]:

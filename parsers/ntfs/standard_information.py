@@ -22,8 +22,21 @@ STANDARD = Layout(
     Field("file_attributes", "I"),
 )
 
+STANDARD_3 = Layout(
+    "$STANDARD_INFORMATION of NTFS 3",
+    *STANDARD.fields,
+    Field("maximum_versions", "I"),
+    Field("version", "I"),
+    Field("class_id", "I"),
+    Field("owner_id", "I"),
+    Field("security_id", "I"),
+    Field("quota_charged", "Q"),
+    Field("usn", "Q"),
+)
+
 HIDDEN = 0x2
 SYSTEM = 0x4
+SPARSE = 0x200
 REPARSE = 0x400
 OFFLINE = 0x1000
 RECALL_ON_OPEN = 0x40000
@@ -35,6 +48,7 @@ FILETIME_EPOCH = 116_444_736_000_000_000
 _fields = STANDARD.picker(
     "created", "modified", "changed", "accessed", "file_attributes"
 ).unpack_from
+_security_id = STANDARD_3.picker("security_id").unpack_from
 
 
 def decode_standard(value: bytes) -> tuple[int, int, int, int, int]:
@@ -53,4 +67,16 @@ def decode_standard_of(attributes: Sequence[Attribute]) -> tuple[int, int, int, 
     for attribute in attributes:
         if attribute.type == STANDARD_INFORMATION:
             return decode_standard(attribute.value)
+    raise Corrupt("file has no $STANDARD_INFORMATION")
+
+
+def security_id_of(attributes: Sequence[Attribute]) -> int:
+    """Return the number of a file's security descriptor in $Secure, 0 if it is not there. Raises Corrupt."""
+    for attribute in attributes:
+        if attribute.type == STANDARD_INFORMATION:
+            value = attribute.value
+            if len(value) < STANDARD_3.size:
+                return 0
+            number: int = _security_id(value)[0]
+            return number
     raise Corrupt("file has no $STANDARD_INFORMATION")

@@ -30,6 +30,8 @@ from parsers.vmdk.tablefile import PAGE, TableCache, TableFile
 
 MAX_LINKS = 256
 """Links of a chain: vSphere allows 255 snapshots' deltas over a base."""
+MAX_EXTENTS_OF_CHAIN = 1 << 20
+"""In all links: some 500 bytes each are kept. 2 TiB in extents of 2 GiB with 255 deltas have a quarter."""
 
 _DEVICE_KINDS = ("VMFSRDM", "VMFSRAW")
 _FLAT_KINDS = ("FLAT", "VMFS")
@@ -137,6 +139,9 @@ class ChainReader:
                 raise Corrupt(f"parent is not a VMDK: {error.message}").named(file.name) from None
             self._check(child, parent)
             links.append(parent)
+            extents = sum(len(link.extents) for link in links)
+            if extents > MAX_EXTENTS_OF_CHAIN:
+                raise Corrupt("extents of a chain", expected=MAX_EXTENTS_OF_CHAIN, actual=extents)
         return tuple(links)
 
     def _parent(self, link: Link) -> str | None:

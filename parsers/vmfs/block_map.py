@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
+from parsers.batch import read_pieces
 from parsers.errors import Corrupt
 from parsers.model import Run
 from parsers.reader import Reader
@@ -20,7 +21,6 @@ from parsers.vmfs.address import (
     decode_file_block,
     decode_resource_address,
 )
-from parsers.vmfs.batch import read_pieces
 from parsers.vmfs.descriptor import Addressing, Descriptor
 from parsers.vmfs.fs_info import FsInfo
 from parsers.vmfs.resource_table import ResourceFile, ResourceTable

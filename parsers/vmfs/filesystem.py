@@ -13,6 +13,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from parsers.batch import read_pieces, read_runs
 from parsers.errors import Corrupt, Unsupported
 from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Run, Runs, XAttr
 from parsers.reader import Reader
@@ -23,7 +24,6 @@ from parsers.vmfs.address import (
     Kind,
     decode_descriptor_address,
 )
-from parsers.vmfs.batch import read_pieces, read_runs
 from parsers.vmfs.block_map import file_runs
 from parsers.vmfs.descriptor import Addressing, Descriptor, Type, decode_descriptor
 from parsers.vmfs.directory import MAX_DIRECTORY, Entry, decode_directory_5, decode_directory_6

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import vmount as program
 from fixtures.ext import EVERYDAY, ExtFixture, build
 from fixtures.walk import walk
+from tests.integration.unprivileged import nobody
+from vmount import __version__
 from vmount.api import open_disks
 
 if TYPE_CHECKING:
@@ -236,10 +236,10 @@ def test_r59_without_dev_fuse_the_rest_works(vmount: Vmount, image: Path) -> Non
 
 
 def test_r63_version_and_doctor(vmount: Vmount) -> None:
-    assert vmount.run("--version").stdout.decode() == f"vmount {program.__version__}\n"
+    assert vmount.run("--version").stdout.decode() == f"vmount {__version__}\n"
     found = {row["name"]: row for row in json.loads(vmount.run("doctor", "--json").stdout)}
     assert found["/dev/fuse"]["state"] == "ok"
-    assert found["vmount"]["detail"].startswith(program.__version__)
+    assert found["vmount"]["detail"].startswith(__version__)
 
 
 def test_r27_a_set_opened_and_closed_200_times_leaks_nothing(image: Path) -> None:
@@ -272,47 +272,11 @@ def test_r28_many_at_once(vmount: Vmount, volume: ExtFixture) -> None:
     assert not list(vmount.state.iterdir())
 
 
-def test_no_root_is_needed(vmount: Vmount, image: Path, tmp_path: Path) -> None:
-    python = Path("/usr/bin/python3")
-    probe = "import sys; print(sys.version_info[:2])"
-    if not python.exists() or subprocess.run(
-        [python, "-c", probe], capture_output=True, text=True, check=True
-    ).stdout.strip() != str(sys.version_info[:2]):
-        pytest.skip("no Python that another user may run has the version of ours")
-    folder = Path("/tmp") / f"vmount-test-{os.getpid()}"
-    folder.mkdir()
-    try:
-        (folder / "mnt").mkdir()
-        shutil.copyfile(image, folder / "disk.img")
-        for path in (folder, folder / "mnt", folder / "disk.img"):
-            os.chown(path, 65534, 65534)
-        places = [Path(program.__file__).parent.parent, *map(Path, sys.path)]
-        shutil.copytree(places[0] / "vmount", folder / "vmount")
-        shutil.copytree(places[0] / "parsers", folder / "parsers")
-        site = [str(path) for path in places if path.name == "site-packages"]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": ":".join([str(folder), *site])}
-        if not all(readable_by_all(Path(path)) for path in site):
-            pytest.skip("the libraries are in a folder that other users may not read")
-        script = (
-            f"{python} -m vmount disk.img mnt --state-dir state && ls -l mnt/volumes/disk0 && "
-            f"{python} -m vmount umount mnt --state-dir state"
-        )
-        done = subprocess.run(
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", script],
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+def test_no_root_is_needed(image: Path) -> None:
+    with nobody(image) as user:
+        done = user.run("vmount disk.img mnt && ls -l mnt/volumes/disk0 && vmount umount mnt")
         assert done.returncode == 0, done.stderr
         assert "nobody" in done.stdout
-    finally:
-        shutil.rmtree(folder)
-
-
-def readable_by_all(path: Path) -> bool:
-    return all(part.stat().st_mode & 0o005 == 0o005 for part in (path, *path.parents))
 
 
 def test_r25_many_readers_of_the_same_small_files(vmount: Vmount, volume: ExtFixture) -> None:

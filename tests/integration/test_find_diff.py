@@ -15,6 +15,7 @@ import pytest
 from fixtures.ext import EVERYDAY, ExtFixture, mounted
 from fixtures.ext import build as build_ext
 from fixtures.ntfs import build_small
+from tests.fuzz.images import fat_volume
 from vmount.globs import compile_glob
 
 if TYPE_CHECKING:
@@ -153,3 +154,16 @@ def test_diff_tells_what_was_changed(vmount: Vmount, volume: ExtFixture, tmp_pat
     assert (values[1]["before"]["size"], values[1]["after"]) == (3, None)
     assert vmount.run("diff", volume.image, volume.image).stdout == b""
     assert "nowhere" in vmount.error("diff", changed, volume.image, "disk0/nowhere", code=1)
+
+
+def test_r22_a_directory_inside_itself_is_listed_once(vmount: Vmount, tmp_path: Path) -> None:
+    image = fat_volume(tmp_path, 16)
+    data = bytearray(image.read_bytes())
+    parent, child = (data.index(name.ljust(11) + b"\x10") for name in (b"A", b"B"))
+    data[child + 26 : child + 28] = data[parent + 26 : parent + 28]
+    looped = tmp_path / "looped.img"
+    looped.write_bytes(data)
+    for arguments in (("diff", looped, image), ("diff", image, looped), ("find", looped)):
+        done = vmount.run(*arguments, check=False)
+        assert b"a directory that was listed already" in done.stderr
+        assert len(done.stdout.splitlines()) < 200

@@ -218,6 +218,7 @@ def test_the_command_mounts_and_dismounts_single_volumes(
             ["disk0-p2", "no"],
             ["disk0-p3", "no"],
         ]
+        assert str(first) in shown  # a long path is not cut at 80 columns
         vmount.run("volumes", "--dismount", "disk0-p1", "--force", mountpoint)
         assert not first.exists()
         line = vmount.error("volumes", "--mount", "disk0-p9", mountpoint, code=2)

@@ -81,7 +81,7 @@ def test_what_a_person_is_told(vmount: Vmount, disk: Path, socket: Path) -> None
     assert lines[1].startswith("2 contents scanned, ")
     assert lines[1].endswith("1 found")
     clean = vmount.run("scan", "--socket", socket, disk, "disk0-p1/home/notes.txt")
-    assert b"1 contents scanned, 13,000 bytes" in clean.stdout
+    assert b"1 content scanned, 13,000 bytes" in clean.stdout
 
 
 @pytest.mark.mount

@@ -162,7 +162,7 @@ def test_r4_transports_are_tried_in_order(vmount: Vmount, vm: Vm) -> None:
     text = vmount.error("info", vm.moref, "--transport", "nbdssl:nbd", code=3)
     assert text.count("VDDK is not installed") == 6
     text = vmount.error("info", vm.moref, "--transport", "carrier-pigeon", code=2)
-    assert "carrier-pigeon is not known; there are file:" in text
+    assert "not known: carrier-pigeon; there are file:" in text
     vm.assert_left_alone()
 
 

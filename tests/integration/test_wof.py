@@ -50,6 +50,11 @@ def test_copies_are_what_was_compressed(wof: WofVolume, vmount: Vmount, tmp_path
             assert copies(made, wof) == expected
         for path in wof.sources:
             assert os.listxattr(volume / path.decode()) == []
+            # Neither a reparse point nor sparse: a restore would make of its bytes a file of WOF that is none.
+            bits = os.getxattr(volume / path.decode(), "system.ntfs_attrib")
+            assert not int.from_bytes(bits, "little") & 0x600
+            with pytest.raises(OSError, match="No data available"):
+                os.getxattr(volume / path.decode(), "system.ntfs_reparse_data")
         assert json.loads((mountpoint / "info.json").read_text())["warnings"] == []
 
 

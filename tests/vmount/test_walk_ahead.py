@@ -62,6 +62,15 @@ def test_a_new_attempt_yields_again_what_was_not_visited() -> None:
     assert list(order.following(2)) == [3, 4]
 
 
+def test_a_walk_in_order_may_pass_some_over_and_begin_again() -> None:
+    order = Order([(bytes([letter]), letter) for letter in range(20)])
+    assert [order.visit(number) for number in (3, 4, 6, 10, 15, 0, 1)] == [
+        *(True, True, True, True),  # from the beginning: three are passed over
+        *(False, False, True),
+    ]
+    assert next(iter(order.following(1))) == 2
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("walk")
@@ -127,6 +136,15 @@ async def test_the_first_file_alone_asks_for_nothing(image: Path, tmp_path: Path
         before = (await quiet(stats))["bytes_fetched"]
         await walker.open(files[50])
         assert (await quiet(stats))["bytes_fetched"] - before <= 2 * LINE
+
+
+async def test_files_opened_here_and_there_fetch_nothing_ahead(image: Path, tmp_path: Path) -> None:
+    async with walker_of(image, tmp_path) as (walker, tree, stats):
+        files = await small_files(walker, tree)
+        before = (await quiet(stats))["bytes_fetched"]
+        for number in files[::-40]:
+            await walker.open(number)
+        assert (await quiet(stats))["bytes_fetched"] - before <= 2 * LINE * len(files[::-40])
 
 
 async def test_a_walk_by_name_finds_its_files_fetched(image: Path, tmp_path: Path) -> None:

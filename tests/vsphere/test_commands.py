@@ -156,7 +156,7 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
         f'password-command = "cat {secret}"\n'
     )
     alone.run("vms", "--profile", "lab")
-    assert "which vCenter or ESXi host?" in alone.error("vms", code=2)
+    assert "no vCenter or ESXi host is named" in alone.error("vms", code=2)
     assert "no profile 'x'; it has 'lab'" in alone.error("vms", "--profile", "x", code=2)
 
 

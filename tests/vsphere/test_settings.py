@@ -192,7 +192,7 @@ def test_what_is_wrong_with_a_profile(tmp_path: Path, text: str, message: str) -
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "which vCenter or ESXi host?; use --vcenter HOST, GOVC_URL, or a profile"),
+        ({}, "no vCenter or ESXi host is named; use --vcenter HOST, GOVC_URL, or a profile"),
         ({"GOVC_URL": "vc"}, "vc:443: as which user?; use --user, GOVC_USERNAME or a profile"),
         ({"GOVC_URL": "u@vc", "GOVC_INSECURE": "maybe"}, "'maybe' is neither true nor false"),
         ({"GOVC_URL": "u@vc", "GOVC_TLS_KNOWN_HOSTS": "/none"}, "/none: No such file"),

@@ -7,11 +7,19 @@ import re
 import stat
 import sys
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parsers.ntfs import NtfsOptions
 from vmount.api import open_disks
-from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.options import (
+    add_source_arguments,
+    add_user_map_argument,
+    ntfs_users,
+    open_options,
+    tell,
+)
 from vmount.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.copying.copier import name_of
 from vmount.copying.expanding import expand
@@ -69,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="GUEST=HERE",
             help=f"with --owner guest: the number of a {what}, and what stands for it here",
         )
+    add_user_map_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
     add_source_arguments(parser)
 
@@ -78,6 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     _split_source(arguments)
     destination = Path(arguments.destination)
     into = destination.is_dir() and not arguments.no_target_directory
+    if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
+        raise UsageError(f"{arguments.destination}: not a directory")
+    if not destination.absolute().parent.is_dir():
+        raise UsageError(f"{destination.parent}: no such directory", remedy="make it first")
     owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
     options = CopyOptions(arguments.resume, arguments.verify, owner)
     with _opened(arguments) as disks:
@@ -92,7 +105,9 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"{destination}: several files need a directory to be copied into")
         for path in paths:
             if into and not name_of(path):
-                raise UsageError(f"{path}: has no name to be copied under")
+                raise UsageError(
+                    f"{path or 'an empty PATH'}: has no name to be copied under", remedy="use -T"
+                )
             named_as_folder = arguments.destination.endswith("/")
             if into and arguments.resume and not named_as_folder:
                 _check_meaning(destination, name_of(path))
@@ -113,6 +128,7 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
         yield FolderSet(path.absolute())
         return
     opening = open_options(arguments, arguments.source)
+    opening = replace(opening, ntfs=NtfsOptions(users=ntfs_users(arguments)))
     with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         yield disks
 

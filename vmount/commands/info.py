@@ -9,7 +9,7 @@ import trio
 
 from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options
-from vmount.errors import Exit, printable
+from vmount.errors import Exit, SourceError, explain, printable
 from vmount.info import as_json
 from vmount.remote import exports_of, is_nbd
 
@@ -35,7 +35,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
     options = open_options(arguments, *arguments.sources)
     if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):
-        exports = trio.run(exports_of, arguments.sources[0], options.remote)
+        try:
+            exports = trio.run(exports_of, arguments.sources[0], options.remote)
+        except OSError as error:
+            raise SourceError(explain(error)) from error
         if [export.name for export in exports] not in ([], [""]):
             return _say_exports(exports, as_json_text=arguments.json)
     with open_disks(*arguments.sources, options=options, state_dir=arguments.state_dir) as disks:

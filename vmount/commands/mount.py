@@ -6,11 +6,18 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from parsers.ntfs import NtfsOptions
 from vmount.app import check_mountpoint, serve
-from vmount.commands.options import add_source_arguments, open_options
+from vmount.commands.options import (
+    add_source_arguments,
+    add_user_map_argument,
+    ntfs_users,
+    open_options,
+)
 from vmount.config import MountConfig, OwnerMode
 from vmount.control import error_of
 from vmount.errors import Exit, VmountError
@@ -33,11 +40,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--allow-other", action="store_true", help="let other users in")
     parser.add_argument(
+        "--noexec",
+        action="store_true",
+        help="let no program of the guest be started from the mount",
+    )
+    parser.add_argument(
         "--owner",
         type=OwnerMode,
         choices=list(OwnerMode),
         default=OwnerMode.ME,
         help="to whom files belong: to me (default), or as in the guest",
+    )
+    add_user_map_argument(parser)
+    parser.add_argument(
+        "--streams",
+        action="store_true",
+        help="show alternate streams of NTFS as files of their own too: report.txt:Zone.Identifier",
+    )
+    parser.add_argument(
+        "--ignore-case",
+        action="store_true",
+        help="find names on NTFS whatever their case, as Windows does",
     )
     parser.add_argument(
         "--volumes",
@@ -51,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="mount_options",
         metavar="OPTION,...",
-        help="as for mount(8) and in fstab: allow_other, owner=guest, cache-size=1G, source=FILE",
+        help="as for mount(8) and in fstab: allow_other, owner=guest, streams, cache-size=1G, source=FILE",
     )
     add_source_arguments(parser)
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
@@ -60,12 +83,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Mount."""
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
+    options = open_options(arguments, *arguments.sources)
+    ntfs = NtfsOptions(
+        ignore_case=arguments.ignore_case,
+        streams=arguments.streams,
+        users=ntfs_users(arguments),
+    )
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=open_options(arguments, *arguments.sources),
+        options=replace(options, ntfs=ntfs),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
+        noexec=arguments.noexec,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )

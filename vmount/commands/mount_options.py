@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ANYWAY = frozenset(
     {
-        *("defaults", "rw", "ro", "nodev", "nosuid", "dev", "suid", "exec", "noexec"),
+        *("defaults", "rw", "ro", "nodev", "nosuid", "dev", "suid", "exec"),
         *("async", "sync", "atime", "noatime", "relatime", "norelatime", "diratime", "nodiratime"),
         *("auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev"),
         *("nonempty", "fsname", "subtype", "comment"),
@@ -25,7 +25,10 @@ ANYWAY = frozenset(
 """What is no option of ours. The mount is ro, nodev and nosuid whatever is asked for."""
 PREFIXES_ANYWAY = ("x-", "X-", "comment=", "fsname=", "subtype=")
 FLAGS = frozenset(
-    {"allow-other", "force", "foreground", "quiesce", "try-quiesce", "keep-snapshot", "insecure"}
+    {
+        *("allow-other", "noexec", "force", "foreground", "insecure", "streams", "ignore-case"),
+        *("quiesce", "try-quiesce", "keep-snapshot"),
+    }
 )
 """Options of the command that take no value."""
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from parsers.ntfs import UserMap, parse_user_map
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
 from vmount.datastores.luns import LunChoice
@@ -38,6 +39,34 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add_connection_arguments(parser)
     add_access_arguments(parser)
     _add_transport_arguments(parser)
+
+
+def add_user_map_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --usermap."""
+    parser.add_argument(
+        "--usermap",
+        metavar="FILE",
+        help="with --owner guest: numbers of Windows' users, as in ntfs-3g's UserMapping "
+        "(default: the last part of the SID; 0 for what Windows has built in)",
+    )
+
+
+def ntfs_users(arguments: argparse.Namespace) -> UserMap | None:
+    """Return what Windows' users are called here, None if files belong to whoever asks. Raises UsageError."""
+    path = arguments.usermap
+    if arguments.owner != "guest":
+        if path is not None:
+            raise UsageError("--usermap: goes with --owner guest")
+        return None
+    if path is None:
+        return UserMap()
+    try:
+        with Path(path).open(encoding="utf-8", errors="surrogateescape") as file:
+            return parse_user_map(file)
+    except OSError as error:
+        raise UsageError(f"--usermap: {explain(error)}") from error
+    except ValueError as error:
+        raise UsageError(f"--usermap {path}: {error}") from error
 
 
 def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:

@@ -37,7 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", metavar="SOURCE", help="as for a mount; or a folder, such as a mount"
     )
     parser.add_argument(
-        "paths", nargs="*", metavar="PATH", help="files or directories (default: all volumes)"
+        "paths",
+        nargs="*",
+        default=[],
+        metavar="PATH",
+        help="files or directories (default: all volumes)",
     )
     parser.add_argument(
         "--engine",
@@ -63,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Scan. The exit code is 1 if something was found, 3 if not all could be scanned."""
     if not 1 <= arguments.connections <= 64:
         raise UsageError("--connections: from 1 to 64")
+    if arguments.report is not None and not arguments.report.absolute().parent.is_dir():
+        raise UsageError(f"--report {arguments.report}: no such folder to write it into")
     clean: dict[str, Seen] = {}
     since = ""
     if arguments.since is not None:
@@ -138,7 +144,10 @@ def _print(report: ScanReport) -> None:
         line = f"{path}: {signature} FOUND"
         sys.stdout.buffer.write(printable(line).encode("utf-8", "surrogateescape") + b"\n")
     sys.stdout.flush()
-    parts = [f"{report.scanned} contents scanned, {report.bytes:,} bytes in {report.seconds:.1f} s"]
+    contents = "content" if report.scanned == 1 else "contents"
+    parts = [
+        f"{report.scanned} {contents} scanned, {report.bytes:,} bytes in {report.seconds:.1f} s"
+    ]
     if report.same_content:
         parts.append(f"{report.same_content} more files have the same")
     if report.unchanged:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from vmount.app import read_status
 from vmount.errors import Exit, MountError
 from vmount.info import as_json
 from vmount.mountinfo import find_mount, vmount_mounts
+from vmount.status import read_status
 
 if TYPE_CHECKING:
     import argparse

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vmount.commands.volumes import tell
 from vmount.errors import Exit
 from vmount.mountinfo import find_mount
 from vmount.state import StateDir
-from vmount.unmount import unmount
+from vmount.unmount import dismount, unmount
 
 if TYPE_CHECKING:
     import argparse
@@ -36,8 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     for path in map(os.path.realpath, arguments.mountpoints):
         mountpoint, _, volume = path.rpartition("/volumes/")
         if find_mount(path) is None and volume and find_mount(mountpoint) is not None:
-            request = {"do": "dismount", "volume": volume, "force": arguments.force}
-            tell(mountpoint, state, request)
+            dismount(partial(tell, mountpoint, state), volume, force=arguments.force)
         else:
             unmount(path, state, force=arguments.force)
     return Exit.OK

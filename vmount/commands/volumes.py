@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -14,9 +15,13 @@ from vmount.errors import Exit, MountError, printable
 from vmount.info import as_json
 from vmount.mountinfo import find_mount
 from vmount.state import StateDir
+from vmount.unmount import dismount
 
 if TYPE_CHECKING:
     import argparse
+
+WIDEST = 10_000
+"""Columns: names are never cut; the terminal wraps them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     mountpoint = os.path.realpath(arguments.mountpoint)
     state = StateDir(arguments.state_dir)
     for name in arguments.dismount:
-        tell(mountpoint, state, {"do": "dismount", "volume": name, "force": arguments.force})
+        dismount(partial(tell, mountpoint, state), name, force=arguments.force)
     for name in arguments.mount:
         tell(mountpoint, state, {"do": "mount", "volume": name})
     found = tell(mountpoint, state, {"do": "volumes"})
@@ -59,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         table.add_row(
             Text(printable(volume["name"])), str(count) if count else "no", Text(printable(where))
         )
-    Console(soft_wrap=True).print(table)
+    Console(soft_wrap=True, width=WIDEST).print(table)
     return Exit.OK
 
 

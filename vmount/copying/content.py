@@ -14,7 +14,7 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,32 +54,56 @@ def write_content(
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     if not options.resume:
         flags |= os.O_TRUNC
-    descriptor = os.open(part, flags, 0o600)
     try:
-        with os.fdopen(descriptor, "r+b") as writer:
-            begun = writer.seek(0, os.SEEK_END) // PIECE * PIECE
-            digest = hashlib.sha256()
-            for offset, length in _pieces(reader):
-                skipped = offset + length <= begun
-                if skipped and not options.verify:
-                    continue
-                reader.seek(offset)
-                piece = _exactly(reader, length)
-                digest.update(piece)
-                if not skipped:
-                    # A source that does not tell its holes has them here.
-                    if piece.count(0) < length:
-                        writer.seek(offset)
-                        writer.write(piece)
-                    on_bytes(length)
-            writer.truncate(attrs.size)
-            if options.verify:
-                _verify(reader, writer, digest.digest(), place)
+        descriptor = os.open(part, flags, 0o600)
+    except OSError as error:
+        error.filename = str(place)  # a part file's name tells nobody anything
+        raise
+    try:
+        try:
+            digest = _write(descriptor, reader, options, on_bytes)
+            os.ftruncate(descriptor, attrs.size)
+            if digest is not None:
+                _verify(descriptor, reader, digest, place)
+        finally:
+            os.close(descriptor)
         part.replace(place)
     except OSError:
         if not options.resume:
             part.unlink(missing_ok=True)
         raise
+
+
+def _write(
+    descriptor: int,
+    reader: ContentReader,
+    options: ContentOptions,
+    on_bytes: Callable[[int], None],
+) -> bytes | None:
+    """Write what is not there yet. Return the digest of the whole if it is to be verified."""
+    begun = os.fstat(descriptor).st_size // PIECE * PIECE if options.resume else 0
+    digest = hashlib.sha256() if options.verify else None
+    for offset, length in _pieces(reader):
+        is_written = offset + length <= begun
+        if is_written and digest is None:
+            continue
+        reader.seek(offset)
+        piece = _exactly(reader, length)
+        if digest is not None:
+            digest.update(piece)
+        if is_written:
+            continue
+        # A source that does not tell its holes has them here.
+        if piece.count(0) < length:
+            _write_at(descriptor, piece, offset)
+        on_bytes(length)
+    return None if digest is None else digest.digest()
+
+
+def _write_at(descriptor: int, piece: bytes, offset: int) -> None:
+    written = 0
+    while written < len(piece):
+        written += os.pwrite(descriptor, piece[written:] if written else piece, offset + written)
 
 
 def part_of(place: Path, attrs: Attrs) -> Path:
@@ -113,10 +137,8 @@ def _exactly(reader: ContentReader, length: int) -> bytes:
     return piece
 
 
-def _verify(reader: ContentReader, writer: BinaryIO, expected: bytes, place: Path) -> None:
+def _verify(descriptor: int, reader: ContentReader, expected: bytes, place: Path) -> None:
     """Compare what is on the target's disk with what was read."""
-    descriptor = writer.fileno()
-    writer.flush()
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     digest = hashlib.sha256()

@@ -125,7 +125,9 @@ class Copier:
     def _keep_directories(self, directories: Sequence[tuple[Path, FileRef]]) -> None:
         for start in range(0, len(directories), BATCH_FILES):
             some = directories[start : start + BATCH_FILES]
-            xattrs = self._disks.xattrs_of([file for _, file in some])
+            xattrs = self._disks.xattrs_of(
+                [file for _, file in some], whole=self._options.owner.guest
+            )
             for (place, file), values in zip(some, xattrs, strict=True):
                 self._try(file.path, partial(self._keeper.keep, place, file.attrs, values))
 
@@ -148,12 +150,12 @@ class Copier:
             return None
         wanted = [(file, place) for file, place in taken if not self._is_there(file, place)]
         regular = [file for file, _ in wanted if stat.S_ISREG(file.attrs.mode)]
-        disks = self._disks
+        disks, whole = self._disks, self._options.owner.guest
         return _Batch(
             wanted,
             regular,
             disks.soon(lambda: disks.open_files(regular)),
-            disks.soon(lambda: disks.xattrs_of([file for file, _ in wanted])),
+            disks.soon(lambda: disks.xattrs_of([file for file, _ in wanted], whole=whole)),
         )
 
     def _finish(self, batch: _Batch) -> None:

@@ -27,6 +27,8 @@ POWERFUL = ("security.", "system.posix_acl_", "trusted.")
 NOT_ASKED_FOR = "left out without --owner guest"
 CONTENT = "user."
 """Attributes that are content: the user's own, alternate streams of NTFS."""
+TELLING = 0x2 | 0x4
+"""Of system.ntfs_attrib: hidden, system."""
 
 
 class Keeper:
@@ -75,8 +77,20 @@ class Keeper:
             reason = explain_reason(error)
             if name.startswith(CONTENT):
                 self._report.lost.append(f"{place}: {name}: {reason}")
-            else:
+            elif isinstance(value, OSError) or not is_said_otherwise(name, value):
                 self._report.miss(name, reason, str(place))
+
+
+def is_said_otherwise(name: str, value: bytes) -> bool:
+    """Tell whether a property of NTFS says nothing that a copy on another file system has not or needs.
+
+    No file system lets a time of creation be set but NTFS; and of Windows' attributes most files have none
+    that matter.
+    """
+    if name == "system.ntfs_crtime":
+        return True
+    bits = int.from_bytes(value[:4], "little")
+    return name == "system.ntfs_attrib" and not bits & TELLING
 
 
 def explain_reason(error: OSError) -> str:

@@ -63,8 +63,10 @@ class FileSource(Protocol):
         """Open files at the same time."""
         ...
 
-    def xattrs_of(self, files: Sequence[FileRef]) -> Sequence[Mapping[str, bytes | OSError]]:
-        """Return the extended attributes of files."""
+    def xattrs_of(
+        self, files: Sequence[FileRef], *, whole: bool = False
+    ) -> Sequence[Mapping[str, bytes | OSError]]:
+        """Return the extended attributes of files; `whole`: with those of NTFS that are not listed."""
         ...
 
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:

@@ -76,7 +76,10 @@ class Command:
     largest: int | None = None
 
     def __init__(self, text: str) -> None:
-        words = shlex.split(text)
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise UsageError(f"--engine {text}: {str(error).lower()}") from error
         if not words:
             raise UsageError("--engine: no command")
         self._words = [_program(words[0]), *words[1:]]

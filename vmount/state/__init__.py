@@ -1,11 +1,12 @@
 """What running processes of vmount must undo, written down so that it is undone whatever happens.
 
 Each process has a journal (`journal`) of things that it has done and must undo (`things`), in a folder
-(`folder`) that survives a reboot. `vmount cleanup` undoes what processes that were killed have left.
+(`folder`, `place`) that survives a reboot. `vmount cleanup` undoes what processes that were killed have left.
 """
 
 from vmount.state.folder import MountRecord, StateDir
 from vmount.state.journal import Entry, Journal
+from vmount.state.place import default_state_dir
 from vmount.state.processes import process_start
 
-__all__ = ["Entry", "Journal", "MountRecord", "StateDir", "process_start"]
+__all__ = ["Entry", "Journal", "MountRecord", "StateDir", "default_state_dir", "process_start"]

@@ -1,7 +1,7 @@
 """One connection to an NBD server, with many requests in flight.
 
-Strategy: a request is encoded and handed to the socket without waiting; what the socket does not take
-at once is queued for the sender task. So no task can be cancelled in the middle of a request, and a
+Strategy: a request is encoded and handed to the socket without waiting, or to the sender task, which
+sends those together that come together; what the socket does not take at once is left to it as well. So no task can be cancelled in the middle of a request, and a
 reader that is cancelled leaves a complete request behind, whose reply is received and dropped. The
 receiver task alone reads the stream. Anything that breaks the stream fails the connection as a whole.
 """
@@ -34,6 +34,8 @@ from vmount.transports.nbd_wire import NbdProtocolError, Reply, Transmission
 
 FAIRNESS = 1 << 20
 """Bytes received without waiting after which the other tasks get a turn."""
+SENT_TOGETHER = 8 * 28
+"""Bytes: eight requests are sent without looking for more, so that the server need not wait for a long row."""
 SHOWN_EXPORTS = 8
 """Names of exports in an error message."""
 
@@ -79,6 +81,8 @@ class NbdConnection:
         self._waiters: dict[int, _Waiter] = {}
         self._unsent = bytearray()
         self._wakeup = trio.Event()
+        self._blocked = False
+        """The socket takes nothing now."""
 
     @property
     def in_flight(self) -> int:
@@ -111,16 +115,26 @@ class NbdConnection:
         return waiter.reply
 
     def _submit(self, request: bytes) -> None:
-        if not self._unsent:
-            try:
-                sent = self._channel.send_now(request)
-            except OSError as error:
-                self.fail(error)
-                return
-            request = request[sent:]
-        if request:
-            self._unsent += request
+        """Send a request: at once if nothing is under way, else with those that come right after it.
+
+        A call of the system for each of a hundred small requests is a fifth of the time that they take.
+        """
+        self._unsent += request
+        if len(self._waiters) == 1 or len(self._unsent) >= SENT_TOGETHER:
+            self._flush()
+        if self._unsent:
             self._wakeup.set()
+
+    def _flush(self) -> None:
+        """Send what can be sent without waiting, unless `_send_rest` waits until anything can be."""
+        if self._blocked:
+            return
+        try:
+            del self._unsent[: self._channel.send_now(self._unsent)]
+        except OSError as error:
+            self.fail(error)
+            return
+        self._blocked = bool(self._unsent)
 
     async def run(self, on_reply: Callable[[], object]) -> None:
         """Receive replies until the connection fails or is closed; tell of each that has come."""
@@ -157,12 +171,15 @@ class NbdConnection:
                 await trio.lowlevel.checkpoint()
 
     async def _send_rest(self) -> None:
+        """Send what `_submit` has left."""
         try:
             while True:
                 await self._wakeup.wait()
+                self._flush()
                 while self._unsent:
                     await self._channel.wait_writable()
-                    del self._unsent[: self._channel.send_now(self._unsent)]
+                    self._blocked = False
+                    self._flush()
                 self._wakeup = trio.Event()
         except OSError as error:
             self.fail(error)
@@ -193,6 +210,7 @@ class NbdConnection:
         for waiter in self._waiters.values():
             waiter.answered.set()
         self._waiters.clear()
+        self._unsent.clear()
         self._channel.close()
 
     def close(self) -> None:

@@ -108,14 +108,21 @@ class NbdPool:
         """Return a connection with room for a request; wait for one."""
         while True:
             self.check()
-            live = [each for each in self._connections if each.failure is None]
-            best = min(live, key=lambda each: each.in_flight, default=None)
-            load = best.in_flight if best is not None else 0
-            if len(live) < self._limit and (best is None or load >= BUSY):
-                self._dial()
-            if best is not None and load < self._options.max_in_flight:
-                return best
+            found = self.idle()
+            if found is not None:
+                return found
             await self._waiting.park()
+
+    def idle(self) -> NbdConnection | None:
+        """Return the connection with most room for a request, if any has some."""
+        if self._broken is not None:
+            return None
+        live = [each for each in self._connections if each.failure is None]
+        best = min(live, key=lambda each: each.in_flight, default=None)
+        load = best.in_flight if best is not None else 0
+        if len(live) < self._limit and (best is None or load >= BUSY):
+            self._dial()
+        return best if load < self._options.max_in_flight else None
 
     def _dial(self) -> None:
         """See to it that one more connection is being made."""

@@ -141,7 +141,7 @@ def parse_order(text: str, known: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(
-            f"--transport {text}: {', '.join(unknown) or 'no transport'} is not known",
+            f"--transport {text}: {'not known: ' + ', '.join(unknown) if unknown else 'names none'}",
             remedy=f"there are {SEPARATOR.join(known)}",
         )
     return names

@@ -109,7 +109,7 @@ def _server(layers: list[Layer]) -> tuple[str, int]:
         if layer.host is not None:
             return layer.host, layer.port or HTTPS_PORT
     raise UsageError(
-        "which vCenter or ESXi host?",
+        "no vCenter or ESXi host is named",
         remedy="use --vcenter HOST, GOVC_URL, or a profile in the configuration file",
     )
 

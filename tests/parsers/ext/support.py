@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fixtures.walk import WalkEntry, hash_ranges, type_name
 from parsers.ext.filesystem import ExtFilesystem, open_ext
-from parsers.model import Attrs, FileData, Filesystem, Inline, Runs
+from parsers.model import Attrs, ChunkTable, FileData, Filesystem, Inline, Packed, Runs
 from parsers.reader import Buffer, Span, check_bounds, run_sync
 
 T = TypeVar("T")
@@ -89,6 +89,8 @@ def read_range(
     if isinstance(data.layout, Inline):
         assert len(data.layout.data) == data.size
         return data.layout.data[offset : offset + length]
+    if isinstance(data.layout, Packed):
+        return _read_packed(source, data.size, data.layout.chunks, offset, length)
     assert isinstance(data.layout, Runs)
     result = bytearray()
     expected = 0
@@ -105,6 +107,24 @@ def read_range(
             result += source.try_read(start + first - run_offset, end - first)
     assert expected == data.size
     return bytes(result)
+
+
+def _read_packed(
+    source: FileSource | MemorySource, size: int, chunks: ChunkTable, offset: int, length: int
+) -> bytes:
+    result = b""
+    for index in range(offset // chunks.unit, -(-(offset + length) // chunks.unit)):
+        chunk = run_sync(chunks.chunk(index))
+        stored = b""
+        for run_offset, run_length, start in chunk.runs:
+            assert run_offset == len(stored)
+            stored += bytes(run_length) if start is None else source.try_read(start, run_length)
+        wanted = min(chunks.unit, size - index * chunks.unit)
+        decoded = stored[:wanted] if chunk.decode is None else chunk.decode(stored, wanted)
+        assert len(decoded) == wanted
+        result += decoded
+    skip = offset % chunks.unit
+    return result[skip : skip + length]
 
 
 def walk_volume(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import struct
 import subprocess
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parsers.errors import ParseError
+from parsers.ext.checksum import crc32c
 from parsers.ext.directory import ENTRY_HEADER
 from parsers.ext.extent import EXTENT, HEADER, INDEX, decode_node
+from parsers.ext.fast_commit import decode_fast_commits
 from parsers.ext.group import GROUP_DESCRIPTOR
 from parsers.ext.hash_tree import ROOT_INFO
 from parsers.ext.inode import BASE_FIELDS, EXTRA_FIELDS, INODE
@@ -18,6 +23,7 @@ from parsers.ext.name_hash import HashVersion, name_hash
 from parsers.ext.superblock import SUPERBLOCK
 from parsers.ext.xattr import BLOCK_HEADER, ENTRY
 from parsers.layout import Layout
+from parsers.model import Run
 
 LAYOUTS = (
     SUPERBLOCK,
@@ -76,6 +82,46 @@ def test_extents_decode_to_what_was_built(extents: list[tuple[int, int, int]]) -
     ]
 
 
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from([1]), st.binary(min_size=16, max_size=16)),
+            st.tuples(st.sampled_from([2]), st.binary(min_size=12, max_size=12)),
+            st.tuples(st.sampled_from([3, 4, 5]), st.binary(min_size=8, max_size=40)),
+            st.tuples(st.just(6), st.binary(min_size=130, max_size=300)),
+            st.tuples(st.integers(0, 12), st.binary(max_size=40)),
+        ),
+        max_size=12,
+    ),
+    st.booleans(),
+)
+def test_r22_fast_commits_of_any_bytes_give_values_or_parse_errors(
+    tags: list[tuple[int, bytes]], whole: bool
+) -> None:
+    data = b""
+    for kind, value in [(9, struct.pack("<II", 0, 7)), *tags]:
+        data += struct.pack("<HH", kind, len(value)) + value
+    data += struct.pack("<HHI", 8, 8, 7)
+    data += struct.pack("<I", crc32c(0, data) if whole else 1)
+    try:
+        commits = decode_fast_commits([data.ljust(8192, b"\xff")], 7)
+    except ParseError:
+        return
+    for ino in commits.inodes:
+        for size in (128, 256):
+            merged = commits.merge_inode(ino, bytes(size), 1024)
+            assert merged is not None
+            assert len(merged) == size
+    for ino in commits.ranges:
+        size = 100_000
+        base = (Run(0, 4096, 8192), Run(4096, size - 4096, None))
+        with contextlib.suppress(ParseError):
+            runs = commits.apply_ranges(ino, base, 1024, lambda block, _count: block * 1024)
+            ends = [0, *(run.offset + run.length for run in runs)]
+            assert [run.offset for run in runs] == ends[:-1]
+            assert ends[-1] == size
+
+
 @pytest.mark.parametrize("version", ["legacy", "half_md4", "tea"])
 def test_name_hash_is_that_of_debugfs(version: str) -> None:
     """debugfs takes names on a line: they are ASCII here; others are covered by lookups in volumes."""
@@ -88,7 +134,7 @@ def test_name_hash_is_that_of_debugfs(version: str) -> None:
         ["debugfs", "-f", "-"], input=script, capture_output=True, text=True, check=True
     )
     hashes = [
-        int(line.split("0x")[1].split()[0], 16)
+        tuple(int(part.split()[0].rstrip(")"), 16) for part in line.split("0x")[1:])
         for line in done.stdout.splitlines()
         if line.startswith("Hash of")
     ]

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fixtures.ext import EVERYDAY, ExtFixture, debugfs
+from fixtures.ext import EVERYDAY, ExtFixture, debugfs, make, mounted
 from fixtures.ext_states import build_encrypted
-from parsers.errors import NotRecognised, Unsupported
+from parsers.errors import Corrupt, NotRecognised, Unsupported
+from parsers.ext.casefold import fold
 from parsers.ext.filesystem import open_ext
-from parsers.model import Runs
+from parsers.ext.name_hash import HashVersion, name_hash
+from parsers.model import Attrs, Runs
 from parsers.reader import BytesReader
 from tests.parsers.ext.support import (
     FileSource,
@@ -157,20 +161,68 @@ def test_encrypted_files_are_refused_and_others_read(tmp_path: Path) -> None:
     source = FileSource(build_encrypted(tmp_path))
     volume = run(open_ext(source))
     secret = resolve(volume, b"secret")
+    assert run(volume.lookup(secret.ino, b"file")) is None
+    [file] = [
+        child.ino
+        for child in run(volume.listdir(secret.ino))
+        if child.attrs is not None and child.attrs.size == 6000
+    ]
     with pytest.raises(Unsupported, match="encrypt"):
-        run(volume.listdir(secret.ino))
-    with pytest.raises(Unsupported, match="encrypt"):
-        run(volume.lookup(secret.ino, b"file"))
-    for ino in range(12, 20):
-        attrs = run(volume.attrs(ino))
-        if attrs.size == 6000:
-            with pytest.raises(Unsupported, match="encrypt"):
-                run(volume.data(ino))
-            break
-    else:
-        pytest.fail("the encrypted file was not found")
+        run(volume.data(file))
     data = run(volume.data(resolve(volume, b"plain").ino))
     assert read_range(source, data, 0, data.size) == b"readable"
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("", 0),
+        ("", 300),
+        ("-O ^dir_index", 0),
+        ("-O ^dir_index", 300),
+        ("-O inline_data -I 512", 0),
+        ("-b 1024", 300),
+    ],
+)
+def test_encrypted_names_are_shown_as_the_kernel_does_without_a_key(
+    tmp_path: Path, options: str, names: int
+) -> None:
+    image = build_encrypted(tmp_path, options, names)
+    volume = open_image(image)
+
+    def ours(path: bytes) -> Iterator[tuple[bytes, Attrs, bytes]]:
+        folder = resolve(volume, path).ino
+        for child in run(volume.listdir(folder)):
+            full = path + b"/" + child.name
+            assert child.attrs is not None
+            assert run(volume.lookup(folder, child.name)) == child.attrs
+            assert run(volume.attrs(child.ino)) == child.attrs
+            yield (
+                full,
+                child.attrs,
+                run(volume.readlink(child.ino)) if stat.S_ISLNK(child.kind) else b"",
+            )
+            if stat.S_ISDIR(child.kind):
+                yield from ours(full)
+
+    shown = {
+        path: (attrs.mode, attrs.size, attrs.nlink, attrs.ino, target)
+        for path, attrs, target in ours(b"secret")
+    }
+    expected = {}
+    with mounted(image, options="ro") as root:
+        for path in (root / "secret").rglob("*"):
+            status = path.lstat()
+            target = os.fsencode(path.readlink()) if path.is_symlink() else b""
+            expected[os.fsencode(path.relative_to(root))] = (
+                status.st_mode,
+                status.st_size,
+                status.st_nlink,
+                status.st_ino,
+                target,
+            )
+    assert len(expected) == 21 + names
+    assert shown == expected
 
 
 @pytest.mark.parametrize(
@@ -223,17 +275,113 @@ def test_r33_two_copies_are_open_together(ext_volume: Volume, tmp_path: Path) ->
     assert first == second
 
 
-def test_r17_case_insensitive_directory_is_read_byte_for_byte(
-    ext_volume: Volume, tmp_path: Path
-) -> None:
-    """Its hash tree, which is of folded names, is not used."""
+@pytest.fixture(scope="module")
+def casefold_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a volume with case-insensitive directories, whose hash trees e2fsck has built."""
+    folder = tmp_path_factory.mktemp("casefold")
+    source, image = folder / "source", folder / "image"
+    for name in ("small", "large", "sensitive"):
+        (source / name).mkdir(parents=True)
+    for name in SPELLINGS:
+        (source / "small" / name).write_bytes(name.encode())
+        (source / "large" / name).write_bytes(name.encode())
+    (source / "sensitive" / "Name").touch()
+    (source / "small" / os.fsdecode(b"Not UTF-8 \xff")).touch()
+    for index in range(600):
+        (source / "large" / f"A rather long NAME, number {index}").touch()
+    options = ["-t", "ext4", "-b", "1024", "-O", "casefold", "-E", "encoding=utf8"]
+    make(image, 16 << 20, [*options, "-d", str(source)])
+    for name, flags in (("small", 0x40080000), ("large", 0x40080000)):
+        debugfs(image, f"set_inode_field {name} flags {flags:#x}", write=True)
+    subprocess.run(["e2fsck", "-fyD", str(image)], capture_output=True, check=False)
+    assert "0x40081000" in debugfs(image, "stat large")
+    return image
+
+
+SPELLINGS = {
+    "README": "readme",
+    "Straße": "STRASSE",
+    "Größe": "GRÖßE",
+    "Gro\u0308ße 2": "größe 2",
+    "ΣΊΣΥΦΟΣ": "σίσυφος",
+    "\ufb01le": "FILE",
+    "soft\u00adhyphen": "softhyphen",
+    "\u1e9b\u0323": "\u1e61\u0323",
+    "𐐀𐐁": "𐐨𐐩",
+    "한글": "\u1112\u1161\u11ab\u1100\u1173\u11af",
+}
+"""Names and another spelling of each."""
+
+
+def test_r17_case_insensitive_lookups(casefold_image: Path) -> None:
+    source = FileSource(casefold_image)
+    volume = run(open_ext(source))
+    for folder in (b"small", b"large"):
+        ino = resolve(volume, folder).ino
+        names = {child.name: child.attrs for child in run(volume.listdir(ino))}
+        for name, spelling in SPELLINGS.items():
+            assert run(volume.lookup(ino, name.encode())) == names[name.encode()]
+            assert run(volume.lookup(ino, spelling.encode())) == names[name.encode()], spelling
+        assert run(volume.lookup(ino, b"no such name")) is None
+    assert run(volume.lookup(resolve(volume, b"small").ino, b"Not UTF-8 \xff")) is not None
+    assert run(volume.lookup(resolve(volume, b"small").ino, b"not utf-8 \xff")) is None
+    assert run(volume.lookup(resolve(volume, b"sensitive").ino, b"name")) is None
+    large = resolve(volume, b"large").ino
+    for index in range(600):
+        source.reads.clear()
+        assert run(volume.lookup(large, b"a RATHER long name, number %d" % index)) is not None
+        # A path of the hash tree, and the inode.
+        assert len(source.reads) <= 4
+
+
+def test_casefold_flag_without_the_feature_is_refused(ext_volume: Volume, tmp_path: Path) -> None:
     image = tmp_path / "image"
     image.write_bytes(ext_volume("ext4-default").image.read_bytes())
     debugfs(image, "set_inode_field large flags 0x40081000", write=True)
     volume = open_image(image)
-    folder = resolve(volume, b"large").ino
-    children = run(volume.listdir(folder))
-    assert len(children) > 250
-    for child in children:
-        assert run(volume.lookup(folder, child.name)) == child.attrs
-        assert run(volume.lookup(folder, child.name.upper())) is None
+    with pytest.raises(Corrupt, match="casefold"):
+        run(volume.lookup(resolve(volume, b"large").ino, b"name"))
+
+
+def test_folded_names_are_those_of_e2fsprogs() -> None:
+    """The hash of a name in a case-insensitive directory is that of its folded form."""
+    # Of each block of Unicode that has case, compositions or ignorable code points, some; all of 12.1.
+    points = [
+        *range(0xA1, 0x250),
+        *range(0x370, 0x378),
+        *range(0x37A, 0x380),
+        *range(0x384, 0x38B),
+        *range(0x38E, 0x3A2),
+        *range(0x3A3, 0x530),
+        *range(0x10A0, 0x10C6),
+        *range(0x1C80, 0x1C89),
+        *range(0x1E00, 0x1F16),
+        *range(0x1F80, 0x1FB5),
+        *range(0x200B, 0x2010),
+        *range(0x2160, 0x2180),
+        *range(0x2C60, 0x2C80),
+        *range(0xA640, 0xA66E),
+        *range(0xAB70, 0xABC0),
+        *range(0xAC00, 0xAC40),
+        *range(0xFB00, 0xFB07),
+        *range(0xFE00, 0xFE10),
+        *range(0xFF21, 0xFF3B),
+        *range(0x10400, 0x10428),
+        *range(0x118A0, 0x118C0),
+        *range(0x1E900, 0x1E922),
+    ]
+    names = [f"a{chr(point)}{chr(0x301)}{chr(0x323)}z" for point in points]
+    script = "\n".join(f'dx_hash -c -e utf8 -h half_md4 "{name}"' for name in names)
+    done = subprocess.run(
+        ["debugfs", "-f", "-"], input=script.encode(), capture_output=True, check=True
+    )
+    hashes = [
+        int(line.rpartition(b" is 0x")[2].split()[0], 16)
+        for line in done.stdout.splitlines()
+        if line.startswith(b"Hash of")
+    ]
+    assert len(hashes) == len(names)
+    for name, expected in zip(names, hashes, strict=True):
+        hashed = name_hash(HashVersion.HALF_MD4, fold(name.encode()), bytes(16))
+        assert hashed is not None
+        assert hashed.major == expected, ascii(name)

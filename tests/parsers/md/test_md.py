@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import random
 import struct
+from dataclasses import replace
 
 import pytest
 
@@ -222,6 +223,13 @@ def test_a_superblock_of_the_other_byte_order() -> None:
     array = only(assemble(swapped))
     expected = next(iter(load("md-five090").read[()].values()))
     assert digest(run_sync(array.open(builder(swapped)))) == expected.sha256
+
+
+def test_chunks_are_made_of_sectors() -> None:
+    members = {name: BytesReader(data) for name, data in load("md-five090").members.items()}
+    found = [(name, run_sync(read_md_member(source))) for name, source in members.items()]
+    hostile = [(name, replace(member, chunk=1)) for name, member in found]
+    assert only(assemble_md(hostile)).problem == "MD: chunk size: found 0x1"
 
 
 def test_a_damaged_superblock_is_not_believed() -> None:

@@ -12,7 +12,7 @@ import pytest
 from fixtures.ntfs import LONE_SURROGATES, NOON_1923, build_fragmented_mft
 from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import FileData, Packed, Runs
-from parsers.ntfs import open_ntfs
+from parsers.ntfs import NtfsOptions, open_ntfs
 from parsers.ntfs.boot import decode_boot
 from parsers.ntfs.file_attrs import file_attrs, quick_attrs
 from parsers.ntfs.mft import open_mft
@@ -123,7 +123,7 @@ def test_case(small_reader: FileReader) -> None:
     inos = {run_sync(filesystem.lookup(names, name)).ino for name in (b"Case", b"case", b"CASE")}  # type: ignore[union-attr]
     assert len(inos) == 3
     assert run_sync(filesystem.lookup(names, b"cASE")) is None
-    ignoring = run_sync(open_ntfs(small_reader, ignore_case=True))
+    ignoring = run_sync(open_ntfs(small_reader, NtfsOptions(ignore_case=True)))
     found = run_sync(ignoring.lookup(names, b"cASE"))
     assert found is not None
     assert found.ino in inos
@@ -148,7 +148,7 @@ def test_dos_names_are_not_listed_but_found(small_reader: FileReader) -> None:
 
 def test_system_files(small_reader: FileReader) -> None:
     hidden = run_sync(open_ntfs(small_reader))
-    shown = run_sync(open_ntfs(small_reader, show_system=True))
+    shown = run_sync(open_ntfs(small_reader, NtfsOptions(show_system=True)))
     extra = {e.name for e in run_sync(shown.listdir(5))} - {
         e.name for e in run_sync(hidden.listdir(5))
     }

@@ -11,6 +11,7 @@ import pytest
 from fixtures.vmdk import to_raw
 from parsers.errors import Corrupt
 from parsers.reader import run_sync
+from parsers.vmdk import chain
 from parsers.vmdk.disk import open_vmdk
 from tests.parsers.vmdk import build
 from tests.parsers.vmdk.support import FolderOpener, assert_same, flat, open_path
@@ -139,3 +140,16 @@ def test_one_half_of_a_reference_to_a_parent_is_refused_unless_forced(folder: Pa
     path.write_text(text.replace("parentCID=00000007", "parentCID=ffffffff"))
     with pytest.raises(Corrupt, match="parentFileNameHint without a parentCID"):
         open_path(path)
+
+
+def test_extents_are_bounded_in_all_links_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        parent = None if number == 0 else (99 + number, f"link{number - 1}.vmdk")
+        text = build.descriptor(["RW 1 ZERO"] * 50, cid=100 + number, parent=parent)
+        (folder / f"link{number}.vmdk").write_text(text)
+    assert open_path(folder / "link2.vmdk").size == 50 * SECTOR
+    monkeypatch.setattr(chain, "MAX_EXTENTS_OF_CHAIN", 149)
+    with pytest.raises(Corrupt, match="extents of a chain: expected 0x95, found 0x96"):
+        open_path(folder / "link2.vmdk")

@@ -6,7 +6,7 @@ announced by `prefetch` before the first is awaited, so that a distant disk is a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from parsers.model import Run
@@ -21,7 +21,7 @@ MERGE_GAP = 32 << 10
 async def read_pieces(reader: Reader, offsets: Iterable[int], length: int) -> dict[int, bytes]:
     """Return the `length` bytes at each of `offsets`, by offset."""
     ascending = sorted(set(offsets))
-    spans = _merge(ascending, length)
+    spans = merge_neighbours(ascending, length)
     if len(spans) > 1:
         reader.prefetch(spans)
     pieces = {}
@@ -55,7 +55,8 @@ async def read_runs(reader: Reader, runs: Iterable[Run]) -> bytes:
     )
 
 
-def _merge(offsets: list[int], length: int) -> list[Span]:
+def merge_neighbours(offsets: Sequence[int], length: int) -> list[Span]:
+    """Return the reads that bring `length` bytes at each of `offsets`, which ascend."""
     if not offsets:
         return []
     spans = []

@@ -1,0 +1,73 @@
+"""Owner, group and permissions of files, from their security descriptors.
+
+Strategy: files share descriptors, so what one comes to is worked out once for each number in $Secure.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, NamedTuple
+
+from parsers.errors import ParseError
+from parsers.ntfs.permissions import mode_of
+from parsers.ntfs.security_descriptor import decode_descriptor
+from parsers.ntfs.standard_information import security_id_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.model import Attrs
+    from parsers.ntfs.attribute import Attribute
+    from parsers.ntfs.security import SecurityDescriptors
+    from parsers.ntfs.user_map import UserMap
+
+NOBODY_ELSE = 0o700
+MOST_KEPT = 1 << 16
+"""Descriptors whose owners are kept."""
+
+
+class _Rights(NamedTuple):
+    uid: int
+    gid: int
+    mode: int
+
+
+UNKNOWN = _Rights(0, 0, NOBODY_ELSE)
+"""Of a file whose descriptor is damaged or missing: nobody gets more than he had."""
+
+
+class Owners:
+    """Says whose the files of a volume are."""
+
+    def __init__(self, security: SecurityDescriptors, users: UserMap) -> None:
+        self._security = security
+        self._users = users
+        self._known: dict[int, _Rights] = {}
+
+    async def applied(self, attrs: Attrs, attributes: Sequence[Attribute]) -> Attrs:
+        """Return a file's attributes with its own owner and mode. Links may be used by all."""
+        uid, gid, mode = await self._rights(attributes)
+        if stat.S_ISLNK(attrs.mode):
+            mode = 0o777
+        return attrs._replace(uid=uid, gid=gid, mode=stat.S_IFMT(attrs.mode) | mode)
+
+    async def _rights(self, attributes: Sequence[Attribute]) -> _Rights:
+        number = 0
+        try:
+            number = security_id_of(attributes)
+            if number in self._known:
+                return self._known[number]
+            value = await self._security.of(attributes)
+            if value is None:
+                return UNKNOWN
+            descriptor = decode_descriptor(value)
+            rights = _Rights(
+                self._users.uid(descriptor.owner),
+                self._users.gid(descriptor.group),
+                mode_of(descriptor),
+            )
+        except ParseError:
+            rights = UNKNOWN
+        if number and len(self._known) < MOST_KEPT:
+            self._known[number] = rights
+        return rights

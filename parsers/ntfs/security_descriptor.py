@@ -1,0 +1,134 @@
+"""Security descriptors in their self-relative form: who owns a file, and who may do what.
+
+Source: MS-DTYP 2.4.2 (SID), 2.4.4 (ACE), 2.4.5 (ACL), 2.4.6 (SECURITY_DESCRIPTOR).
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+
+DESCRIPTOR = Layout(
+    "security descriptor",
+    Field("revision", "B"),
+    Field("pad", "1x"),
+    Field("control", "H"),
+    Field("owner", "I"),
+    Field("group", "I"),
+    Field("sacl", "I"),
+    Field("dacl", "I"),
+)
+
+ACL = Layout(
+    "access control list",
+    Field("revision", "B"),
+    Field("pad", "1x"),
+    Field("size", "H"),
+    Field("count", "H"),
+    Field("pad_2", "2x"),
+)
+
+ACE = Layout(
+    "access control entry",
+    Field("type", "B"),
+    Field("flags", "B"),
+    Field("size", "H"),
+    Field("mask", "I"),
+)
+
+MAX_SIZE = 128 << 10
+"""Bytes: two lists, which may have 64 KiB each, and two SIDs would be a little more; Windows stops at 64 KiB."""
+
+REVISION = 1
+DACL_PRESENT = 0x0004
+SELF_RELATIVE = 0x8000
+
+ALLOWED = 0
+DENIED = 1
+INHERIT_ONLY = 0x08
+
+MOST_SUBAUTHORITIES = 15
+
+_descriptor = DESCRIPTOR.picker("revision", "control", "owner", "group", "dacl").unpack_from
+_acl = ACL.picker("size", "count").unpack_from
+_ace = ACE.picker("type", "flags", "size", "mask").unpack_from
+
+
+class Sid(NamedTuple):
+    """A user or a group."""
+
+    authority: int
+    parts: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "-".join(["S-1", str(self.authority), *map(str, self.parts)])
+
+
+class Ace(NamedTuple):
+    """An entry of an access control list that allows or denies."""
+
+    allows: bool
+    mask: int
+    sid: Sid
+
+
+class Descriptor(NamedTuple):
+    """What of a security descriptor decides about owner and mode."""
+
+    owner: Sid | None
+    group: Sid | None
+    dacl: tuple[Ace, ...] | None
+    """The entries that hold for the file itself, in order; None: there is no list, all is allowed."""
+
+
+def decode_descriptor(value: bytes) -> Descriptor:
+    """Decode a self-relative security descriptor. Raises Corrupt."""
+    if len(value) < DESCRIPTOR.size:
+        raise Corrupt("size of a security descriptor", actual=len(value))
+    revision, control, owner, group, dacl = _descriptor(value)
+    if revision != REVISION or not control & SELF_RELATIVE:
+        raise Corrupt("revision of a security descriptor", expected=REVISION, actual=revision)
+    entries = None
+    if control & DACL_PRESENT and dacl:
+        entries = _decode_acl(value, dacl)
+    return Descriptor(
+        decode_sid(value, owner) if owner else None,
+        decode_sid(value, group) if group else None,
+        entries,
+    )
+
+
+def decode_sid(data: bytes, offset: int) -> Sid:
+    """Decode the SID at an offset. Raises Corrupt."""
+    head = data[offset : offset + 8]
+    count = head[1] if len(head) == 8 else 0
+    end = offset + 8 + 4 * count
+    if len(head) < 8 or head[0] != REVISION or count > MOST_SUBAUTHORITIES or end > len(data):
+        raise Corrupt("SID in a security descriptor", offset, actual=head.hex())
+    parts = struct.unpack_from(f"<{count}I", data, offset + 8)
+    return Sid(int.from_bytes(head[2:], "big"), parts)
+
+
+def _decode_acl(data: bytes, offset: int) -> tuple[Ace, ...]:
+    if offset + ACL.size > len(data):
+        raise Corrupt("access control list outside its descriptor", offset)
+    size, count = _acl(data, offset)
+    end = offset + size
+    if size < ACL.size or end > len(data):
+        raise Corrupt("size of an access control list", offset, actual=size)
+    entries: list[Ace] = []
+    position = offset + ACL.size
+    for _ in range(count):
+        if position + ACE.size > end:
+            raise Corrupt("access control entry outside its list", position)
+        kind, flags, length, mask = _ace(data, position)
+        if length < ACE.size or position + length > end:
+            raise Corrupt("size of an access control entry", position, actual=length)
+        if kind in (ALLOWED, DENIED) and not flags & INHERIT_ONLY:
+            sid = decode_sid(data[: position + length], position + ACE.size)
+            entries.append(Ace(kind == ALLOWED, mask, sid))
+        position += length
+    return tuple(entries)

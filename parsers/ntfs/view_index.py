@@ -1,0 +1,148 @@
+"""View indexes: the B+ trees that find something else than names, such as security descriptors by number.
+
+They are built as directories are (index.py); an entry has data of its own where those of a directory
+have the reference to a file.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from parsers.errors import Corrupt
+from parsers.layout import Field, Layout
+from parsers.ntfs.attribute import INDEX_ROOT
+from parsers.ntfs.index import (
+    HAS_CHILD,
+    INDEX_BLOCK,
+    INDEX_HEADER,
+    INDEX_ROOT_HEAD,
+    LAST,
+    MAX_BLOCK,
+    MIN_BLOCK,
+)
+from parsers.ntfs.index_blocks import IndexBlocks
+from parsers.ntfs.stream import select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from parsers.ntfs.attribute import Attribute
+    from parsers.ntfs.boot import Boot
+    from parsers.reader import Reader
+
+COLLATION_ULONG = 0x10
+"""Keys are numbers of four bytes."""
+COLLATION_ULONGS = 0x13
+"""Keys are sequences of such numbers."""
+
+VIEW_ENTRY = Layout(
+    "entry of a view index",
+    Field("data_offset", "H"),
+    Field("data_length", "H"),
+    Field("reserved", "4x"),
+    Field("length", "H"),
+    Field("key_length", "H"),
+    Field("flags", "H"),
+    Field("pad", "2x"),
+)
+
+MOST_LEVELS = 64
+"""Of a tree: one of blocks of 512 bytes that fills the largest volume has fewer."""
+
+_header = INDEX_HEADER.picker("first_entry", "bytes_in_use").unpack_from
+_entry = VIEW_ENTRY.picker(
+    "data_offset", "data_length", "length", "key_length", "flags"
+).unpack_from
+_vcn = INDEX_BLOCK.picker("vcn").unpack_from
+
+
+class ViewEntry(NamedTuple):
+    """An entry of a view index."""
+
+    key: tuple[int, ...]
+    """Its numbers of four bytes; none of the last entry of a node."""
+    data: bytes
+    child: int | None
+    """The VCN of the node with the keys before this one."""
+
+
+class ViewIndex:
+    """A view index of a file, whose keys are ordered as `collation` says. Raises Corrupt."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        boot: Boot,
+        attributes: Sequence[Attribute],
+        name: str,
+        collation: int,
+    ) -> None:
+        units = name.encode("utf-16-le")
+        roots = select(attributes, INDEX_ROOT, units)
+        if not roots:
+            raise Corrupt(f"file has no index {name}")
+        value = roots[0].value
+        root = INDEX_ROOT_HEAD.parse(value)
+        size = root.block_size
+        if root.collation != collation:
+            raise Corrupt(f"collation of {name}", expected=collation, actual=root.collation)
+        if not MIN_BLOCK <= size <= MAX_BLOCK or size & (size - 1):
+            raise Corrupt("index block size", expected="a power of two to 64 KiB", actual=size)
+        self._root = decode_view_node(value, INDEX_ROOT_HEAD.size, len(value), 0)
+        self._blocks = IndexBlocks(reader, boot, attributes, units, size)
+
+    async def find(self, key: tuple[int, ...]) -> bytes | None:
+        """Return the data of a key, None if it is not there. Raises Corrupt."""
+        node = self._root
+        for _ in range(MOST_LEVELS):
+            entry = next((entry for entry in node if not entry.key or entry.key >= key), None)
+            if entry is None:
+                raise Corrupt("index node has no last entry")
+            if entry.key == key:
+                return entry.data
+            if entry.child is None:
+                return None
+            block, where = await self._blocks.read(entry.child)
+            (found,) = _vcn(block)
+            if found != entry.child:
+                raise Corrupt("VCN of an index block", where, expected=entry.child, actual=found)
+            node = decode_view_node(block, INDEX_BLOCK.size, len(block), where)
+        raise Corrupt("index leads round", expected=f"at most {MOST_LEVELS} levels")
+
+
+def decode_view_node(data: bytes, header: int, limit: int, where: int) -> list[ViewEntry]:
+    """Decode the node whose header is at `header` of `data` and that ends before `limit`.
+
+    The last entry has no key. Raises Corrupt.
+    """
+    if header + INDEX_HEADER.size > limit:
+        raise Corrupt("index node has no header", where)
+    first, in_use = _header(data, header)
+    end = header + in_use
+    if end > limit or first < INDEX_HEADER.size:
+        raise Corrupt("bytes in use of an index node", where, actual=in_use)
+    position = header + first
+    entries: list[ViewEntry] = []
+    while position + VIEW_ENTRY.size <= end:
+        offset, size, length, key_length, flags = _entry(data, position)
+        after = position + length
+        if length < VIEW_ENTRY.size or length & 7 or after > end:
+            raise Corrupt("length of an index entry", where, actual=length)
+        child = None
+        if flags & HAS_CHILD:
+            if length < VIEW_ENTRY.size + 8:
+                raise Corrupt("index entry has no room for its child", where, actual=length)
+            child = int.from_bytes(data[after - 8 : after], "little")
+        if flags & LAST:
+            entries.append(ViewEntry((), b"", child))
+            return entries
+        if not key_length or key_length & 3 or VIEW_ENTRY.size + key_length > length:
+            raise Corrupt("length of a key in an index", where, actual=key_length)
+        if offset + size > length:
+            raise Corrupt("data outside its index entry", where, actual=offset + size)
+        at = position + VIEW_ENTRY.size
+        key = struct.unpack_from(f"<{key_length // 4}I", data, at)
+        entries.append(ViewEntry(key, data[position + offset : position + offset + size], child))
+        position = after
+    raise Corrupt("index node does not end", where)

@@ -1,0 +1,117 @@
+"""What the commands say of wrong and surprising arguments: one line, on standard error, with its exit code."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fixtures.programs import run
+from vmount.cli import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CASES: list[tuple[str, int, str]] = [
+    ("info", 2, "required: SOURCE (see vmount info --help)"),
+    ("info @", 3, "a source has an empty name; a SOURCE is a .vmx"),
+    ("info raw:", 3, "a source has an empty name; a SOURCE is a .vmx"),
+    ("info foo://bar", 3, "foo://bar: not an address that vmount opens; a SOURCE is a .vmx"),
+    ("info folder", 3, "folder: Is a directory; a SOURCE is a .vmx"),
+    ("info raw:folder", 3, "folder: Is a directory; a SOURCE is a .vmx"),
+    ("info empty.img", 3, "empty.img: is empty"),
+    ("info nothing", 3, "nothing: No such file or directory, and no machine can be looked for"),
+    ("info nothing", 3, "no vCenter or ESXi host is named; use --vcenter HOST"),
+    ("info nbd://", 3, "nbd://: no host: write nbd://HOST/export"),
+    ("info nbd://h:99999/x", 3, "Port out of range"),
+    ("info nbd://127.0.0.1:1/", 3, "nbd://127.0.0.1:1/: cannot connect"),
+    ("ls nbd://127.0.0.1:1/", 3, "nbd://127.0.0.1:1/: cannot connect"),
+    ("info --cache-size -1 e.img", 2, "'-1' is no size such as 512M"),
+    ("info --cache-size 0 e.img", 2, "'0' is no size such as 512M"),
+    ("info --timeout nan e.img", 2, "'nan' is no number of seconds"),
+    ("info --transport bogus e.img", 2, "--transport bogus: not known: bogus; there are file:"),
+    ("info --transport :: e.img", 2, "--transport ::: names none; there are file:"),
+    ("mount --drive CC=x e.img folder", 2, "not of the form D=VOLUME (see vmount mount --help)"),
+    ("mount e.img nothing", 4, "nothing: No such file or directory; make the directory first"),
+    ("mount e.img empty.img", 4, "empty.img: not a directory"),
+    ("mount -o bogus e.img folder", 2, "-o bogus: no such option"),
+    ("e.img", 2, "e.img: no command, or a SOURCE without a MOUNTPOINT"),
+    ("umount folder", 4, "folder: not a mount of vmount; vmount status lists them"),
+    ("volumes folder", 4, "folder: not a mount of vmount"),
+    ("status folder", 4, "folder: not a mount of vmount"),
+    ("ls e.img disk0/file/below", 1, "disk0/file/below: Not a directory"),
+    ("cat e.img disk0/lost+found", 1, "disk0/lost+found: Is a directory"),
+    ("cat e.img disk0/none", 1, "disk0/none: No such file or directory"),
+    ("cp e.img folder", 2, "e.img: no PATH to be copied; see vmount cp --help"),
+    ("cp e.img @ folder", 2, "an empty PATH: has no name to be copied under"),
+    ("cp e.img disk0/zz* folder", 3, "not copied: disk0/zz*: No such file or directory"),
+    ("cp e.img disk0/file missing/x", 2, "missing: no such directory; make it first"),
+    ("cp e.img disk0/file empty.img/", 2, "empty.img/: not a directory"),
+    ("cp e.img disk0 empty.img", 3, "not copied: disk0: empty.img: File exists"),
+    ("cp e.img disk0/file /proc/x", 3, "not copied: disk0/file: /proc/x: No such file"),
+    ("find e.img --larger x", 2, "'x' is no size such as 512M"),
+    ("find e.img --newer 2026-99-99", 2, "'2026-99-99' is no date such as 2026-11-01"),
+    ("find e.img --below none", 1, "none: No such file or directory"),
+    ("diff e.img e.img none", 1, "none: No such file or directory"),
+    ("scan", 2, "required: SOURCE (see vmount scan --help)"),
+    ("scan e.img --engine @", 2, "--engine: no command"),
+    ('scan e.img --engine a"b', 2, '--engine a"b: no closing quotation'),
+    ("scan e.img --report missing/r.json", 2, "--report missing/r.json: no such folder"),
+    ("scan e.img --since nothing", 2, "nothing: No such file or directory"),
+    ("vms", 2, "vmount: no vCenter or ESXi host is named; use --vcenter HOST"),
+    ("completion ksh", 2, "invalid choice: 'ksh'"),
+    ("info --bogus\udcff\n e.img", 2, "unrecognized arguments: --bogus\udcff\\n"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a good image, an empty file and a directory."""
+    top = tmp_path_factory.mktemp("messages")
+    (top / "tree").mkdir()
+    (top / "tree/file").write_text("kept\n")
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", str(top / "tree"), str(top / "e.img"), "4M")
+    shutil.rmtree(top / "tree")
+    (top / "empty.img").touch()
+    (top / "folder").mkdir()
+    return top
+
+
+@pytest.fixture(autouse=True)
+def kept_handler() -> Iterator[None]:
+    """Put back what the command line does with a signal."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.mark.parametrize(("line", "code", "words"), CASES)
+def test_one_line_says_what_is_wrong(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+    line: str,
+    code: int,
+    words: str,
+) -> None:
+    """In `line`, @ stands for an empty word."""
+    monkeypatch.chdir(folder)
+    for name in ("GOVC_URL", "VMOUNT_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "no-configuration"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    arguments = ["" if word == "@" else word for word in line.split(" ")]
+    try:
+        done = main(arguments)
+    except SystemExit as end:  # argparse's way
+        assert isinstance(end.code, int)
+        done = end.code
+    told = capfdbinary.readouterr().err.decode("utf-8", "surrogateescape")
+    assert done == code, told
+    assert words in told
+    assert told.startswith("vmount")
+    assert told.count("\n") == 1
+    assert (folder / "empty.img").stat().st_size == 0
