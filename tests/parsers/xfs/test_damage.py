@@ -289,8 +289,9 @@ def _mutate(image: Path, seed: str, rounds: int = 8) -> None:
         if rng.random() < 0.1:
             patient.size = rng.randrange(patient.size)
         try:
-            refused += _use_all(patient.open())
+            volume = patient.open()
             opened += 1
+            refused += len(volume.info.warnings) + _use_all(volume)
         except ParseError:
             refused += 1
     _, peak = tracemalloc.get_traced_memory()
