@@ -10,6 +10,7 @@ from parsers.exfat import open_exfat
 from parsers.ext.filesystem import open_ext
 from parsers.fat import open_fat
 from parsers.ntfs import open_ntfs
+from parsers.xfs.filesystem import open_xfs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
     ("ext", open_ext),
+    ("xfs", open_xfs),
     ("ntfs", open_ntfs),
     ("fat", open_fat),
     ("exfat", open_exfat),

@@ -13,6 +13,9 @@ from fixtures.ext import EVERYDAY, ExtFixture
 from fixtures.ext import build as build_ext
 from fixtures.ntfs import NtfsVolume, build_fragmented_mft, build_small
 from fixtures.walk import WalkEntry, hash_ranges, type_name, walk
+from fixtures.xfs import EVERYDAY as XFS_EVERYDAY
+from fixtures.xfs import XfsFixture
+from fixtures.xfs import build as build_xfs
 from tests.parsers.ntfs.test_walk import adjusted, by_tag
 from vmount.api import DiskSet, open_disks
 
@@ -33,6 +36,12 @@ def ext_volumes(images: Path) -> list[ExtFixture]:
 @pytest.fixture(scope="module")
 def ntfs_volumes(images: Path) -> list[NtfsVolume]:
     return [build_small(images), build_small(images, 512), build_fragmented_mft(images)]
+
+
+@pytest.fixture(scope="module")
+def xfs_volume(images: Path) -> XfsFixture:
+    [recipe] = [recipe for recipe in XFS_EVERYDAY if recipe.name == "xfs-1k-dir-4k"]
+    return build_xfs(recipe, images)
 
 
 def expected_of_ext(volume: ExtFixture) -> list[WalkEntry]:
@@ -95,6 +104,22 @@ def test_r36_all_ntfs_volumes_in_one_mount(vmount: Vmount, ntfs_volumes: list[Nt
         for number, volume in enumerate(ntfs_volumes):
             found = walk(mountpoint / f"volumes/disk{number}", has_content)
             assert [entry for entry in found if not by_tag(entry.path)] == expected_of_ntfs(volume)
+
+
+def test_r36_an_xfs_volume_with_its_attributes(vmount: Vmount, xfs_volume: XfsFixture) -> None:
+    with vmount.mounted("--owner", "guest", xfs_volume.image) as mountpoint:
+        top = mountpoint / "volumes/disk0"
+        assert walk(top) == [entry.walked for entry in xfs_volume.entries]
+        for entry in xfs_volume.entries:
+            path = os.fsencode(top) + b"/" + entry.walked.path
+            names = os.listxattr(path, follow_symlinks=False)
+            values = {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
+            expected = {
+                name: value
+                for name, value in entry.xattrs.items()
+                if not name.startswith("trusted.SGI_ACL_")
+            }
+            assert values == expected, path
 
 
 def test_all_ext_volumes_through_the_api(ext_volumes: list[ExtFixture]) -> None:

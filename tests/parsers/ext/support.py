@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from fixtures.walk import WalkEntry, hash_ranges, type_name
 from parsers.ext.filesystem import ExtFilesystem, open_ext
-from parsers.model import Attrs, ChunkTable, FileData, Inline, Packed, Runs
+from parsers.model import Attrs, ChunkTable, FileData, Filesystem, Inline, Packed, Runs
 from parsers.reader import Buffer, Span, check_bounds, run_sync
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def open_image(path: Path) -> ExtFilesystem:
     return run_sync(open_ext(FileSource(path)))
 
 
-def resolve(volume: ExtFilesystem, path: bytes) -> Attrs:
+def resolve(volume: Filesystem, path: bytes) -> Attrs:
     """Return the attributes of the file at a path by looking up one name after the other."""
     attrs = run_sync(volume.attrs(volume.root))
     for name in path.split(b"/") if path else ():
@@ -128,7 +128,7 @@ def _read_packed(
 
 
 def walk_volume(
-    volume: ExtFilesystem, source: FileSource | MemorySource, top: bytes = b""
+    volume: Filesystem, source: FileSource | MemorySource, top: bytes = b""
 ) -> Iterator[tuple[WalkEntry, Attrs]]:
     """Yield what fixtures.walk yields for a mounted volume, or for what is under `top`; unsorted."""
 

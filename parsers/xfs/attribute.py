@@ -1,0 +1,162 @@
+"""Extended attributes: in an inode, or in blocks under a tree of hashes.
+
+Source: "XFS Algorithms & Data Structures", "Extended Attributes".
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import NamedTuple
+
+from parsers.errors import Corrupt
+
+MAX_VALUE = 64 << 10
+"""The kernel's XATTR_SIZE_MAX."""
+MAX_LEVEL = 5
+"""Of the tree of hashes; what the kernel allows."""
+
+LEAF_MAGIC = {False: 0xFBEE, True: 0x3BEE}
+NODE_MAGIC = {False: 0xFEBE, True: 0x3EBE}
+"""By whether it is version 5."""
+_MAGIC_AT = 8
+_NODE_COUNTS_AT = {False: 12, True: 56}
+_NODE_ENTRIES_AT = {False: 16, True: 64}
+_LEAF_COUNT_AT = {False: 12, True: 56}
+_LEAF_ENTRIES_AT = {False: 32, True: 80}
+_LEAF_ENTRY = struct.Struct(">IHBx")
+_LOCAL = struct.Struct(">HB")
+_REMOTE = struct.Struct(">IIB")
+_SHORT_HEADER = struct.Struct(">HBx")
+_REMOTE_HEADER = struct.Struct(">4sII")
+_REMOTE_MAGIC = b"XARM"
+REMOTE_HEADER_SIZE = 56
+
+
+class AttributeFlag(IntEnum):
+    """Flags of an attribute: where its value is, and its namespace; none of those is "user"."""
+
+    LOCAL = 0x1
+    ROOT = 0x2
+    SECURE = 0x4
+    PARENT = 0x8
+    INCOMPLETE = 0x80
+
+
+HIDDEN = AttributeFlag.PARENT | AttributeFlag.INCOMPLETE
+"""Directories' names for the file, and what was being written when the machine stopped."""
+
+
+class Attribute(NamedTuple):
+    """An attribute as stored."""
+
+    flags: int
+    """AttributeFlag."""
+    name: bytes
+    """Without its prefix."""
+    value: bytes | None
+    """None if it is in blocks of its own."""
+    size: int
+    """Bytes of the value."""
+    block: int
+    """Address in the fork, in blocks, of such a value."""
+
+
+def decode_short(data: bytes, where: int) -> list[Attribute]:
+    """Decode the attributes in an inode. Raises Corrupt."""
+    if len(data) < _SHORT_HEADER.size:
+        raise Corrupt("attributes in an inode: cut off", where)
+    total, count = _SHORT_HEADER.unpack_from(data)
+    if not _SHORT_HEADER.size <= total <= len(data):
+        raise Corrupt(
+            "attributes in an inode: size", where, expected=f"at most {len(data)}", actual=total
+        )
+    attributes = []
+    position = _SHORT_HEADER.size
+    for _ in range(count):
+        if position + 3 > total:
+            raise Corrupt("attribute cut off", where + position)
+        name_length, value_length, flags = data[position : position + 3]
+        name_end = position + 3 + name_length
+        following = name_end + value_length
+        if following > total:
+            raise Corrupt("attribute cut off", where + position)
+        name, value = data[position + 3 : name_end], data[name_end:following]
+        attributes.append(Attribute(flags, name, value, value_length, 0))
+        position = following
+    return attributes
+
+
+def block_magic(data: bytes) -> int:
+    """Return what tells a leaf from a node."""
+    return int.from_bytes(data[_MAGIC_AT : _MAGIC_AT + 2], "big")
+
+
+def decode_node(data: bytes, where: int, *, version_5: bool) -> tuple[int, list[int]]:
+    """Return the level of a node of the tree and the addresses of its children in the fork, in blocks.
+
+    Raises Corrupt.
+    """
+    count, level = struct.unpack_from(">HH", data, _NODE_COUNTS_AT[version_5])
+    start = _NODE_ENTRIES_AT[version_5]
+    fitting = (len(data) - start) // 8
+    if not (0 < count <= fitting and 0 < level <= MAX_LEVEL):
+        raise Corrupt(
+            "attribute node",
+            where,
+            expected=f"1 to {fitting} children, level 1 to {MAX_LEVEL}",
+            actual=f"{count} children, level {level}",
+        )
+    pairs = struct.unpack_from(f">{2 * count}I", data, start)
+    return level, list(pairs[1::2])
+
+
+def decode_leaf(data: bytes, where: int, *, version_5: bool) -> list[Attribute]:
+    """Decode the attributes of a leaf. Raises Corrupt."""
+    (count,) = struct.unpack_from(">H", data, _LEAF_COUNT_AT[version_5])
+    start, end = _LEAF_ENTRIES_AT[version_5], len(data)
+    entries_end = start + count * _LEAF_ENTRY.size
+    if entries_end > end:
+        raise Corrupt("attribute leaf: entries", where, actual=count)
+    attributes = []
+    for _, at, flags in _LEAF_ENTRY.iter_unpack(data[start:entries_end]):
+        local = bool(flags & AttributeFlag.LOCAL)
+        header = _LOCAL if local else _REMOTE
+        name_at = at + header.size
+        if at < entries_end or name_at > end:
+            raise Corrupt("attribute outside its leaf", where + at)
+        block, value = 0, None
+        if local:
+            size, name_length = _LOCAL.unpack_from(data, at)
+            value_at = name_at + name_length
+            value = data[value_at : value_at + size]
+            if value_at + size > end:
+                raise Corrupt("attribute cut off", where + at)
+        else:
+            block, size, name_length = _REMOTE.unpack_from(data, at)
+            if name_at + name_length > end:
+                raise Corrupt("attribute cut off", where + at)
+            if size > MAX_VALUE:
+                raise Corrupt(
+                    "attribute: size", where + at, expected=f"at most {MAX_VALUE}", actual=size
+                )
+        attributes.append(
+            Attribute(flags, data[name_at : name_at + name_length], value, size, block)
+        )
+    return attributes
+
+
+def decode_remote(data: bytes, where: int, position: int) -> bytes:
+    """Return what a block of version 5 has of a value from `position` on. Raises Corrupt."""
+    magic, offset, length = _REMOTE_HEADER.unpack_from(data)
+    if magic != _REMOTE_MAGIC:
+        raise Corrupt("attribute's value: magic", where, expected=_REMOTE_MAGIC, actual=magic)
+    room = len(data) - REMOTE_HEADER_SIZE
+    if offset != position or not 0 < length <= room:
+        raise Corrupt(
+            "attribute's value: part",
+            where,
+            expected=f"from {position} on, at most {room} bytes",
+            actual=f"{length} bytes from {offset}",
+        )
+    return data[REMOTE_HEADER_SIZE : REMOTE_HEADER_SIZE + length]

@@ -1,0 +1,71 @@
+"""From numbers to inodes.
+
+Strategy: a listing asks for all its inodes at once. A number is a place: group, block, index in the block.
+They are sorted, neighbours (inodes come in chunks of 64) are read together, and all reads are announced before
+the first. A bounded cache keeps what was decoded, because what is listed is opened next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from parsers.errors import Corrupt
+from parsers.xfs.inode import Inode, InodeDecoder
+from parsers.xfs.volume import Volume
+
+CACHED_INODES = 1 << 15
+"""About 50 MiB at most."""
+
+
+class InodeTable:
+    """The inodes of a volume."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._superblock = volume.superblock
+        self._decoder = InodeDecoder(volume.superblock)
+        self._inodes: dict[int, Inode | Corrupt] = {}
+
+    async def get(self, ino: int) -> Inode:
+        """Return an inode. Raises Corrupt if it is damaged, not in use or cannot exist."""
+        found = self._inodes.get(ino)
+        if found is None:
+            found = (await self.get_many((ino,)))[ino]
+        if isinstance(found, Corrupt):
+            # Kept and raised again: without the traceback of the time before.
+            raise found.with_traceback(None)
+        return found
+
+    async def get_many(self, inos: Collection[int]) -> dict[int, Inode | Corrupt]:
+        """Return inodes by number; in place of a damaged one what is wrong with it."""
+        cache = self._inodes
+        found = {ino: cache[ino] for ino in inos if ino in cache}
+        missing = sorted({ino for ino in inos if ino not in found})
+        if not missing:
+            return found
+        places: list[tuple[int, int]] = []
+        for ino in missing:
+            try:
+                places.append((self._volume.inode_offset(ino), ino))
+            except Corrupt as error:
+                found[ino] = error.with_traceback(None)
+        pieces = await self._volume.read_pieces(
+            [offset for offset, _ in places], self._superblock.inode_size
+        )
+        decode, replayed = self._decoder.decode, self._volume.replayed
+        for (offset, ino), raw in zip(places, pieces, strict=True):
+            try:
+                found[ino] = decode(ino, raw, offset, checksum=not replayed(offset, len(raw)))
+            except Corrupt as error:
+                found[ino] = error.with_traceback(None)
+        self._remember(found, missing)
+        return found
+
+    def _remember(self, found: dict[int, Inode | Corrupt], missing: list[int]) -> None:
+        kept = missing[-CACHED_INODES:]
+        excess = len(self._inodes) + len(kept) - CACHED_INODES
+        if excess > 0:
+            for oldest in list(self._inodes)[:excess]:
+                del self._inodes[oldest]
+        for ino in kept:
+            self._inodes[ino] = found[ino]

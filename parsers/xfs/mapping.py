@@ -1,0 +1,124 @@
+"""From a fork to its extents, and to the runs of a file.
+
+Strategy: depth first, so that extents come out in the order of the file and memory is bounded by their
+number; the children of a node are fetched together. A node that turns up twice is a loop or a
+deliberate bomb, and refused.
+"""
+
+from __future__ import annotations
+
+from parsers.errors import Corrupt, Unsupported
+from parsers.model import Run
+from parsers.xfs.checksum import LONG_BTREE
+from parsers.xfs.extent import Extent, Node, decode_extents, decode_node, decode_root
+from parsers.xfs.inode import Fork, Format, Inode
+from parsers.xfs.volume import Volume
+
+MAX_EXTENTS = 1 << 21
+"""Pieces of one file: with more, their list would take gigabytes of memory."""
+NODES_AT_ONCE = 256
+"""Nodes fetched together: 1 MiB with the common block size."""
+
+
+async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]:
+    """Return the extents of a fork in the order of its blocks.
+
+    Raises Corrupt for damage, Unsupported for more extents than can be held.
+    """
+    if fork.extents > MAX_EXTENTS:
+        raise Unsupported(f"a file of more than {MAX_EXTENTS} pieces")
+    if fork.format == Format.EXTENTS:
+        extents = decode_extents(fork.data, fork.extents, fork.where)
+    elif fork.format == Format.BTREE:
+        walk = _TreeWalk(volume, inode, fork)
+        await walk.walk(decode_root(fork.data, fork.where))
+        extents = walk.extents
+    else:
+        raise Corrupt(f"inode {inode.number}: format of a fork", fork.where, actual=fork.format)
+    if len(extents) != fork.extents:
+        raise Corrupt(
+            f"inode {inode.number}: number of extents",
+            fork.where,
+            expected=fork.extents,
+            actual=len(extents),
+        )
+    end = 0
+    for extent in extents:
+        if extent.block < end:
+            raise Corrupt(
+                f"inode {inode.number}: extents out of order",
+                fork.where,
+                expected=f"block {end:#x} or later",
+                actual=extent.block,
+            )
+        end = extent.block + extent.blocks
+        volume.offset(extent.start, extent.blocks)
+    return extents
+
+
+def file_runs(volume: Volume, extents: list[Extent], size: int) -> tuple[Run, ...]:
+    """Return where the bytes of a file of `size` bytes are; what is not in extents or was never written is
+    a hole."""
+    block_size = volume.block_size
+    runs: list[Run] = []
+    position = 0
+
+    def add(length: int, start: int | None) -> None:
+        nonlocal position
+        length = min(length, size - position)
+        if length <= 0:
+            return
+        if runs:
+            offset, before, last = runs[-1]
+            if last is None if start is None else last is not None and last + before == start:
+                runs[-1] = Run(offset, before + length, last)
+                position += length
+                return
+        runs.append(Run(position, length, start))
+        position += length
+
+    for block, count, first, unwritten in extents:
+        add(block * block_size - position, None)
+        add(count * block_size, None if unwritten else volume.offset(first, count))
+    add(size - position, None)
+    return tuple(runs)
+
+
+class _TreeWalk:
+    def __init__(self, volume: Volume, inode: Inode, fork: Fork) -> None:
+        self._volume = volume
+        self._ino = inode.number
+        self._expected = fork.extents
+        self._seen: set[int] = set()
+        self.extents: list[Extent] = []
+
+    async def walk(self, node: Node) -> None:
+        self.extents += node.extents
+        if len(self.extents) > self._expected:
+            raise Corrupt(f"inode {self._ino}: more extents than it says", expected=self._expected)
+        for batch in range(0, len(node.children), NODES_AT_ONCE):
+            blocks = [block for _, block in node.children[batch : batch + NODES_AT_ONCE]]
+            for where, data in await self._fetch(blocks):
+                await self.walk(
+                    decode_node(
+                        data,
+                        where,
+                        level=node.level - 1,
+                        version_5=self._volume.superblock.checksums,
+                    )
+                )
+
+    async def _fetch(self, blocks: list[int]) -> list[tuple[int, bytes]]:
+        """Return the offset and the bytes of each of some nodes, which are not used anywhere else."""
+        before = len(self._seen)
+        self._seen.update(blocks)
+        if len(self._seen) != before + len(blocks):
+            raise Corrupt(f"inode {self._ino}: a block of its map is used twice")
+        offsets = [self._volume.offset(block) for block in blocks]
+        ordered = sorted(offsets)
+        pieces = await self._volume.read_pieces(ordered, self._volume.block_size)
+        by_offset = dict(zip(ordered, pieces, strict=True))
+        if self._volume.superblock.checksums:
+            for offset, data in by_offset.items():
+                self._volume.check(data, LONG_BTREE, "extent B+tree", offset, self._ino)
+        return [(offset, by_offset[offset]) for offset in offsets]

@@ -1,0 +1,142 @@
+"""The blocks of a volume, and how they are read.
+
+Strategy: whoever needs several pieces says so at once. Neighbours become one read, all reads are
+announced by `prefetch` before the first is awaited, so that a distant disk is asked for them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from parsers.errors import Corrupt
+from parsers.reader import Reader, Span
+from parsers.xfs.checksum import Seal, check_crc, check_identity
+from parsers.xfs.overlay import Overlay
+from parsers.xfs.superblock import Superblock
+
+MAX_READ = 1 << 20
+"""Bytes asked for at once: larger reads gain nothing and hold up the others."""
+MERGE_GAP = 32 << 10
+"""Bytes between two pieces that are cheaper to read along than to leave out with a second request."""
+
+
+class Volume:
+    """A reader, the superblock that says how it is divided, and what the log has newer."""
+
+    def __init__(
+        self, reader: Reader, superblock: Superblock, overlay: Overlay | None = None
+    ) -> None:
+        self.reader = reader
+        self._overlay = overlay
+        self.superblock = superblock
+        self.block_size = superblock.block_size
+        self._group_bits = superblock.group_blocks_log
+        self._group_mask = (1 << superblock.group_blocks_log) - 1
+
+    def offset(self, block: int, count: int = 1) -> int:
+        """Return the offset in bytes of a block number read from disk: group and block in it.
+
+        Raises Corrupt unless it and its `count` - 1 successors are blocks that can belong to a file.
+        """
+        superblock = self.superblock
+        group, index = block >> self._group_bits, block & self._group_mask
+        if not (
+            group < superblock.groups_count
+            and 0 < index <= superblock.blocks_in_group(group) - count
+        ):
+            raise Corrupt(
+                "block number outside the volume",
+                expected=f"{count} blocks in one of {superblock.groups_count} groups",
+                actual=block,
+            )
+        return (group * superblock.group_blocks + index) * self.block_size
+
+    def inode_offset(self, ino: int) -> int:
+        """Return an inode's offset in the volume; it grows with the number.
+
+        Raises Corrupt if there can be no inode of this number.
+        """
+        superblock = self.superblock
+        bits = superblock.inode_bits
+        group, inode = ino >> bits, ino & ((1 << bits) - 1)
+        index_bits = superblock.inodes_per_block_log
+        block, index = inode >> index_bits, inode & ((1 << index_bits) - 1)
+        if group >= superblock.groups_count or not 0 < block < superblock.blocks_in_group(group):
+            raise Corrupt("inode number outside the volume", actual=ino)
+        offset = (
+            group * superblock.group_blocks + block
+        ) * superblock.block_size + index * superblock.inode_size
+        if offset + superblock.inode_size > self.reader.size:
+            raise Corrupt(f"inode {ino} beyond the end of the volume", offset)
+        return offset
+
+    async def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes of metadata at `offset`."""
+        data = bytes(await self.reader.read(offset, length))
+        return data if self._overlay is None else self._overlay.apply(offset, data)
+
+    def replayed(self, offset: int, length: int) -> bool:
+        """Tell whether any of these bytes came out of the log, and so their structure has no checksum."""
+        return self._overlay is not None and self._overlay.touches(offset, length)
+
+    def check(
+        self,
+        data: bytes,
+        seal: Seal,
+        kind: str,
+        where: int,
+        owner: int,
+        *,
+        replayed: bool | None = None,
+    ) -> None:
+        """Raise Corrupt unless a structure of version 5, which has all of `data`, is whole and the one that
+        was looked for: for `where` in the volume and for inode `owner`.
+
+        `replayed` tells what `replayed` does, of a structure that is not in one piece.
+        """
+        if replayed is None:
+            replayed = self.replayed(where, len(data))
+        if not replayed:
+            check_crc(data, seal.crc_at, kind, where)
+        check_identity(data, seal, kind, where, self.superblock.metadata_uuid, owner)
+
+    async def read_pieces(self, offsets: Sequence[int], length: int) -> list[bytes]:
+        """Return the `length` bytes at each of `offsets`, which ascend."""
+        spans = _merge(offsets, length)
+        if len(spans) > 1:
+            self.reader.prefetch(spans)
+        pieces: list[bytes] = []
+        position = 0
+        for span in spans:
+            data = await self.read(span.offset, span.length)
+            end = span.offset + span.length
+            while position < len(offsets) and offsets[position] < end:
+                start = offsets[position] - span.offset
+                pieces.append(data[start : start + length])
+                position += 1
+        return pieces
+
+    async def read_ranges(self, spans: Sequence[Span]) -> list[bytes]:
+        """Return the bytes of each of `spans`, read in parts of MAX_READ at most."""
+        parts = [
+            Span(position, min(MAX_READ, span.offset + span.length - position))
+            for span in spans
+            for position in range(span.offset, span.offset + span.length, MAX_READ)
+        ]
+        if len(parts) > 1:
+            self.reader.prefetch(parts)
+        return [await self.read(part.offset, part.length) for part in parts]
+
+
+def _merge(offsets: Sequence[int], length: int) -> list[Span]:
+    if not offsets:
+        return []
+    spans = []
+    start = offsets[0]
+    for previous, offset in pairwise(offsets):
+        if offset - previous - length > MERGE_GAP or offset + length - start > MAX_READ:
+            spans.append(Span(start, previous + length - start))
+            start = offset
+    spans.append(Span(start, offsets[-1] + length - start))
+    return spans
