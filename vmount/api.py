@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.datastores.san_source import is_browsing
+from vmount.disks.remote import is_remote
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
 from vmount.files_together import FileRef, FilesTogether
@@ -47,16 +48,15 @@ from vmount.handles import (
 )
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
-from vmount.remote import is_remote
-from vmount.sources import OpenOptions, absolute
+from vmount.sources.opening import OpenOptions, absolute
+from vmount.sources.virtual_machine import is_machine, with_connection
 from vmount.state import StateDir, default_state_dir
 from vmount.tree_builder import build_tree
-from vmount.vm_source import is_machine, with_connection
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from vmount.disks import Disk
+    from vmount.disks.disk import Disk
     from vmount.state import Journal
     from vmount.volumes import Volume
 

@@ -23,6 +23,7 @@ from vmount.fuse_ops import FuseOps, Owner
 from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.mountinfo import find_mount
+from vmount.prefetch.walk_ahead import WalkAhead
 from vmount.privileges import CAP_DAC_OVERRIDE, give_up, keep_memory_private
 from vmount.runtime import TrioRuntime, first_of
 from vmount.state.things import MountPoint
@@ -30,7 +31,6 @@ from vmount.status import Statistics
 from vmount.tree_builder import build_tree
 from vmount.unmount import Unmounter
 from vmount.volume_mounts import VolumeMounts
-from vmount.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

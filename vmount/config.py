@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmount.sources import OpenOptions
+from vmount.sources.opening import OpenOptions
 
 
 class OwnerMode(enum.StrEnum):

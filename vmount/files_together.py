@@ -19,7 +19,7 @@ from parsers.ntfs import RESTORABLE
 from vmount.file_reader import FileReader, told
 from vmount.filemap import BytesFile
 from vmount.paths import resolve
-from vmount.read_ahead import ReadAhead
+from vmount.prefetch.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
     from parsers.reader import Span

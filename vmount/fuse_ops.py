@@ -27,8 +27,8 @@ from parsers.model import Attrs
 from parsers.reader import Buffer
 from vmount.dismounted import ClosedFile
 from vmount.filemap import FileMap
+from vmount.prefetch.walk_ahead import WalkAhead
 from vmount.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
-from vmount.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)
 

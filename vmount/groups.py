@@ -22,15 +22,15 @@ from parsers.mapping import Mapping as Words
 from parsers.md.assemble import assemble_md
 from parsers.md.member import MdMember
 from parsers.md.read import read_md_member
-from vmount.assembly import build_source
-from vmount.devices import Device, Extent
-from vmount.disks import path_component, unique_name
+from vmount.blocks.assembly import build_source
+from vmount.disks.device import Device, Extent
+from vmount.disks.disk import path_component, unique_name
 from vmount.errors import explain
 
 if TYPE_CHECKING:
     from parsers.partition.table import PartitionTable
     from parsers.reader import BlockSource
-    from vmount.disks import Disk
+    from vmount.disks.disk import Disk
 
 log = logging.getLogger(__name__)
 

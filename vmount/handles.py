@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from vmount.guest import Guest
     from vmount.manager import MountManager
-    from vmount.sources import OpenOptions
-    from vmount.vm_source import MachineInfo
+    from vmount.sources.opening import OpenOptions
+    from vmount.sources.virtual_machine import MachineInfo
     from vmount.volumes import Volume
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vmount.disks import Disk
+    from vmount.disks.disk import Disk
     from vmount.guest import Guest
     from vmount.manager import MountManager
     from vmount.volumes import Volume

@@ -6,16 +6,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from vmount.guest import Guest, find_guest
-from vmount.sources import OpenFiles, OpenOptions
+from vmount.sources.opening import OpenFiles, OpenOptions
 from vmount.volumes import Found, find_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vmount.disks import Disk
+    from vmount.disks.disk import Disk
     from vmount.runtime import Runtime
+    from vmount.sources.virtual_machine import MachineInfo
     from vmount.state import Journal
-    from vmount.vm_source import MachineInfo
 
 log = logging.getLogger(__name__)
 

@@ -20,14 +20,14 @@ from urllib.parse import unquote_to_bytes
 from parsers.errors import Corrupt, ParseError
 from parsers.model import Attrs, DirEntry, Ino, XAttr
 from parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
-from vmount.disks import path_component
+from vmount.disks.disk import path_component
 from vmount.dismounted import Dismounted
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem
     from parsers.reader import BlockSource
-    from vmount.links import DriveLinks
+    from vmount.guest.links import DriveLinks
 
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from vmount.disks import path_component, unique_name
-from vmount.links import DriveLinks
+from vmount.disks.disk import path_component, unique_name
+from vmount.guest.links import DriveLinks
 from vmount.tree import INO_MASK, ROOT, BlockFile, Directory, Link, MountedVolume, TextFile, Tree
 
 if TYPE_CHECKING:

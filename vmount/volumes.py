@@ -17,8 +17,8 @@ from parsers.detect import Detected, detect
 from parsers.errors import NotRecognised, ParseError
 from parsers.partition.table import read_partition_table
 from parsers.signatures import identify
-from vmount.blocks import Slice
-from vmount.devices import Device, Extent
+from vmount.blocks.slices import Slice
+from vmount.disks.device import Device, Extent
 from vmount.errors import explain
 from vmount.groups import (
     Assembly,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from parsers.partition.table import Partition, PartitionTable
     from parsers.reader import BlockSource
     from parsers.signatures import Signature
-    from vmount.disks import Disk
+    from vmount.disks.disk import Disk
     from vmount.runtime import Runtime
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from vmount.block_devices import BlockDevices
 from vmount.datastore_path import DatastorePath
 from vmount.datastores.luns import LunChoice
 from vmount.datastores.san import SanPlace
-from vmount.disks import OpenedDisk
+from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError
 from vmount.routes.base import Machine, RouteOptions
 from vmount.routes.datastore import file_route, san_route

@@ -41,8 +41,8 @@ from parsers.registry.mounted_devices import decode_mounted_devices
 from parsers.vmdk.descriptor import parse_descriptor
 from parsers.vmdk.vmx import parse_vmx
 from tests.fuzz.walks import FORGIVEN
-from vmount.assembly import build_source
-from vmount.fstab import parse_fstab
+from vmount.blocks.assembly import build_source
+from vmount.guest.fstab import parse_fstab
 from vmount.guest.linux import parse_os_release
 from vmount.transports.nbd_handshake import (
     OptionRefused,

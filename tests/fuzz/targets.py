@@ -39,8 +39,8 @@ from tests.fuzz.walks import FORGIVEN, walk
 from tests.parsers.ldm.build import ALL_KINDS, Group, records
 from tests.parsers.vmdk.build import descriptor
 from tests.parsers.volume_images import load
-from vmount.assembly import build_source
-from vmount.disks import Disk
+from vmount.blocks.assembly import build_source
+from vmount.disks.disk import Disk
 from vmount.guest.machine import find_guest
 from vmount.runtime import InlineRuntime
 from vmount.volumes import find_volumes

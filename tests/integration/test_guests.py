@@ -22,10 +22,10 @@ from fixtures.walk import walk
 from parsers.reader import run_sync
 from tests.parsers.reading import FileReader
 from vmount.api import open_disks
-from vmount.disks import Disk
+from vmount.disks.disk import Disk
 from vmount.guest import find_guest
 from vmount.runtime import InlineRuntime
-from vmount.sources import OpenOptions
+from vmount.sources.opening import OpenOptions
 from vmount.volumes import find_volumes
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from tests.vsphere.disk_machines import STORE, create_machine
 from vmount.api import open_disks
 from vmount.manager import MountManager
 from vmount.runtime import TrioRuntime
-from vmount.sources import OpenOptions
+from vmount.sources.opening import OpenOptions
+from vmount.sources.virtual_machine import MachineOptions
 from vmount.state import StateDir
-from vmount.vm_source import MachineOptions
 
 __all__ = ["certificate", "made_of", "vcenter", "vcsim", "vm", "vmount"]
 

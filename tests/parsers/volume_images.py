@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parsers.reader import BlockSource, BytesReader, Span, run_sync
-from vmount.assembly import build_source
+from vmount.blocks.assembly import build_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

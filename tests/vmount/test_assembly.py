@@ -28,7 +28,7 @@ from parsers.mapping import (
 from parsers.reader import BlockSource, BytesReader, Span, run_sync
 from tests.contracts.block_source import check_block_source
 from tests.vmount.raid_model import RAID5, RAID6, Unreliable, parity_columns, stripe_columns
-from vmount.assembly import build_source
+from vmount.blocks.assembly import build_source
 
 LAYOUTS = [(layout, 1) for layout in RAID5] + [(layout, 2) for layout in RAID6]
 

@@ -10,7 +10,7 @@ import pytest
 
 from parsers.reader import BytesReader
 from tests.contracts.block_source import check_block_source
-from vmount.blocks import Slice
+from vmount.blocks.slices import Slice
 from vmount.runtime import InlineRuntime, TrioRuntime
 from vmount.transports.file import LocalFile
 

@@ -15,9 +15,9 @@ from parsers.ntfs.reparse import ReparseLink
 from parsers.registry import Value
 from parsers.registry.mounted_devices import decode_mounted_devices
 from tests.vmount.test_fstab import found_on
-from vmount.drives import Drives, find_drives
 from vmount.errors import UsageError
-from vmount.links import DriveLinks
+from vmount.guest.drives import Drives, find_drives
+from vmount.guest.links import DriveLinks
 from vmount.volumes import Found
 
 if TYPE_CHECKING:

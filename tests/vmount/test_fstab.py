@@ -12,7 +12,7 @@ from fixtures.partitions import MIB, blank, disk_id, listing
 from fixtures.programs import run
 from tests.parsers.volume_images import load
 from vmount.api import open_disks
-from vmount.fstab import find_volumes_of, parse_fstab
+from vmount.guest.fstab import find_volumes_of, parse_fstab
 from vmount.volumes import Found
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import trio.testing
 from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.cache import LINE
 from vmount.manager import MountManager
-from vmount.read_ahead import NEAR
+from vmount.prefetch.read_ahead import NEAR
+from vmount.prefetch.walk_ahead import Order, WalkAhead
 from vmount.runtime import TrioRuntime
 from vmount.tree_builder import build_tree
-from vmount.walk_ahead import Order, WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -23,11 +23,11 @@ from vmount.commands.options import (
 from vmount.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.copying.copier import name_of
 from vmount.copying.expanding import expand
+from vmount.disks.remote import is_remote
 from vmount.errors import Exit, UsageError, explain
 from vmount.folder_set import FolderSet
 from vmount.info import as_json
 from vmount.progress import progress_bar
-from vmount.remote import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -22,7 +22,7 @@ from vmount.config import MountConfig, OwnerMode
 from vmount.control import error_of
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
-from vmount.sources import absolute
+from vmount.sources.opening import absolute
 from vmount.state import StateDir
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from vmount.finding import CASELESS
 from vmount.globs import compile_glob, is_pattern
+from vmount.searching.finding import CASELESS
 
 if TYPE_CHECKING:
     from vmount.copying.source import FileSource

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from parsers.errors import NotRecognised
 from parsers.vmdk.disk import open_vmdk
 from vmount.datastores.opener import DatastoreOpener
-from vmount.disks import ChainLink, OpenedDisk
-from vmount.remote import statistics
+from vmount.disks.disk import ChainLink, OpenedDisk
+from vmount.disks.remote import statistics
 
 if TYPE_CHECKING:
     import trio

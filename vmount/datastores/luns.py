@@ -19,7 +19,7 @@ from parsers.errors import NotRecognised, ParseError
 from parsers.partition.table import read_partition_table
 from parsers.vmfs.discover import read_member
 from vmount.block_devices import BlockDevice, BlockDevices, distinct
-from vmount.blocks import Slice
+from vmount.blocks.slices import Slice
 from vmount.cache import CachedDisk, CacheOptions
 from vmount.errors import UsageError, explain
 from vmount.transports.base import TransportError

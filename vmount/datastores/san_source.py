@@ -11,15 +11,15 @@ from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.machine import read_machine
 from vmount.datastores.san import DatastoreBytes, OpenLuns, SanPlace
-from vmount.disks import Disk, disk_of, path_component, unique_name
+from vmount.disks.disk import Disk, disk_of, path_component, unique_name
+from vmount.disks.remote import SAN
 from vmount.errors import SourceError, UsageError, explain
-from vmount.remote import SAN
 
 if TYPE_CHECKING:
     import trio
 
     from vmount.datastores.luns import LunChoice
-    from vmount.remote import RemoteOptions
+    from vmount.disks.remote import RemoteOptions
 
 FORM = (
     "the form is san:/dev/sdb[,/dev/sdc]:'[datastore] folder/disk.vmdk', or san:/dev/sdb: to browse"

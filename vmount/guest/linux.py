@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from parsers.errors import ParseError
 from vmount.errors import explain
-from vmount.fstab import FstabEntry, find_volumes_of, parse_fstab
 from vmount.guest.files import GuestTree, Place, find_file, open_guest_file, printable
+from vmount.guest.fstab import FstabEntry, find_volumes_of, parse_fstab
 from vmount.guest.info import GuestInfo
 
 if TYPE_CHECKING:

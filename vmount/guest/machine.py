@@ -7,8 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from parsers.errors import ParseError
-from vmount.drives import WINDOWS_FILESYSTEMS, Drives, find_drives, is_lettered, letters_by_hand
 from vmount.errors import explain
+from vmount.guest.drives import (
+    WINDOWS_FILESYSTEMS,
+    Drives,
+    find_drives,
+    is_lettered,
+    letters_by_hand,
+)
 from vmount.guest.linux import LinuxSystem, RootMount, examine_linux
 from vmount.guest.windows import WindowsSystem, examine_windows, mount_folders
 

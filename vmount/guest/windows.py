@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from parsers.model import Attrs, Ino
-    from vmount.drives import Drives
+    from vmount.guest.drives import Drives
     from vmount.volumes import Volume
 
 SYSTEM_FOLDERS = ("Windows", "WINNT")

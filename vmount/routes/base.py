@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.datastores.luns import LunChoice
-from vmount.remote import RemoteOptions
+from vmount.disks.remote import RemoteOptions
 
 if TYPE_CHECKING:
     import trio

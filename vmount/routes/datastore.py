@@ -13,7 +13,7 @@ from vmount.transports.https_client import HttpsClient
 
 if TYPE_CHECKING:
     from vmount.datastores.places import DatastorePlace
-    from vmount.disks import OpenedDisk
+    from vmount.disks.disk import OpenedDisk
     from vmount.routes.base import Machine
     from vmount.transports.negotiate import WantedDisk
     from vmount.vsphere.secret import Secret

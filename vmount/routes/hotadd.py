@@ -19,9 +19,9 @@ import trio
 
 from vmount.block_devices import BlockDevice, BlockDevices
 from vmount.cache import CachedDisk
-from vmount.disks import OpenedDisk
+from vmount.disks.disk import OpenedDisk
+from vmount.disks.remote import RemoteDisk
 from vmount.errors import SourceError, explain
-from vmount.remote import RemoteDisk
 from vmount.state.things import TemporaryFolder
 from vmount.transports.base import TransportError
 from vmount.transports.direct import open_direct

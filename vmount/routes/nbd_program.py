@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import trio
 
-from vmount.disks import OpenedDisk
-from vmount.remote import RemoteDisk, RemoteOptions
+from vmount.disks.disk import OpenedDisk
+from vmount.disks.remote import RemoteDisk, RemoteOptions
 from vmount.transports.base import TransportError
 from vmount.transports.nbd_process import NbdProcess, NbdProgram
 from vmount.transports.vddk import VddkDisk, find_library, memory_file, vddk_program

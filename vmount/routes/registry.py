@@ -10,7 +10,7 @@ from vmount.routes.datastore import file_route, https_route, san_route
 from vmount.routes.nbd_program import ConfiguredRoute, VddkRoute
 
 if TYPE_CHECKING:
-    from vmount.disks import OpenedDisk
+    from vmount.disks.disk import OpenedDisk
     from vmount.routes.base import Machine
     from vmount.transports.negotiate import Route
 

@@ -12,7 +12,7 @@ from parsers.ldm.disk import LdmDisk, read_ldm_disk
 from parsers.ldm.group import LdmResult, LdmVolume, assemble
 from parsers.mapping import Area, Concat, Mapping, Mirror, Parity, Stripe
 from parsers.reader import BlockSource, BytesReader, run_sync
-from vmount.assembly import build_source
+from vmount.blocks.assembly import build_source
 
 SECTOR = 512
 

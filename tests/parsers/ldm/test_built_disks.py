@@ -32,7 +32,7 @@ from tests.parsers.ldm.reading import (
     read_disk,
     source_of,
 )
-from vmount.assembly import build_source
+from vmount.blocks.assembly import build_source
 
 needs_ldmtool = pytest.mark.skipif(shutil.which("ldmtool") is None, reason="needs ldmtool")
 GROUP = Group(4, ALL_KINDS)

@@ -30,7 +30,7 @@ from tests.parsers.ldm.build import (
     write_disk,
 )
 from tests.parsers.ldm.reading import read_disk
-from vmount.assembly import build_source
+from vmount.blocks.assembly import build_source
 
 SECTOR = 512
 GROUP = Group(3, ALL_KINDS)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from parsers.model import Filesystem, Ino
     from parsers.ntfs import ReparseLink
-    from vmount.drives import Drives
+    from vmount.guest.drives import Drives
 
 DIRECTORIES_ABOVE = 2
 """Of the root of a volume: volumes/ and its own."""

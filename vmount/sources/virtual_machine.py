@@ -21,7 +21,7 @@ from parsers.errors import ParseError
 from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.datastores.luns import LunChoice
-from vmount.disks import Disk, OpenedDisk, disk_of
+from vmount.disks.disk import Disk, OpenedDisk, disk_of
 from vmount.errors import SourceError, UsageError
 from vmount.routes import Machine, RouteOptions, routes_for
 from vmount.transports.negotiate import NoTransport, Refusal, Route, WantedDisk, negotiate
@@ -30,7 +30,7 @@ from vmount.vsphere.layer import Layer
 from vmount.vsphere.settings import resolve
 
 if TYPE_CHECKING:
-    from vmount.remote import RemoteOptions
+    from vmount.disks.remote import RemoteOptions
     from vmount.runtime import Runtime
     from vmount.state import Journal
     from vmount.vsphere.access import Access

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from parsers.errors import Corrupt
 from parsers.reader import BlockSource, Buffer, Span, check_bounds
-from vmount.blocks import MissingDevice, Piece, Scattered
+from vmount.blocks.slices import MissingDevice, Piece, Scattered
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

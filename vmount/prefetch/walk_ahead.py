@@ -20,7 +20,7 @@ import trio
 
 from parsers.errors import ParseError
 from vmount.filemap import FileMap, open_file
-from vmount.read_ahead import ReadAhead
+from vmount.prefetch.read_ahead import ReadAhead
 from vmount.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
 
 if TYPE_CHECKING:

@@ -22,13 +22,19 @@ from vmount.datastore_path import DatastorePathError
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.san_source import OpenSan, is_san
 from vmount.datastores.web import WebPlace, basic_credentials, split_url
-from vmount.disks import ChainLink, Disk, disk_of, path_component, unique_name
+from vmount.disks.disk import ChainLink, Disk, disk_of, path_component, unique_name
+from vmount.disks.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd
 from vmount.errors import SourceError, explain
-from vmount.machine_files import LocalFileOpener, check_reach
-from vmount.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd
+from vmount.sources.machine_files import LocalFileOpener, check_reach
+from vmount.sources.virtual_machine import (
+    FORCE,
+    MachineInfo,
+    MachineOptions,
+    OpenMachine,
+    is_machine,
+)
 from vmount.transports.file import LocalFile
 from vmount.transports.https_client import HttpsClient, check_address
-from vmount.vm_source import FORCE, MachineInfo, MachineOptions, OpenMachine, is_machine
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,12 +9,12 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
 
-from vmount.disks import path_component
+from vmount.disks.disk import path_component
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vmount.disks import Disk
+    from vmount.disks.disk import Disk
     from vmount.volumes import Found, Volume
 
 MOST_ENTRIES = 1024

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from parsers import mapping as words
-from vmount.blocks import Concat, MissingDevice, Slice, Zeros
-from vmount.parity import Parity
-from vmount.raid import Mirror, Raid10, Stripe
+from vmount.blocks.parity import Parity
+from vmount.blocks.raid import Mirror, Raid10, Stripe
+from vmount.blocks.slices import Concat, MissingDevice, Slice, Zeros
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

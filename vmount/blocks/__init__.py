@@ -1,0 +1,1 @@
+"""Sources of blocks made of others: slices, rows, copies, parity."""

@@ -1,0 +1,1 @@
+"""What an open disk is, near or distant, and the devices that lie on it."""

@@ -1,0 +1,1 @@
+"""Asking ahead of whoever reads a file or walks a tree on a distant disk."""

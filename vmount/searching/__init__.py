@@ -1,0 +1,1 @@
+"""Finding files, and what differs between two trees."""
