@@ -46,12 +46,12 @@ from vmount.handles import (
     dismount_all,
     os_info_of,
 )
-from vmount.info import as_json, describe
 from vmount.manager import MountManager
 from vmount.sources.opening import OpenOptions, absolute
 from vmount.sources.virtual_machine import is_machine, with_connection
 from vmount.state import StateDir, default_state_dir
-from vmount.tree_builder import build_tree
+from vmount.tree.builder import build_tree
+from vmount.tree.info import as_json, describe
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -18,14 +18,14 @@ from parsers.model import Attrs
 from parsers.ntfs import RESTORABLE
 from vmount.file_reader import FileReader, told
 from vmount.filemap import BytesFile
-from vmount.paths import resolve
 from vmount.prefetch.read_ahead import ReadAhead
+from vmount.tree.paths import resolve
 
 if TYPE_CHECKING:
     from parsers.reader import Span
     from vmount.bridge import Bridge
     from vmount.filemap import FileMap
-    from vmount.tree import Listing, Tree
+    from vmount.tree.tree import Listing, Tree
 
 T = TypeVar("T")
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.config import MountConfig
 from vmount.errors import BusyError, MountError
-from vmount.serving import Server
+from vmount.mounting.config import MountConfig
+from vmount.mounting.serving import Server
 from vmount.state import default_state_dir
 from vmount.vsphere.access_options import Quiesce
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from vmount.errors import MountError, VmountError, explain
-from vmount.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.unmount import fusermount
 from vmount.state import Entry, Journal, StateDir
 from vmount.state.journal import JournalError
 from vmount.state.processes import Process, boot_id, marked_processes
@@ -34,7 +35,6 @@ from vmount.state.things import (
     Thing,
     Unknown,
 )
-from vmount.unmount import fusermount
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager

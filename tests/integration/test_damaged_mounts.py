@@ -13,7 +13,7 @@ import pytest
 
 from tests.fuzz import targets
 from tests.fuzz.disk import DAMAGE, DamagedDisk
-from vmount.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Vmount

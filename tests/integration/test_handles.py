@@ -26,7 +26,7 @@ from tests.integration.test_walks import has_content
 from tests.parsers.volume_images import digest, load
 from vmount.api import OsFamily, VolumeType, open_disks
 from vmount.errors import BusyError, MountError, SourceError
-from vmount.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount
 from vmount.state import StateDir
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import pytest
 from tests.integration.conftest import Vmount
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter, certificate, vcenter, vcsim
 from tests.vsphere.meddling import Meddler, meddler
-from vmount.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount
 
 __all__ = ["certificate", "vcenter", "vcsim"]
 

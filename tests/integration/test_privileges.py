@@ -17,8 +17,8 @@ import pytest
 from fixtures.programs import run
 from tests.integration.unprivileged import NOBODY, nobody
 from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
-from vmount.mountinfo import find_mount
-from vmount.privileges import CAP_DAC_OVERRIDE
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.privileges import CAP_DAC_OVERRIDE
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Vmount

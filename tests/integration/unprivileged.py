@@ -14,7 +14,7 @@ import pytest
 
 import vmount as program
 from fixtures.programs import run
-from vmount.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount
 
 NOBODY = 65534
 PYTHON = Path("/usr/bin/python3")

@@ -18,13 +18,13 @@ from vmount.manager import MountManager
 from vmount.prefetch.read_ahead import NEAR
 from vmount.prefetch.walk_ahead import Order, WalkAhead
 from vmount.runtime import TrioRuntime
-from vmount.tree_builder import build_tree
+from vmount.tree.builder import build_tree
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from vmount.tree import Tree
+    from vmount.tree.tree import Tree
 
 FILES = 200
 SIZE = 40_000

@@ -26,8 +26,8 @@ from vmount.copying.expanding import expand
 from vmount.disks.remote import is_remote
 from vmount.errors import Exit, UsageError, explain
 from vmount.folder_set import FolderSet
-from vmount.info import as_json
 from vmount.progress import progress_bar
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,9 +17,9 @@ from vmount.commands.connection_options import add_connection_arguments, setting
 from vmount.datastores.luns import why_no_lun
 from vmount.errors import Exit, UsageError, explain, printable
 from vmount.findings import Finding, State
-from vmount.info import as_json
 from vmount.transports.base import TransportError
 from vmount.transports.vddk import find_library
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse

@@ -11,7 +11,7 @@ from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.disks.remote import exports_of, is_nbd
 from vmount.errors import Exit, SourceError, explain, printable
-from vmount.info import as_json
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse

@@ -12,7 +12,7 @@ from parsers.model import Attrs
 from vmount.api import DiskSet, Entry, open_disks
 from vmount.commands.options import add_source_arguments, open_options, tell_problem
 from vmount.errors import Exit, explain, printable
-from vmount.info import as_json
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse

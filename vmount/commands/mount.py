@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parsers.ntfs import NtfsOptions
-from vmount.app import check_mountpoint, serve
 from vmount.commands.options import (
     add_source_arguments,
     add_user_map_argument,
     ntfs_users,
     open_options,
 )
-from vmount.config import MountConfig, OwnerMode
-from vmount.control import error_of
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
+from vmount.mounting.app import check_mountpoint, serve
+from vmount.mounting.config import MountConfig, OwnerMode
+from vmount.mounting.control import error_of
 from vmount.sources.opening import absolute
 from vmount.state import StateDir
 

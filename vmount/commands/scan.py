@@ -11,13 +11,13 @@ from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.errors import Exit, UsageError, VmountError, printable
 from vmount.folder_set import FolderSet, trees_of
-from vmount.info import as_json
 from vmount.progress import progress_bar
 from vmount.scan.clamd import Clamd, clamd_address
 from vmount.scan.programs import Clamscan, Command
 from vmount.scan.report import Seen, read_clean
 from vmount.scan.scanner import Scan
 from vmount.scan.sources import ScannedDisks
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse

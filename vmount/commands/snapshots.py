@@ -12,7 +12,7 @@ from rich.tree import Tree
 
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.errors import Exit, printable
-from vmount.info import as_json
+from vmount.tree.info import as_json
 from vmount.vsphere.inventory import find_vm
 from vmount.vsphere.session import connected
 

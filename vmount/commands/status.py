@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from vmount.errors import Exit, MountError
-from vmount.info import as_json
-from vmount.mountinfo import find_mount, vmount_mounts
-from vmount.status import read_status
+from vmount.mounting.mountinfo import find_mount, vmount_mounts
+from vmount.mounting.status import read_status
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse

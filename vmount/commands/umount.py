@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from vmount.commands.volumes import tell
 from vmount.errors import Exit
-from vmount.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.unmount import dismount, unmount
 from vmount.state import StateDir
-from vmount.unmount import dismount, unmount
 
 if TYPE_CHECKING:
     import argparse

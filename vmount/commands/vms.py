@@ -13,7 +13,7 @@ from rich.text import Text
 
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.errors import Exit, printable
-from vmount.info import as_json
+from vmount.tree.info import as_json
 from vmount.vsphere.inventory import Entry, list_machines
 from vmount.vsphere.session import connected
 from vmount.vsphere.snapshot_tree import Power

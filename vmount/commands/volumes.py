@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vmount.control import ask
 from vmount.errors import Exit, MountError, printable
-from vmount.info import as_json
-from vmount.mountinfo import find_mount
+from vmount.mounting.control import ask
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.unmount import dismount
 from vmount.state import StateDir
-from vmount.unmount import dismount
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse

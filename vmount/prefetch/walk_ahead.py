@@ -21,7 +21,7 @@ import trio
 from parsers.errors import ParseError
 from vmount.filemap import FileMap, open_file
 from vmount.prefetch.read_ahead import ReadAhead
-from vmount.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -15,15 +15,15 @@ import pyfuse3
 import trio
 
 from vmount.errors import MountError, SourceError, UsageError
-from vmount.unmount import in_use
+from vmount.mounting.unmount import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from vmount.fuse_ops import FuseOps
     from vmount.manager import MountManager
-    from vmount.tree import Tree
+    from vmount.mounting.fuse_ops import FuseOps
+    from vmount.tree.tree import Tree
     from vmount.volumes import Volume
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from vmount import __version__
 
 if TYPE_CHECKING:
-    from vmount.config import MountConfig
-    from vmount.fuse_ops import FuseOps
     from vmount.manager import MountManager
+    from vmount.mounting.config import MountConfig
+    from vmount.mounting.fuse_ops import FuseOps
 
 
 class Statistics:

@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any
 import pyfuse3
 import trio
 
-from vmount.config import MountConfig, OwnerMode
-from vmount.control import answering
 from vmount.errors import MountError
-from vmount.fuse_ops import FuseOps, Owner
-from vmount.info import as_json, describe
 from vmount.manager import MountManager
-from vmount.mountinfo import find_mount
+from vmount.mounting.config import MountConfig, OwnerMode
+from vmount.mounting.control import answering
+from vmount.mounting.fuse_ops import FuseOps, Owner
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.privileges import CAP_DAC_OVERRIDE, give_up, keep_memory_private
+from vmount.mounting.status import Statistics
+from vmount.mounting.unmount import Unmounter
+from vmount.mounting.volume_mounts import VolumeMounts
 from vmount.prefetch.walk_ahead import WalkAhead
-from vmount.privileges import CAP_DAC_OVERRIDE, give_up, keep_memory_private
 from vmount.runtime import TrioRuntime, first_of
 from vmount.state.things import MountPoint
-from vmount.status import Statistics
-from vmount.tree_builder import build_tree
-from vmount.unmount import Unmounter
-from vmount.volume_mounts import VolumeMounts
+from vmount.tree.builder import build_tree
+from vmount.tree.info import as_json, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -25,10 +25,10 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 from parsers.errors import Corrupt, ParseError, Unsupported
 from parsers.model import Attrs
 from parsers.reader import Buffer
-from vmount.dismounted import ClosedFile
 from vmount.filemap import FileMap
 from vmount.prefetch.walk_ahead import WalkAhead
-from vmount.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.dismounted import ClosedFile
+from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import subprocess
 from typing import TYPE_CHECKING, Any
 
 from vmount.errors import BusyError, MountError, VmountError
-from vmount.mountinfo import KernelMount, find_mount, processes_below
+from vmount.mounting.mountinfo import KernelMount, find_mount, processes_below
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

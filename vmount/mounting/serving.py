@@ -1,6 +1,6 @@
 """A mount of one's own: a process that serves it for as long as this one wants it.
 
-pyfuse3 holds one session a process, so a program that mounts starts another: `python -m vmount.serving`.
+pyfuse3 holds one session a process, so a program that mounts starts another: `python -m vmount.mounting.serving`.
 What to mount goes to it through a pipe and not through its arguments, which everybody can see; the pipe
 stays open, and when it closes, however this program ends, the mount goes.
 """
@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vmount
-from vmount.app import serve
-from vmount.control import ask, error_of
 from vmount.errors import Exit, MountError, VmountError
-from vmount.mountinfo import find_mount
+from vmount.mounting.app import serve
+from vmount.mounting.control import ask, error_of
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.unmount import dismount, fusermount
 from vmount.state import MountRecord, StateDir
-from vmount.unmount import dismount, fusermount
 from vmount.vsphere.passwords import Password, known
 from vmount.vsphere.secret import Secret
 
 if TYPE_CHECKING:
-    from vmount.config import MountConfig
+    from vmount.mounting.config import MountConfig
 
 PATIENCE = 60.0
 """Seconds for a process to end that has not mounted yet, once it was told to."""
@@ -44,7 +44,7 @@ class Server:
         package = str(Path(vmount.__file__).parent.parent)
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vmount.serving"],
+            [sys.executable, "-m", "vmount.mounting.serving"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},

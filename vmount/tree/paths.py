@@ -7,11 +7,11 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from vmount.tree import INO_MASK, ROOT
+from vmount.tree.tree import INO_MASK, ROOT
 
 if TYPE_CHECKING:
     from parsers.model import Attrs
-    from vmount.tree import Tree
+    from vmount.tree.tree import Tree
 
 MOST_LINKS = 40
 """Symbolic links followed on one path: as many as Linux follows."""

@@ -21,8 +21,8 @@ from parsers.errors import Corrupt, ParseError
 from parsers.model import Attrs, DirEntry, Ino, XAttr
 from parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.disks.disk import path_component
-from vmount.dismounted import Dismounted
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
+from vmount.tree.dismounted import Dismounted
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 from vmount.disks.disk import path_component, unique_name
 from vmount.guest.links import DriveLinks
-from vmount.tree import INO_MASK, ROOT, BlockFile, Directory, Link, MountedVolume, TextFile, Tree
+from vmount.tree.tree import (
+    INO_MASK,
+    ROOT,
+    BlockFile,
+    Directory,
+    Link,
+    MountedVolume,
+    TextFile,
+    Tree,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -1,0 +1,1 @@
+"""The process that serves a mount, and those that talk to it."""

@@ -1,0 +1,1 @@
+"""What the mount and the API show: numbers, names and texts."""
