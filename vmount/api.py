@@ -30,8 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
-from vmount.datastores.san_source import is_browsing
-from vmount.disks.remote import is_remote
+from vmount.disks.remote import is_browsing, is_remote
 from vmount.errors import SourceError
 from vmount.file_reader import FileReader, told
 from vmount.files_together import FileRef, FilesTogether
@@ -47,8 +46,8 @@ from vmount.handles import (
     os_info_of,
 )
 from vmount.manager import MountManager
+from vmount.sources.machine_options import is_machine, with_connection
 from vmount.sources.opening import OpenOptions, absolute
-from vmount.sources.virtual_machine import is_machine, with_connection
 from vmount.state import StateDir, default_state_dir
 from vmount.tree.builder import build_tree
 from vmount.tree.info import as_json, describe

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from vmount.errors import BusyError, MountError
 from vmount.mounting.config import MountConfig
-from vmount.mounting.serving import Server
 from vmount.state import default_state_dir
 from vmount.vsphere.access_options import Quiesce
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     from vmount.guest import Guest
     from vmount.manager import MountManager
+    from vmount.mounting.serving import Server
     from vmount.sources.opening import OpenOptions
     from vmount.sources.virtual_machine import MachineInfo
     from vmount.volumes import Volume
@@ -133,6 +133,8 @@ class Mounting:
             mountpoint = (self._wanted or self._own_folder or Path()).absolute()
             config = MountConfig(self._sources, mountpoint, self._options, volumes=())
             try:
+                from vmount.mounting.serving import Server  # the program of a mount with it
+
                 self._server = Server(config, self._state_dir)
             except BaseException:
                 self._remove_folder()

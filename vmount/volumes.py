@@ -20,13 +20,6 @@ from parsers.signatures import identify
 from vmount.blocks.slices import Slice
 from vmount.disks.device import Device, Extent
 from vmount.errors import explain
-from vmount.groups import (
-    Assembly,
-    assemble_arrays,
-    assemble_dynamic,
-    assemble_logical,
-    is_dynamic,
-)
 
 if TYPE_CHECKING:
     from parsers.model import Filesystem
@@ -35,6 +28,7 @@ if TYPE_CHECKING:
     from parsers.reader import BlockSource
     from parsers.signatures import Signature
     from vmount.disks.disk import Disk
+    from vmount.groups.base import Assembly
     from vmount.runtime import Runtime
 
 T = TypeVar("T")
@@ -45,6 +39,14 @@ log = logging.getLogger(__name__)
 RAID_MEMBER = "linux_raid_member"
 PHYSICAL_VOLUME = "LVM2_member"
 STORAGE_SPACES = "storage_spaces"
+LDM_TYPES = frozenset(
+    {
+        "0x42",
+        "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",
+        "af9b60a0-1431-4f62-bc68-3311714a69ad",
+    }
+)
+"""Partition types of dynamic disks: MBR, and GPT's metadata and data."""
 
 
 @dataclass(frozen=True)
@@ -174,29 +176,40 @@ async def find_volumes(
     search = _Search(runtime)
     search.known = {disk.name: disk.filesystem for disk in disks if disk.filesystem is not None}
     taken = {device.name for content in contents for device in content.devices}
+    made = []
     dynamic = [
         content.disk
         for content in contents
-        if content.table is not None and is_dynamic(content.table)
+        if content.table is not None and _is_dynamic(content.table)
     ]
-    made = search.take(await assemble_dynamic(dynamic, taken)) if dynamic else []
+    # Each manager's modules are loaded when there is something for them: most machines have one, or none.
+    if dynamic:
+        from vmount.groups.dynamic import assemble_dynamic
+
+        made = search.take(await assemble_dynamic(dynamic, taken))
     for content in contents:
         is_member = content.disk.name in search.members
         await search.add([] if is_member else content.devices)
     await search.add(made)
-    for signature, assemble in (
-        (RAID_MEMBER, assemble_arrays),
-        (PHYSICAL_VOLUME, assemble_logical),
-    ):
-        pieces = search.recognised_as(signature)
-        if pieces:
-            await search.add(search.take(await assemble(pieces, taken)))
+    if pieces := search.recognised_as(RAID_MEMBER):
+        from vmount.groups.arrays import assemble_arrays
+
+        await search.add(search.take(await assemble_arrays(pieces, taken)))
+    if pieces := search.recognised_as(PHYSICAL_VOLUME):
+        from vmount.groups.logical import assemble_logical
+
+        await search.add(search.take(await assemble_logical(pieces, taken)))
 
     async def open_volume(device: Device) -> Volume:
         return await _open_volume(device, search, ntfs)
 
     volumes = await _gather(runtime, search.devices, open_volume)
     return Found(tuple(contents), tuple(volumes), tuple(search.warnings))
+
+
+def _is_dynamic(table: PartitionTable) -> bool:
+    """Say whether a disk with this table is a dynamic disk of Windows."""
+    return any(partition.type in LDM_TYPES for partition in table.partitions)
 
 
 async def _read_disk(disk: Disk) -> DiskContent:

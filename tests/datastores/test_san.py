@@ -17,7 +17,7 @@ from tests.datastores.vmfs_luns import copy_of, end_of, is_readable, mounted, pu
 from tests.loop_devices import attached
 from vmount.block_devices import BlockDevices
 from vmount.datastore_path import DatastorePath
-from vmount.datastores.luns import LunChoice
+from vmount.datastores.lun_choice import LunChoice
 from vmount.datastores.san import SanPlace
 from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError

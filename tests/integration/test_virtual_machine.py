@@ -32,8 +32,8 @@ from tests.vsphere.disk_machines import STORE, create_machine
 from vmount.api import open_disks
 from vmount.manager import MountManager
 from vmount.runtime import TrioRuntime
+from vmount.sources.machine_options import MachineOptions
 from vmount.sources.opening import OpenOptions
-from vmount.sources.virtual_machine import MachineOptions
 from vmount.state import StateDir
 
 __all__ = ["certificate", "made_of", "vcenter", "vcsim", "vm", "vmount"]

@@ -72,8 +72,8 @@ def examine_server(arguments: argparse.Namespace) -> list[Finding]:
 
 def transports_here() -> Transports:
     """Return which ways to a machine's disks this system has, in the order in which they are tried."""
-    from vmount.routes import ROUTES
     from vmount.routes.hotadd import why_no_proxy
+    from vmount.routes.registry import ROUTES
     from vmount.vsphere.checks import Transports
 
     unusable = {}

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -18,16 +17,17 @@ import trio
 from parsers.errors import NotRecognised, ParseError
 from parsers.partition.table import read_partition_table
 from parsers.vmfs.discover import read_member
-from vmount.block_devices import BlockDevice, BlockDevices, distinct
 from vmount.blocks.slices import Slice
 from vmount.cache import CachedDisk, CacheOptions
-from vmount.errors import UsageError, explain
+from vmount.errors import explain
 from vmount.transports.base import TransportError
 from vmount.transports.direct import DirectDevice, DirectOptions, open_direct
 
 if TYPE_CHECKING:
     from parsers.reader import BlockSource
     from parsers.vmfs.discover import Member
+    from vmount.block_devices import BlockDevice
+    from vmount.datastores.lun_choice import LunChoice
 
 log = logging.getLogger(__name__)
 
@@ -35,40 +35,6 @@ METADATA = CacheOptions(capacity=32 << 20)
 """Of each LUN: what tells where files are. Their content is cached file by file."""
 QUICK = DirectOptions(timeout=10)
 """For looking whether there are any."""
-
-
-@dataclass(frozen=True)
-class LunChoice:
-    """Which devices may be read as LUNs."""
-
-    given: tuple[str, ...] = ()
-    """Paths. Empty: all devices are looked at."""
-    allow: tuple[str, ...] = ()
-    """Shell patterns for what a device is called: its path, the names of links to it, its WWN. Empty: all."""
-    deny: tuple[str, ...] = ()
-    """Patterns of devices that are never opened. They prevail."""
-    devices: BlockDevices = field(default_factory=BlockDevices)
-
-    def candidates(self) -> list[BlockDevice]:
-        """Return the devices to look at, each once. Raises UsageError for a given one that is denied or
-        is not there."""
-        if not self.given:
-            return [device for device in self.devices.all() if self._is_wanted(device)]
-        found = []
-        for name in self.given:
-            try:
-                device = self.devices.device(Path(name))
-            except OSError as error:
-                raise UsageError(f"{name}: {explain(error)}") from error
-            if not self._is_wanted(device):
-                raise UsageError(f"{name}: left out by --lun-allow or --lun-deny")
-            found.append(device)
-        return distinct(found)
-
-    def _is_wanted(self, device: BlockDevice) -> bool:
-        if self.deny and device.matches(self.deny):
-            return False
-        return not self.allow or device.matches(self.allow)
 
 
 class Lun:

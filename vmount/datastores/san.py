@@ -21,7 +21,7 @@ from vmount.transports.san import LunRun, open_san_file
 
 if TYPE_CHECKING:
     from vmount.datastore_path import DatastorePath
-    from vmount.datastores.luns import LunChoice
+    from vmount.datastores.lun_choice import LunChoice
     from vmount.transports.direct import DirectOptions
 
 

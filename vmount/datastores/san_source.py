@@ -18,7 +18,7 @@ from vmount.errors import SourceError, UsageError, explain
 if TYPE_CHECKING:
     import trio
 
-    from vmount.datastores.luns import LunChoice
+    from vmount.datastores.lun_choice import LunChoice
     from vmount.disks.remote import RemoteOptions
 
 FORM = (
@@ -34,16 +34,6 @@ class SanAddress:
     """Paths of devices; empty: they are to be looked for."""
     path: DatastorePath | None
     """A disk or a .vmx; None: the datastore itself."""
-
-
-def is_san(source: str) -> bool:
-    """Say whether a source is on LUNs."""
-    return source.startswith(SAN)
-
-
-def is_browsing(source: str) -> bool:
-    """Say whether a source is a datastore itself, and not a disk in one."""
-    return is_san(source) and "[" not in source
 
 
 def parse_san(source: str) -> SanAddress:

@@ -10,7 +10,7 @@ import trio
 
 from vmount.cache import CachedDisk, CacheOptions
 from vmount.transports.direct import DirectOptions
-from vmount.transports.https_client import HttpsOptions
+from vmount.transports.https_options import HttpsOptions
 from vmount.transports.nbd import list_exports, open_nbd
 from vmount.transports.nbd_options import NbdOptions
 from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
@@ -81,6 +81,16 @@ def is_remote(source: str) -> bool:
 def is_nbd(source: str) -> bool:
     """Say whether a source is a URI of an NBD server."""
     return source.partition(":")[0] in SCHEMES and ":" in source
+
+
+def is_san(source: str) -> bool:
+    """Say whether a source is on LUNs."""
+    return source.startswith(SAN)
+
+
+def is_browsing(source: str) -> bool:
+    """Say whether a source is a datastore itself, and not a disk in one."""
+    return is_san(source) and "[" not in source
 
 
 class RemoteDisk:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.datastores.luns import LunChoice
+from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
 
 if TYPE_CHECKING:

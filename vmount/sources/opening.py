@@ -1,7 +1,8 @@
 """From what the user names to open disks.
 
 A source is a VMDK, a .vmx (all disks of a machine), a raw image, a block device or an NBD server's URI.
-What a file is, its content decides; its name only helps to word the refusal.
+What a file is, its content decides; its name only helps to word the refusal. What only some kinds of sources
+need is imported when there is one: that takes as long as many a command.
 """
 
 from __future__ import annotations
@@ -19,28 +20,19 @@ from parsers.vmdk.chain import ParentChanged
 from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.vmx import parse_vmx
 from vmount.datastore_path import DatastorePathError
-from vmount.datastores.disk import DatastoreReading, open_datastore_disk
-from vmount.datastores.san_source import OpenSan, is_san
-from vmount.datastores.web import WebPlace, basic_credentials, split_url
 from vmount.disks.disk import ChainLink, Disk, disk_of, path_component, unique_name
-from vmount.disks.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd
+from vmount.disks.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd, is_san
 from vmount.errors import SourceError, explain
 from vmount.sources.machine_files import LocalFileOpener, check_reach
-from vmount.sources.virtual_machine import (
-    FORCE,
-    MachineInfo,
-    MachineOptions,
-    OpenMachine,
-    is_machine,
-)
+from vmount.sources.machine_options import FORCE, MachineOptions, is_machine
 from vmount.transports.file import LocalFile
-from vmount.transports.https_client import HttpsClient, check_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from parsers.reader import BlockSource
     from vmount.runtime import Runtime
+    from vmount.sources.virtual_machine import MachineInfo
     from vmount.state import Journal
 
 log = logging.getLogger(__name__)
@@ -137,6 +129,10 @@ class OpenFiles:
 
     async def _open_web(self, name: str, url: str, options: OpenOptions) -> Disk:
         """Open a disk on an HTTPS server by its descriptor; its other files are beside it."""
+        from vmount.datastores.disk import DatastoreReading, open_datastore_disk
+        from vmount.datastores.web import WebPlace, basic_credentials, split_url
+        from vmount.transports.https_client import HttpsClient, check_address
+
         shown = url.partition("?")[0]
         try:
             check_address(url)
@@ -167,6 +163,8 @@ class OpenFiles:
         return disk_of(name, shown, "https", opened)
 
     async def _open_san(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
+        from vmount.datastores.san_source import OpenSan
+
         nursery = self.runtime.nursery
         assert nursery is not None, "LUNs need an event loop"
         try:
@@ -182,6 +180,8 @@ class OpenFiles:
         return opened.disks
 
     async def _open_vm(self, source: str, options: OpenOptions, taken: set[str]) -> list[Disk]:
+        from vmount.sources.virtual_machine import OpenMachine
+
         machine = await OpenMachine.open(
             source,
             self.runtime,

@@ -7,12 +7,9 @@ the reading. A disk that no transport can read is listed with the reasons.
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,64 +17,24 @@ import trio
 from parsers.errors import ParseError
 from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath, DatastorePathError
-from vmount.datastores.luns import LunChoice
 from vmount.disks.disk import Disk, OpenedDisk, disk_of
-from vmount.errors import SourceError, UsageError
-from vmount.routes import Machine, RouteOptions, routes_for
+from vmount.errors import SourceError
+from vmount.routes.base import Machine, RouteOptions
+from vmount.routes.registry import routes_for
+from vmount.sources.machine_options import FORCE, MachineOptions
 from vmount.transports.negotiate import NoTransport, Refusal, Route, WantedDisk, negotiate
-from vmount.vsphere.access_options import AccessOptions
-from vmount.vsphere.layer import Layer
-from vmount.vsphere.settings import resolve
 
 if TYPE_CHECKING:
-    from vmount.disks.remote import RemoteOptions
     from vmount.runtime import Runtime
     from vmount.state import Journal
     from vmount.vsphere.access import Access
     from vmount.vsphere.session import Session
-    from vmount.vsphere.settings import ConnectionSettings
     from vmount.vsphere.virtual_disks import VirtualDisk
     from vmount.vsphere.virtual_machine import VirtualMachine
 
 log = logging.getLogger(__name__)
 
 SECTOR = 512
-FORCE = "to read it all the same: --force"
-FILES = (".vmdk", ".vmx", ".img", ".raw", ".iso")
-"""Endings of sources that name a file, whether it is there or not."""
-
-
-@dataclass(frozen=True)
-class MachineOptions:
-    """How machines are found and read."""
-
-    connection: ConnectionSettings | None = None
-    """None: a source can be no machine."""
-    problem: str = ""
-    """Why there is no connection, and what to do about it."""
-    access: AccessOptions = field(default_factory=AccessOptions)
-    transports: tuple[str, ...] = ()
-    """Names, the first to be tried first; empty: all that are known."""
-    datastores: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of this machine by the names of the datastores that are mounted there."""
-    programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
-    luns: LunChoice = field(default_factory=LunChoice)
-    """The devices that may be read as LUNs of datastores."""
-    proxy_vm: str = ""
-    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
-
-    def reading(self, remote: RemoteOptions, *, force: bool) -> RouteOptions:
-        """Return what transports are told."""
-        return RouteOptions(
-            self.transports,
-            self.datastores,
-            self.programs,
-            remote,
-            force,
-            self.luns,
-            self.proxy_vm,
-        )
 
 
 @dataclass(frozen=True)
@@ -94,35 +51,6 @@ class MachineInfo:
     """ "powered off", "crash-consistent" or "quiesced"."""
     locked: bool
     """Whether it is kept from being relocated."""
-
-
-def with_connection(
-    options: MachineOptions,
-    sources: Sequence[str],
-    chosen: Layer | None = None,
-    profile: str | None = None,
-) -> MachineOptions:
-    """Return the options with the connection that is needed if one of the sources is a machine.
-
-    `chosen` is what the command line says, `profile` the one that it names. The password is asked for, if
-    it must be. Raises UsageError for a configuration that is wrong.
-    """
-    if options.connection is not None or not any(map(is_machine, sources)):
-        return options
-    layer = Layer("caller") if chosen is None else chosen
-    try:
-        settings = resolve(layer, os.environ, profile)
-    except UsageError as error:
-        if layer.host is not None or profile is not None:
-            raise
-        return replace(options, problem=str(error))
-    return replace(options, connection=settings.with_password_read())
-
-
-def is_machine(source: str) -> bool:
-    """Say whether a source that is no URI names a machine: what is no file, and not called like one."""
-    is_named_so = source.lower().endswith(FILES) or source.startswith("raw:") or "://" in source
-    return not is_named_so and not Path(source).exists()
 
 
 class OpenMachine:

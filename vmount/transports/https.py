@@ -36,10 +36,10 @@ from vmount.transports.https_client import (
     Answer,
     Headers,
     HttpsClient,
-    HttpsOptions,
     Renew,
     check_address,
 )
+from vmount.transports.https_options import HttpsOptions
 
 __all__ = ["HttpsClient", "HttpsOptions", "HttpsTransport", "open_https", "open_https_file"]
 

@@ -11,7 +11,6 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ import trio
 from vmount import __version__
 from vmount.transports.base import TransportRefused
 from vmount.transports.http_stream import HttpBackend
-from vmount.transports.retry import Backoff
+from vmount.transports.https_options import HttpsOptions
 
 Headers = Mapping[str, str]
 Renew = Callable[[], Awaitable[Headers]]
@@ -31,21 +30,6 @@ IDLE = 20.0
 
 # It writes addresses and the server's headers, cookies among them.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
-
-
-@dataclass(frozen=True)
-class HttpsOptions:
-    """Times in seconds, sizes in bytes."""
-
-    connections: int = 4
-    """To a server. Also the most requests in flight: HTTP/1.1 has one to a connection."""
-    max_request: int = 4 << 20
-    connect_timeout: float = 10.0
-    reply_timeout: float = 30.0
-    """For one request, from its start to its last byte."""
-    total_timeout: float = 60.0
-    """For one read, with all that is asked for again."""
-    backoff: Backoff = field(default_factory=Backoff)
 
 
 class Answer(NamedTuple):
