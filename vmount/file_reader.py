@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from parsers.errors import ParseError
-from vmount.filemap import BytesFile
+from parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parsers.reader import Buffer, Span
+    from parsers.reader import Buffer
     from vmount.bridge import Bridge
     from vmount.filemap import FileMap
 
@@ -32,6 +32,15 @@ class FileReader(io.BufferedReader):
     def spans(self) -> Sequence[Span]:
         """Return the parts that may hold something else than zeros, in order."""
         return self._content.spans()
+
+
+class SmallFile(io.BytesIO):
+    """A file on a disk, all of whose bytes are in memory, as a binary file object."""
+
+    def spans(self) -> Sequence[Span]:
+        """Return the whole of it."""
+        size = self.getbuffer().nbytes
+        return [Span(0, size)] if size else []
 
 
 class _RawFile(io.RawIOBase):
@@ -62,11 +71,8 @@ class _RawFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        if isinstance(self._content, BytesFile):
-            data: Buffer = self._content.try_read(self._position, len(view))
-        else:
-            with told(self.name):
-                data = self._bridge.run(lambda: self._read(self._position, len(view)))
+        with told(self.name):
+            data = self._bridge.run(lambda: self._read(self._position, len(view)))
         view[: len(data)] = data
         self._position += len(data)
         return len(data)

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from parsers.errors import ParseError
 from parsers.model import Attrs
 from parsers.ntfs import RESTORABLE
-from vmount.file_reader import FileReader, told
-from vmount.filemap import BytesFile
+from vmount.file_reader import FileReader, SmallFile, told
 from vmount.prefetch.read_ahead import ReadAhead
 from vmount.tree.paths import resolve
 
@@ -112,12 +111,12 @@ class FilesTogether:
         """
         return self._bridge.soon(call)
 
-    def open_files(self, files: Sequence[FileRef]) -> list[FileReader | OSError]:
+    def open_files(self, files: Sequence[FileRef]) -> list[FileReader | SmallFile | OSError]:
         """Open files at the same time, and ask for their first bytes; an OSError for what cannot be opened."""
         opened = self._bridge.run(lambda: self._open_all(files))
         return [
             content
-            if isinstance(content, OSError)
+            if isinstance(content, (OSError, SmallFile))
             else FileReader(content, file.path, self._bridge)
             for file, content in zip(files, opened, strict=True)
         ]
@@ -199,7 +198,7 @@ class FilesTogether:
         except OSError as error:
             return path, error
 
-    async def _open_all(self, files: Sequence[FileRef]) -> list[FileMap | OSError]:
+    async def _open_all(self, files: Sequence[FileRef]) -> Sequence[FileMap | SmallFile | OSError]:
         opened = await self._gather([partial(self._open_one, file) for file in files])
         if self._bridge.runtime.nursery is None:
             return opened
@@ -254,7 +253,7 @@ class FilesTogether:
         return await resolve(self._tree, path, follow=follow)
 
 
-async def _small(content: FileMap | OSError, path: str) -> FileMap | OSError:
+async def _small(content: FileMap | OSError, path: str) -> FileMap | SmallFile | OSError:
     """Return the content in memory if it is small and has no holes, else as it is."""
     if isinstance(content, OSError) or content.size > SMALL_FILE:
         return content
@@ -262,7 +261,7 @@ async def _small(content: FileMap | OSError, path: str) -> FileMap | OSError:
         return content
     try:
         with told(path):
-            return BytesFile(bytes(await content.read(0, content.size)))
+            return SmallFile(await content.read(0, content.size))
     except OSError as error:
         return error
 

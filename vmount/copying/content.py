@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 20
 """Bytes copied at a time, and of the smallest hole that is kept where a source does not tell its holes."""
+ZEROS = bytes(PIECE)
 SUFFIX = ".vmount-part"
 
 
@@ -45,10 +46,12 @@ def write_content(
     attrs: Attrs,
     options: ContentOptions,
     on_bytes: Callable[[int], None],
+    finish: Callable[[int], None],
 ) -> None:
     """Write a file to its place. Raises OSError; what is at the place is then as it was.
 
-    `on_bytes` is given the numbers of bytes as they are written.
+    `on_bytes` is given the numbers of bytes as they are written, `finish` the descriptor when all of them
+    are, to set what else belongs to the file.
     """
     part = part_of(place, attrs)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -61,16 +64,24 @@ def write_content(
         raise
     try:
         try:
-            digest = _write(descriptor, reader, options, on_bytes)
-            os.ftruncate(descriptor, attrs.size)
+            end, digest = _write(descriptor, reader, options, on_bytes)
+            if end != attrs.size or options.resume:
+                os.ftruncate(descriptor, attrs.size)
             if digest is not None:
                 _verify(descriptor, reader, digest, place)
+            finish(descriptor)
         finally:
             os.close(descriptor)
-        part.replace(place)
+        try:
+            os.replace(part, place)  # noqa: PTH105 (a part is a str: they are many)
+        except IsADirectoryError as error:
+            raise IsADirectoryError(
+                errno.EISDIR, "a directory is in its place", str(place)
+            ) from error
     except OSError:
         if not options.resume:
-            part.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(part)  # noqa: PTH108
         raise
 
 
@@ -79,10 +90,12 @@ def _write(
     reader: ContentReader,
     options: ContentOptions,
     on_bytes: Callable[[int], None],
-) -> bytes | None:
-    """Write what is not there yet. Return the digest of the whole if it is to be verified."""
+) -> tuple[int, bytes | None]:
+    """Write what is not there yet. Return where it ends, and the digest of the whole if it is to be
+    verified."""
     begun = os.fstat(descriptor).st_size // PIECE * PIECE if options.resume else 0
     digest = hashlib.sha256() if options.verify else None
+    end = 0
     for offset, length in _pieces(reader):
         is_written = offset + length <= begun
         if is_written and digest is None:
@@ -94,10 +107,11 @@ def _write(
         if is_written:
             continue
         # A source that does not tell its holes has them here.
-        if piece.count(0) < length:
+        if not ZEROS.startswith(piece):
             _write_at(descriptor, piece, offset)
+            end = offset + length
         on_bytes(length)
-    return None if digest is None else digest.digest()
+    return end, None if digest is None else digest.digest()
 
 
 def _write_at(descriptor: int, piece: bytes, offset: int) -> None:
@@ -106,10 +120,12 @@ def _write_at(descriptor: int, piece: bytes, offset: int) -> None:
         written += os.pwrite(descriptor, piece[written:] if written else piece, offset + written)
 
 
-def part_of(place: Path, attrs: Attrs) -> Path:
-    """Return the name of the part file for a version of a file."""
-    name = hashlib.sha256(os.fsencode(place.name)).hexdigest()[:16]
-    return place.with_name(f".{name}-{attrs.size:x}-{attrs.mtime & (1 << 64) - 1:x}{SUFFIX}")
+def part_of(place: Path, attrs: Attrs) -> str:
+    """Return the path of the part file for a version of a file."""
+    folder, slash, name = str(place).rpartition("/")
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    version = f"{attrs.size:x}-{attrs.mtime & (1 << 64) - 1:x}"
+    return f"{folder}{slash}.{digest}-{version}{SUFFIX}"
 
 
 def is_there(place: Path, attrs: Attrs) -> bool:

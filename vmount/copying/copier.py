@@ -180,8 +180,21 @@ class Copier:
         reader: ContentReader | None,
         xattrs: Mapping[str, bytes | OSError],
     ) -> None:
-        self._place(file, place, reader)
-        self._keeper.keep(place, file.attrs, xattrs)
+        attrs = file.attrs
+        if reader is None or (attrs.nlink > 1 and self._copy_of(file.number) is not None):
+            self._place(file, place)
+            self._keeper.keep(place, attrs, xattrs)
+            return
+        write_content(
+            reader,
+            place,
+            attrs,
+            ContentOptions(self._options.resume, self._options.verify),
+            lambda count: self._tell(count, file.path),
+            lambda descriptor: self._keeper.keep_open(descriptor, place, attrs, xattrs),
+        )
+        self.report.verified += self._options.verify
+        self._remember(file, place)
 
     def _is_there(self, file: FileRef, place: Path) -> bool:
         if not self._options.resume or stat.S_ISLNK(file.attrs.mode):
@@ -189,36 +202,33 @@ class Copier:
         if not is_there(place, file.attrs):
             return False
         self.report.already_there += 1
-        if file.attrs.nlink > 1:
-            self._copied[file.number] = place, place.lstat().st_ino
+        self._remember(file, place)
         return True
 
-    def _place(self, file: FileRef, place: Path, reader: ContentReader | None) -> None:
+    def _place(self, file: FileRef, place: Path) -> None:
+        """Make what has no content of its own: a link, a hard link to a copy, a special file."""
         attrs = file.attrs
+        make_room = partial(place.unlink, missing_ok=True)
         if stat.S_ISLNK(attrs.mode):
             destination = self._disks.readlink(file.path)
-            place.unlink(missing_ok=True)
+            make_room()
             place.symlink_to(destination)
             self._links.add(place)
             return
         first = self._copy_of(file.number) if attrs.nlink > 1 else None
+        make_room()
         if first is not None:
-            place.unlink(missing_ok=True)
             place.hardlink_to(first)
             return
-        if reader is not None:
-            if place.is_dir() and not place.is_symlink():
-                raise IsADirectoryError(errno.EISDIR, "a directory is in its place", str(place))
-            options = ContentOptions(self._options.resume, self._options.verify)
-            write_content(reader, place, attrs, options, lambda count: self._tell(count, file.path))
-            self.report.verified += self._options.verify
-        elif stat.S_ISFIFO(attrs.mode):
-            place.unlink(missing_ok=True)
+        if stat.S_ISFIFO(attrs.mode):
             os.mkfifo(place)
         else:
-            place.unlink(missing_ok=True)
             os.mknod(place, stat.S_IFMT(attrs.mode) | 0o600, attrs.rdev)
-        if attrs.nlink > 1:
+        self._remember(file, place)
+
+    def _remember(self, file: FileRef, place: Path) -> None:
+        """Note where a file is, for its other hard links."""
+        if file.attrs.nlink > 1:
             self._copied[file.number] = place, place.lstat().st_ino
 
     def _copy_of(self, number: int) -> Path | None:

@@ -41,19 +41,36 @@ class Keeper:
     def keep(self, place: Path, attrs: Attrs, xattrs: Mapping[str, bytes | OSError]) -> None:
         """Set all of it; the times last. Raises OSError where even the mode or the times cannot be set."""
         is_link = stat.S_ISLNK(attrs.mode) or place.is_symlink()
-        owned = self._owner.guest and self._set_owner(place, attrs)
+        self._keep(place, place, attrs, xattrs, is_link=is_link)
+
+    def keep_open(
+        self, descriptor: int, place: Path, attrs: Attrs, xattrs: Mapping[str, bytes | OSError]
+    ) -> None:
+        """Do as `keep` for an open file that will be at `place`."""
+        self._keep(descriptor, place, attrs, xattrs, is_link=False)
+
+    def _keep(
+        self,
+        target: Path | int,
+        place: Path,
+        attrs: Attrs,
+        xattrs: Mapping[str, bytes | OSError],
+        *,
+        is_link: bool,
+    ) -> None:
+        owned = self._owner.guest and self._set_owner(target, place, attrs)
         if not is_link:
             # chmod follows links, so what is there must be what was put there.
-            place.chmod(attrs.mode & self._kept_bits(attrs.mode, owned))
+            os.chmod(target, attrs.mode & self._kept_bits(attrs.mode, owned))  # noqa: PTH101
         for name, value in xattrs.items():
-            self._set_xattr(place, name, value)
-        os.utime(place, ns=(attrs.atime, attrs.mtime), follow_symlinks=False)
+            self._set_xattr(target, place, name, value)
+        os.utime(target, ns=(attrs.atime, attrs.mtime), follow_symlinks=_is_open(target))
 
-    def _set_owner(self, place: Path, attrs: Attrs) -> bool:
+    def _set_owner(self, target: Path | int, place: Path, attrs: Attrs) -> bool:
         uid = self._owner.uids.get(attrs.uid, attrs.uid)
         gid = self._owner.gids.get(attrs.gid, attrs.gid)
         try:
-            os.chown(place, uid, gid, follow_symlinks=False)
+            os.chown(target, uid, gid, follow_symlinks=_is_open(target))
         except OSError as error:
             self._report.miss("owner", explain_reason(error), str(place))
             return False
@@ -65,20 +82,27 @@ class Keeper:
             return 0o700
         return 0o7777 if owned else 0o777
 
-    def _set_xattr(self, place: Path, name: str, value: bytes | OSError) -> None:
+    def _set_xattr(
+        self, target: Path | int, place: Path, name: str, value: bytes | OSError
+    ) -> None:
         if name.startswith(POWERFUL) and not self._owner.guest:
             self._report.miss(name, NOT_ASKED_FOR, str(place))
             return
         try:
             if isinstance(value, OSError):
                 raise value
-            os.setxattr(place, name, value, follow_symlinks=False)
+            os.setxattr(target, name, value, follow_symlinks=_is_open(target))
         except OSError as error:
             reason = explain_reason(error)
             if name.startswith(CONTENT):
                 self._report.lost.append(f"{place}: {name}: {reason}")
             elif isinstance(value, OSError) or not is_said_otherwise(name, value):
                 self._report.miss(name, reason, str(place))
+
+
+def _is_open(target: Path | int) -> bool:
+    """Say whether a call may follow links: a descriptor is none, and refuses not to be followed."""
+    return isinstance(target, int)
 
 
 def is_said_otherwise(name: str, value: bytes) -> bool:
