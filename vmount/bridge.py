@@ -63,6 +63,10 @@ class InlineBridge:
         """Do nothing."""
 
 
+SOON = 4
+"""Calls that go on beside the caller at the same time."""
+
+
 class TrioBridge:
     """For distant disks: an event loop in a thread."""
 
@@ -70,7 +74,7 @@ class TrioBridge:
 
     def __init__(self) -> None:
         self._ready = threading.Event()
-        self._threads = ThreadPoolExecutor(1, "vmount-soon")
+        self._threads = ThreadPoolExecutor(SOON, "vmount-soon")
         self._thread = threading.Thread(
             target=trio.run, args=(self._serve,), name="vmount", daemon=True
         )

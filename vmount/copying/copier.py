@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -32,6 +33,9 @@ BATCH_FILES = 128
 """Files that are opened, and asked for, together."""
 BATCH_SIZE = 32 << 20
 """Bytes of them."""
+
+BATCHES_AHEAD = 2
+"""That are asked for while one is written."""
 
 NO_MORE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 """Errors of the target after which nothing else will succeed either."""
@@ -76,12 +80,14 @@ class Copier:
         """
         directories: list[tuple[Path, FileRef]] = []
         files = self._files_of(wanted, directories)
-        batch = self._begin(files)
-        while batch is not None:
-            # While this one is written, the next is on its way.
-            following = self._begin(files)
-            self._finish(batch)
-            batch = following
+        # While one is written, the next ones are on their way.
+        coming: deque[_Batch] = deque()
+        while True:
+            while len(coming) <= BATCHES_AHEAD and (batch := self._begin(files)) is not None:
+                coming.append(batch)
+            if not coming:
+                break
+            self._finish(coming.popleft())
         self._keep_directories(directories[::-1])
 
     def _files_of(
