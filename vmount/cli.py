@@ -83,7 +83,15 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return fail("interrupted", Exit.FAILED)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     _prepare_streams()
+    inherited = _descriptors()
     _collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
@@ -107,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name == MOUNT:
             take_mount_options(parser, parsed)
         parsed.whole_parser = whole_parser
+        parsed.inherited = inherited - {getattr(parsed, "password_fd", None)}
         configure(parsed.log_level, parsed.log_file)
         try:
             return command.run(parsed)
@@ -121,8 +130,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         _give_up_output()
         return fail(explain(error), Exit.FAILED)
-    except KeyboardInterrupt:
-        return fail("interrupted", Exit.FAILED)
 
 
 def mount_helper() -> int:
@@ -173,6 +180,21 @@ def _collect_seldom() -> None:
     """
     gc.set_threshold(100_000, 50, 50)
     atexit.register(gc.freeze)
+
+
+def _descriptors() -> set[int]:
+    """Return the descriptors that the caller has left open, beyond the standard streams."""
+    with os.scandir("/proc/self/fd") as entries:
+        found = {int(entry.name) for entry in entries}
+    return {number for number in found if number > 2 and _is_open(number)}
+
+
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
 
 
 def _open_nothing() -> int:

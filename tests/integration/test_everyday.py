@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -178,3 +179,46 @@ def test_as_a_module(volume: ExtFixture) -> None:
         cwd=ROOT,
     )
     assert "lost+found" in done.stdout.splitlines()
+
+
+@pytest.mark.mount
+def test_whoever_waits_for_the_end_of_a_pipe_does_not_wait_for_that_of_the_mount(
+    vmount: Vmount, volume: ExtFixture
+) -> None:
+    mountpoint = vmount.new_mountpoint()
+    reading, writing = os.pipe()
+    try:
+        subprocess.run(
+            vmount.command(volume.image, mountpoint),
+            check=True,
+            env=vmount.environment,
+            cwd=ROOT,
+            pass_fds=[writing],
+        )
+    finally:
+        os.close(writing)
+    try:
+        readable, _, _ = select.select([reading], [], [], 10)
+        assert readable
+        assert os.read(reading, 1) == b""
+    finally:
+        vmount.run("umount", mountpoint)
+        os.close(reading)
+
+
+def test_interrupted_at_the_start(vmount: Vmount, volume: ExtFixture) -> None:
+    """By Ctrl-C while modules are being loaded: one line, as at any other time."""
+    command = [
+        "-c",
+        "import os, signal, sys, vmount.cli\n"
+        "vmount.cli.load = lambda name: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(vmount.cli.main(['ls', sys.argv[1]]))",
+    ]
+    done = subprocess.run(
+        [sys.executable, *command, volume.image],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stderr) == (1, "vmount: interrupted\n")

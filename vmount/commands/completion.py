@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "shell", choices=shtab.SUPPORTED_SHELLS, metavar="SHELL", help="bash, zsh or tcsh"
+        "shell",
+        choices=shtab.SUPPORTED_SHELLS,
+        metavar="SHELL",
+        help=" or ".join(shtab.SUPPORTED_SHELLS),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
     if config.foreground:
         serve(config, state, lambda: _say(arguments.json, mountpoint, os.getpid()))
         return Exit.OK
-    answer = _in_background(config, state)
+    answer = _in_background(config, state, arguments.inherited)
     if "error" in answer:
         raise error_of(answer)
     if arguments.json:
@@ -117,15 +118,19 @@ def _say(as_json: bool, mountpoint: Path, pid: int) -> None:
         print(json.dumps({"mountpoint": str(mountpoint), "pid": pid}), flush=True)
 
 
-def _in_background(config: MountConfig, state: StateDir) -> dict[str, Any]:
-    """Serve in a child process; return what it says when it is ready or has failed."""
+def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) -> dict[str, Any]:
+    """Serve in a child process; return what it says when it is ready or has failed.
+
+    It lets go of the `inherited` descriptors then: whoever waits for the end of a pipe is not to wait for
+    the end of the mount.
+    """
     receiving, sending = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(receiving)
         code = Exit.FAILED
         try:
-            code = _serve_as_child(config, state, sending)
+            code = _serve_as_child(config, state, sending, inherited)
         finally:
             os._exit(code)
     os.close(sending)
@@ -148,7 +153,9 @@ def _in_background(config: MountConfig, state: StateDir) -> dict[str, Any]:
     return answer
 
 
-def _serve_as_child(config: MountConfig, state: StateDir, sending: int) -> Exit:
+def _serve_as_child(
+    config: MountConfig, state: StateDir, sending: int, inherited: set[int]
+) -> Exit:
     def send(answer: dict[str, Any]) -> None:
         os.write(sending, json.dumps(answer).encode())
         os.close(sending)
@@ -160,6 +167,9 @@ def _serve_as_child(config: MountConfig, state: StateDir, sending: int) -> Exit:
         for standard in (0, 1, 2):
             os.dup2(null, standard)
         os.close(null)
+        for descriptor in inherited:
+            with suppress(OSError):
+                os.close(descriptor)
         send({"pid": os.getpid()})
 
     os.setsid()
