@@ -46,12 +46,13 @@ def write_content(
     attrs: Attrs,
     options: ContentOptions,
     on_bytes: Callable[[int], None],
-    finish: Callable[[int], None],
+    finish: Callable[[int | Path], None],
 ) -> None:
     """Write a file to its place. Raises OSError; what is at the place is then as it was.
 
-    `on_bytes` is given the numbers of bytes as they are written, `finish` the descriptor when all of them
-    are, to set what else belongs to the file.
+    `on_bytes` is given the numbers of bytes as they are written. When all of them are, `finish` is given the
+    descriptor, to set what else belongs to the file, and the place when it is there, to set what closing
+    and renaming change.
     """
     part = part_of(place, attrs)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -78,6 +79,7 @@ def write_content(
             raise IsADirectoryError(
                 errno.EISDIR, "a directory is in its place", str(place)
             ) from error
+        finish(place)
     except OSError:
         if not options.resume:
             with suppress(FileNotFoundError):

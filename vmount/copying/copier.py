@@ -197,7 +197,7 @@ class Copier:
             attrs,
             ContentOptions(self._options.resume, self._options.verify),
             lambda count: self._tell(count, file.path),
-            lambda descriptor: self._keeper.keep_open(descriptor, place, attrs, xattrs),
+            lambda written: self._keeper.keep_of_written(written, place, attrs, xattrs),
         )
         self.report.verified += self._options.verify
         self._remember(file, place)

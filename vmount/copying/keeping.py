@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 POWERFUL = ("security.", "system.posix_acl_", "trusted.")
 """Attributes that give or take rights."""
+LATE = ("system.ntfs_attrib", "system.ntfs_crtime")
+"""Of these ntfs-3g has its own idea when a file is closed that was written, or renamed."""
 NOT_ASKED_FOR = "left out without --owner guest"
 CONTENT = "user."
 """Attributes that are content: the user's own, alternate streams of NTFS."""
@@ -43,11 +45,17 @@ class Keeper:
         is_link = stat.S_ISLNK(attrs.mode) or place.is_symlink()
         self._keep(place, place, attrs, xattrs, is_link=is_link)
 
-    def keep_open(
-        self, descriptor: int, place: Path, attrs: Attrs, xattrs: Mapping[str, bytes | OSError]
+    def keep_of_written(
+        self, file: int | Path, place: Path, attrs: Attrs, xattrs: Mapping[str, bytes | OSError]
     ) -> None:
-        """Do as `keep` for an open file that will be at `place`."""
-        self._keep(descriptor, place, attrs, xattrs, is_link=False)
+        """Do as `keep` for a file that was written: first while it is open, then at its `place`."""
+        if isinstance(file, int):
+            early = {name: value for name, value in xattrs.items() if name not in LATE}
+            self._keep(file, place, attrs, early, is_link=False)
+        elif late := [name for name in LATE if name in xattrs]:
+            for name in late:
+                self._set_xattr(place, place, name, xattrs[name])
+            os.utime(place, ns=(attrs.atime, attrs.mtime), follow_symlinks=False)
 
     def _keep(
         self,

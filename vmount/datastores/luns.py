@@ -19,6 +19,7 @@ from parsers.partition.table import read_partition_table
 from parsers.vmfs.discover import read_member
 from vmount.blocks.slices import Slice
 from vmount.cache import CachedDisk, CacheOptions
+from vmount.datastores.lun_choice import LunChoice
 from vmount.errors import explain
 from vmount.transports.base import TransportError
 from vmount.transports.direct import DirectDevice, DirectOptions, open_direct
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from parsers.reader import BlockSource
     from parsers.vmfs.discover import Member
     from vmount.block_devices import BlockDevice
-    from vmount.datastores.lun_choice import LunChoice
 
 log = logging.getLogger(__name__)
 
