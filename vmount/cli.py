@@ -92,7 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     _prepare_streams()
     inherited = _descriptors()
-    _collect_seldom()
+    if arguments is None:  # the process is ours
+        _collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words:
         print(_overview(), end="", file=sys.stderr)
@@ -178,7 +179,7 @@ def _collect_seldom() -> None:
 
     At its end it would look through everything once more, for nothing: that took 0.1 s.
     """
-    gc.set_threshold(100_000, 50, 50)
+    gc.set_threshold(10_000, 20, 20)
     atexit.register(gc.freeze)
 
 
