@@ -20,7 +20,7 @@ from pathlib import Path
 import trio
 
 from tests.transports.nbd.servers import listen_tcp, listen_unix, make_certificates, running, uri_of
-from vmount.transports.nbd import NbdOptions, open_nbd
+from vmount.transports.nbd.transport import NbdOptions, open_nbd
 
 MIB = 1 << 20
 IN_FLIGHT = 8

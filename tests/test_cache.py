@@ -18,7 +18,7 @@ from parsers.reader import Buffer, Span, check_bounds
 from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.cache import LINE, CacheBudget, CachedDisk, CacheOptions
 from vmount.transports.base import Extent, TransportError, TransportStats
-from vmount.transports.nbd import open_nbd
+from vmount.transports.nbd.transport import open_nbd
 
 CONTENT = random.Random(3).randbytes(40 * LINE + 12345)
 

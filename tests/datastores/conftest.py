@@ -16,7 +16,7 @@ from vmount.datastores.folder import FolderPlace
 from vmount.datastores.places import DatastorePlace
 from vmount.datastores.web import WebPlace
 from vmount.runtime import TrioRuntime
-from vmount.transports.https_client import HttpsClient
+from vmount.transports.https.client import HttpsClient
 
 __all__ = ["certificate", "vcenter", "vcsim"]
 

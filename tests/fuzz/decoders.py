@@ -44,13 +44,13 @@ from tests.fuzz.walks import FORGIVEN
 from vmount.blocks.assembly import build_source
 from vmount.guest.fstab import parse_fstab
 from vmount.guest.linux import parse_os_release
-from vmount.transports.nbd_handshake import (
+from vmount.transports.nbd.handshake import (
     OptionRefused,
     Receive,
     list_dialogue,
     negotiate,
 )
-from vmount.transports.nbd_wire import NbdProtocolError, Transmission
+from vmount.transports.nbd.wire import NbdProtocolError, Transmission
 
 BLOCK = 1024
 """Bytes in the smallest block of an ext volume: a whole one is read always."""

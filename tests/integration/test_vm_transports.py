@@ -28,8 +28,8 @@ from tests.vsphere.conftest import PASSWORD, USER
 from tests.vsphere.disk_machines import STORE, administrator
 from vmount.datastore_path import DatastorePath
 from vmount.transports.base import TransportError
-from vmount.transports.nbd import open_nbd
-from vmount.transports.nbd_process import NbdProcess
+from vmount.transports.nbd.process import NbdProcess
+from vmount.transports.nbd.transport import open_nbd
 from vmount.transports.vddk import VddkDisk, find_library, vddk_program
 
 __all__ = ["certificate", "made_of", "vcenter", "vcsim", "vm", "vmount"]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from vmount.transports.nbd import ExportInfo
+    from vmount.transports.nbd.transport import ExportInfo
 
 
 WIDTH_OF_FILES = 160

@@ -9,10 +9,10 @@ from urllib.parse import quote, unquote, urlsplit
 
 from vmount.datastore_path import DatastorePath
 from vmount.datastores.places import DistantFile
-from vmount.transports.https import open_https_file
+from vmount.transports.https.transport import open_https_file
 
 if TYPE_CHECKING:
-    from vmount.transports.https_client import HttpsClient
+    from vmount.transports.https.client import HttpsClient
 
 Address = Callable[[DatastorePath], str]
 

@@ -10,17 +10,17 @@ import trio
 
 from vmount.cache import CachedDisk, CacheOptions
 from vmount.transports.direct import DirectOptions
-from vmount.transports.https_options import HttpsOptions
-from vmount.transports.nbd import list_exports, open_nbd
-from vmount.transports.nbd_options import NbdOptions
-from vmount.transports.nbd_uri import SCHEMES, NbdUriError, parse_nbd_uri
+from vmount.transports.https.options import HttpsOptions
+from vmount.transports.nbd.options import NbdOptions
+from vmount.transports.nbd.transport import list_exports, open_nbd
+from vmount.transports.nbd.uri import SCHEMES, NbdUriError, parse_nbd_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vmount.cache import CacheStats
     from vmount.transports.base import Extent, Transport, TransportStats
-    from vmount.transports.nbd import ExportInfo
+    from vmount.transports.nbd.transport import ExportInfo
 
 log = logging.getLogger(__name__)
 

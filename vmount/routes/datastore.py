@@ -9,7 +9,7 @@ from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.folder import FolderPlace
 from vmount.datastores.san import SanPlace
 from vmount.datastores.web import WebPlace
-from vmount.transports.https_client import HttpsClient
+from vmount.transports.https.client import HttpsClient
 
 if TYPE_CHECKING:
     from vmount.datastores.places import DatastorePlace

@@ -13,7 +13,7 @@ import trio
 from vmount.disks.disk import OpenedDisk
 from vmount.disks.remote import RemoteDisk, RemoteOptions
 from vmount.transports.base import TransportError
-from vmount.transports.nbd_process import NbdProcess, NbdProgram
+from vmount.transports.nbd.process import NbdProcess, NbdProgram
 from vmount.transports.vddk import VddkDisk, find_library, memory_file, vddk_program
 from vmount.vsphere.thumbprint import Thumbprint
 

@@ -131,7 +131,7 @@ class OpenFiles:
         """Open a disk on an HTTPS server by its descriptor; its other files are beside it."""
         from vmount.datastores.disk import DatastoreReading, open_datastore_disk
         from vmount.datastores.web import WebPlace, basic_credentials, split_url
-        from vmount.transports.https_client import HttpsClient, check_address
+        from vmount.transports.https.client import HttpsClient, check_address
 
         shown = url.partition("?")[0]
         try:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmount.transports.base import TransportError
-from vmount.transports.nbd_process import NbdProgram
+from vmount.transports.nbd.process import NbdProgram
 
 LIBRARY_VARIABLE = "VMOUNT_VDDK_LIBDIR"
 USUAL_PLACES = (

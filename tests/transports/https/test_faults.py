@@ -17,7 +17,7 @@ from vmount.transports.base import (
     TransportRefused,
     TransportTimeout,
 )
-from vmount.transports.https import HttpsOptions, HttpsTransport, open_https
+from vmount.transports.https.transport import HttpsOptions, HttpsTransport, open_https
 from vmount.transports.retry import Backoff
 
 QUICK = HttpsOptions(

@@ -21,7 +21,7 @@ from vmount.transports.base import (
     TransportRefused,
     TransportTimeout,
 )
-from vmount.transports.nbd import NbdOptions, open_nbd
+from vmount.transports.nbd.transport import NbdOptions, open_nbd
 from vmount.transports.retry import Backoff
 
 QUICK = NbdOptions(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmount.transports.nbd_handshake import (
+from vmount.transports.nbd.handshake import (
     MAX_OPTION_REPLY,
     Dialogue,
     Negotiated,
@@ -21,7 +21,7 @@ from vmount.transports.nbd_handshake import (
     list_dialogue,
     negotiate,
 )
-from vmount.transports.nbd_wire import NbdProtocolError
+from vmount.transports.nbd.wire import NbdProtocolError
 
 NEWSTYLE = b"NBDMAGICIHAVEOPT"
 FIXED = NEWSTYLE + struct.pack(">H", 3)

@@ -23,7 +23,7 @@ from tests.transports.nbd.servers import (
     uri_of,
 )
 from vmount.transports.base import TransportError, TransportRefused
-from vmount.transports.nbd import ExportInfo, NbdOptions, list_exports, open_nbd
+from vmount.transports.nbd.transport import ExportInfo, NbdOptions, list_exports, open_nbd
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from vmount.state import StateDir
 from vmount.state.processes import marked_processes
 from vmount.state.things import HelperProcess, TemporaryFolder
 from vmount.transports.base import TransportError, TransportTimeout
-from vmount.transports.nbd import NbdTransport, open_nbd
-from vmount.transports.nbd_process import NbdProcess, NbdProgram
+from vmount.transports.nbd.process import NbdProcess, NbdProgram
+from vmount.transports.nbd.transport import NbdTransport, open_nbd
 
 LISTENING = ("nbdkit", "--foreground", "--readonly", "--unix", "{socket}", "file", "{disk}")
 INETD = ("nbdkit", "--single", "--readonly", "file", "{disk}")

@@ -22,7 +22,7 @@ from tests.transports.nbd.servers import (
     running,
     uri_of,
 )
-from vmount.transports.nbd import NbdTransport, open_nbd
+from vmount.transports.nbd.transport import NbdTransport, open_nbd
 
 BLOCK_SIZES = (
     "blocksize-error-policy=error",

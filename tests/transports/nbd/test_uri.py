@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmount.transports.nbd_uri import NbdUri, NbdUriError, parse_nbd_uri
+from vmount.transports.nbd.uri import NbdUri, NbdUriError, parse_nbd_uri
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmount.transports.nbd_wire import (
+from vmount.transports.nbd.wire import (
     GATHER,
     MAX_STATUS_PAYLOAD,
     NbdProtocolError,

@@ -19,10 +19,10 @@ import trio
 from parsers.reader import Buffer
 from vmount.transports.base import SourceChanged, TransportClosed, TransportError
 from vmount.transports.channel import Tls
-from vmount.transports.nbd_connection import ConnectionLost, NbdConnection, connect
-from vmount.transports.nbd_options import NbdOptions
-from vmount.transports.nbd_uri import NbdUri
-from vmount.transports.nbd_wire import Reply
+from vmount.transports.nbd.connection import ConnectionLost, NbdConnection, connect
+from vmount.transports.nbd.options import NbdOptions
+from vmount.transports.nbd.uri import NbdUri
+from vmount.transports.nbd.wire import Reply
 
 logger = logging.getLogger(__name__)
 

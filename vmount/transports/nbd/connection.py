@@ -17,8 +17,8 @@ import trio
 
 from vmount.transports.base import TransportError, TransportRefused, TransportTimeout
 from vmount.transports.channel import Channel, Tls, connect_reason
-from vmount.transports.nbd_channel import converse, dial
-from vmount.transports.nbd_handshake import (
+from vmount.transports.nbd.channel import converse, dial
+from vmount.transports.nbd.handshake import (
     OPT_STARTTLS,
     REP_ERR_TLS_REQD,
     Dialogue,
@@ -28,9 +28,9 @@ from vmount.transports.nbd_handshake import (
     UnknownExport,
     negotiate,
 )
-from vmount.transports.nbd_options import NbdOptions
-from vmount.transports.nbd_uri import NbdUri
-from vmount.transports.nbd_wire import NbdProtocolError, Reply, Transmission
+from vmount.transports.nbd.options import NbdOptions
+from vmount.transports.nbd.uri import NbdUri
+from vmount.transports.nbd.wire import NbdProtocolError, Reply, Transmission
 
 FAIRNESS = 1 << 20
 """Bytes received without waiting after which the other tasks get a turn."""

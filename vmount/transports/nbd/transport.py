@@ -16,12 +16,12 @@ import trio
 
 from parsers.reader import Buffer, Span, check_bounds
 from vmount.transports.base import Extent, TransportRefused, TransportStats, TransportTimeout
-from vmount.transports.nbd_connection import ConnectionLost, connect, open_channel
-from vmount.transports.nbd_handshake import ExportInfo, list_dialogue
-from vmount.transports.nbd_options import NbdOptions, make_tls
-from vmount.transports.nbd_pool import NbdPool, server_error
-from vmount.transports.nbd_uri import NbdUri, NbdUriError, parse_nbd_uri
-from vmount.transports.nbd_wire import STATE_ZERO, NbdProtocolError
+from vmount.transports.nbd.connection import ConnectionLost, connect, open_channel
+from vmount.transports.nbd.handshake import ExportInfo, list_dialogue
+from vmount.transports.nbd.options import NbdOptions, make_tls
+from vmount.transports.nbd.pool import NbdPool, server_error
+from vmount.transports.nbd.uri import NbdUri, NbdUriError, parse_nbd_uri
+from vmount.transports.nbd.wire import STATE_ZERO, NbdProtocolError
 
 __all__ = ["ExportInfo", "NbdOptions", "NbdTransport", "NbdUriError", "list_exports", "open_nbd"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vmount.transports.base import TransportError
 from vmount.transports.channel import Tls
-from vmount.transports.nbd_uri import NbdUri
+from vmount.transports.nbd.uri import NbdUri
 from vmount.transports.retry import Backoff
 
 CA_CERTIFICATE = "ca-cert.pem"

@@ -25,21 +25,21 @@ from vmount.transports.base import (
     TransportStats,
     TransportTimeout,
 )
-from vmount.transports.https_answer import (
+from vmount.transports.https.answer import (
     Version,
     content_range,
     retry_after,
     unsatisfied_total,
     version_of,
 )
-from vmount.transports.https_client import (
+from vmount.transports.https.client import (
     Answer,
     Headers,
     HttpsClient,
     Renew,
     check_address,
 )
-from vmount.transports.https_options import HttpsOptions
+from vmount.transports.https.options import HttpsOptions
 
 __all__ = ["HttpsClient", "HttpsOptions", "HttpsTransport", "open_https", "open_https_file"]
 

@@ -19,8 +19,8 @@ import trio
 
 from vmount import __version__
 from vmount.transports.base import TransportRefused
-from vmount.transports.http_stream import HttpBackend
-from vmount.transports.https_options import HttpsOptions
+from vmount.transports.https.options import HttpsOptions
+from vmount.transports.https.stream import HttpBackend
 
 Headers = Mapping[str, str]
 Renew = Callable[[], Awaitable[Headers]]

@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from vmount.transports.nbd_wire import MAX_REQUEST, NbdProtocolError, printable
+from vmount.transports.nbd.wire import MAX_REQUEST, NbdProtocolError, printable
 
 T = TypeVar("T")
 

@@ -7,8 +7,8 @@ import socket
 import trio
 
 from vmount.transports.channel import Channel, Tls, dial_tcp
-from vmount.transports.nbd_handshake import Dialogue, Receive, Send, T
-from vmount.transports.nbd_uri import NbdUri
+from vmount.transports.nbd.handshake import Dialogue, Receive, Send, T
+from vmount.transports.nbd.uri import NbdUri
 
 
 async def dial(uri: NbdUri) -> Channel:

@@ -1,0 +1,1 @@
+"""Files on an HTTPS server, read by ranges."""
