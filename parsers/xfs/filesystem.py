@@ -24,9 +24,12 @@ from parsers.xfs.inode import Format, Inode, refuse_realtime
 from parsers.xfs.inode_table import InodeTable
 from parsers.xfs.mapping import file_runs, read_extents
 from parsers.xfs.replay import replay_log
-from parsers.xfs.superblock import MAX_SECTOR, Superblock, decode_superblock
+from parsers.xfs.superblock import MAX_INODE_BITS, MAX_SECTOR, Superblock, decode_superblock
 from parsers.xfs.symlink import MAX_TARGET, decode_part
 from parsers.xfs.volume import Volume
+
+NO_INODE = 0
+"""A number that no inode has: the superblock is where it would be."""
 
 
 async def open_xfs(reader: BlockSource) -> XfsFilesystem:
@@ -120,7 +123,9 @@ class XfsFilesystem:
         for name, child, file_type in entries:
             inode = inodes[child]
             if isinstance(inode, Corrupt):
-                listing.append(DirEntry(name, child, KINDS.get(file_type, 0), None))
+                # A damaged entry has 64 bits for the number, and the caller room for fewer.
+                number = child if child.bit_length() <= MAX_INODE_BITS else NO_INODE
+                listing.append(DirEntry(name, number, KINDS.get(file_type, 0), None))
             else:
                 attrs = inode.attrs
                 listing.append(DirEntry(name, child, attrs.mode & 0o170000, attrs))

@@ -13,6 +13,8 @@ from fixtures.ntfs import mounted as mounted_ntfs
 from fixtures.partitions import MIB, blank, sfdisk, sgdisk
 from fixtures.programs import run
 from fixtures.wof import FORMATS, STREAMS, compress, make_volume, place_wof
+from fixtures.xfs import Recipe
+from fixtures.xfs import build as build_xfs
 from tests.parsers.ldm.build import ALL_KINDS, Group, write_disk
 from tests.parsers.vmdk import build as vmdk
 
@@ -67,6 +69,18 @@ def ext_dirty(folder: Path) -> Path:
     commands.write_text(f"jo\njw -b 700,701,702 {block}\njw -r 701\njw -b 702 {block}\njc\n")
     run("debugfs", "-w", "-f", str(commands), str(image))
     return image
+
+
+def xfs(folder: Path) -> list[Path]:
+    """Make XFS volumes of version 4: the checksums of version 5 would refuse nearly every damage."""
+    recipes = (
+        Recipe("plain", "-m crc=0 -n ftype=1", 24 * MIB, mountable=False, names=NAMES),
+        Recipe("old", "-m crc=0 -b size=512 -i size=256", 24 * MIB, mountable=False, names=NAMES),
+        Recipe(
+            "large-dir", "-m crc=0 -b size=1024 -n size=16384", 24 * MIB, mountable=False, names=800
+        ),
+    )
+    return [build_xfs(recipe, folder).image for recipe in recipes]
 
 
 def ntfs(folder: Path) -> Path:

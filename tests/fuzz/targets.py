@@ -32,6 +32,7 @@ from parsers.vmdk.disk import open_vmdk
 from parsers.vmdk.opener import OpenedFile
 from parsers.vmdk.sesparse import is_sesparse
 from parsers.vmfs.filesystem import open_vmfs
+from parsers.xfs.filesystem import open_xfs
 from tests.fuzz import images
 from tests.fuzz.decoders import DECODERS
 from tests.fuzz.disk import DAMAGE, DamagedDisk, Recorder
@@ -53,7 +54,7 @@ VMFS_ARCHIVE = (
     Path(os.environ.get("VMOUNT_SHARED", ROOT.parent / "shared")) / "vmfs/vmfs-luns.tar.xz"
 )
 """Optional: datastores that ESXi made."""
-DISKS = ("machine", "ext", "ntfs", "fat", "exfat", "partitions", "ldm", "vmdk", "vmfs")
+DISKS = ("machine", "ext", "xfs", "ntfs", "fat", "exfat", "partitions", "ldm", "vmdk", "vmfs")
 GROUPS = ("lvm-plain", "lvm-raids", "lvm-thin", "lvm-snap", "md-far", "md-6ls", "md-one090")
 """Of these the first members, which is what there is of some volumes."""
 DAMAGED_SEEDS = 12
@@ -203,6 +204,7 @@ async def _use_vmdk(disk: BlockSource) -> None:
 _USES: Mapping[str, Use] = {
     "machine": _use_machine,
     "ext": lambda disk: _use_volume(open_ext, disk),
+    "xfs": lambda disk: _use_volume(open_xfs, disk),
     "ntfs": lambda disk: _use_volume(open_ntfs, disk),
     "fat": lambda disk: _use_volume(open_fat, disk),
     "exfat": lambda disk: _use_volume(open_exfat, disk),
@@ -222,6 +224,8 @@ def _disks(name: str, folder: Path) -> list[bytes]:
         case "ext":
             plain = [images.ext(folder, kind, options) for kind, options in images.EXT.items()]
             paths = [*plain, images.ext_dirty(folder)]
+        case "xfs":
+            return [_mapped(path) for path in images.xfs(folder)]
         case "ntfs":
             paths = [images.ntfs(folder), images.wof(folder)[0]]
         case "fat":

@@ -258,6 +258,24 @@ def test_damaged_log_is_named(xfs_folder: Path) -> None:
     assert "the log has not been replayed: the last changes may be missing" in warning
 
 
+def test_r22_an_entry_with_a_number_of_64_bits(xfs_volume: Volume) -> None:
+    """It would be taken for a file of another volume."""
+    patient = Patient(xfs_volume("xfs-v4-512").image)
+    volume = patient.open()
+    folder = resolve(volume, b"names").ino
+    before = {child.name: child.ino for child in run(volume.listdir(folder))}
+    block = patient.blocks("names")[0]
+    name = max((name for name in before if name in patient.get(block, 512)), key=len)
+    at = block + patient.get(block, 512).index(len(name).to_bytes() + name) - 8
+    assert patient.get(at, 8) == before[name].to_bytes(8)
+    patient.put(at, b"\x7f" * 8)
+    after = {child.name: child for child in run(patient.open().listdir(folder))}
+    assert after.keys() == before.keys()
+    assert (after[name].ino, after[name].attrs) == (0, None)
+    with pytest.raises(Corrupt, match="outside the volume"):
+        run(patient.open().lookup(folder, name))
+
+
 MUTATED = ["xfs-1k-dir-4k", "xfs-v4-512", "xfs-v4-dir-16k"]
 
 
