@@ -57,7 +57,11 @@ class InodeTable:
         decode = self._decoder.decode
         newer = self._volume.fast_commits
         for (offset, ino), raw in zip(places, pieces, strict=True):
-            merged = newer.merge_inode(ino, raw, self._volume.block_size)
+            merged = (
+                newer.merge_inode(ino, raw, self._volume.block_size)
+                if ino in newer.inodes
+                else None
+            )
             try:
                 if merged is None:
                     found[ino] = decode(ino, raw, offset)
