@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
     options = open_options(arguments, *arguments.sources)
+    # Its warnings are part of what is shown.
+    logging.getLogger("vmount.manager").setLevel(logging.ERROR)
     if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):
         try:
             exports = trio.run(exports_of, arguments.sources[0], options.remote)
