@@ -21,19 +21,36 @@ MERGE_GAP = 32 << 10
 async def read_pieces(reader: Reader, offsets: Iterable[int], length: int) -> dict[int, bytes]:
     """Return the `length` bytes at each of `offsets`, by offset."""
     ascending = sorted(set(offsets))
-    spans = merge_neighbours(ascending, length)
+    return dict(zip(ascending, await read_ascending(reader, ascending, length), strict=True))
+
+
+async def read_ascending(reader: Reader, offsets: Sequence[int], length: int) -> list[bytes]:
+    """Return the `length` bytes at each of `offsets`, which ascend."""
+    spans = merge_neighbours(offsets, length)
     if len(spans) > 1:
         reader.prefetch(spans)
-    pieces = {}
+    pieces: list[bytes] = []
     position = 0
     for span in spans:
-        data = memoryview(await reader.read(*span))
+        data = bytes(await reader.read(*span))
         end = span.offset + span.length
-        while position < len(ascending) and ascending[position] < end:
-            start = ascending[position] - span.offset
-            pieces[ascending[position]] = bytes(data[start : start + length])
+        while position < len(offsets) and offsets[position] < end:
+            start = offsets[position] - span.offset
+            pieces.append(data[start : start + length])
             position += 1
     return pieces
+
+
+async def read_ranges(reader: Reader, spans: Iterable[Span]) -> list[bytes]:
+    """Return the bytes of each of `spans`, in parts of MAX_READ at most."""
+    parts = [
+        Span(position, min(MAX_READ, span.offset + span.length - position))
+        for span in spans
+        for position in range(span.offset, span.offset + span.length, MAX_READ)
+    ]
+    if len(parts) > 1:
+        reader.prefetch(parts)
+    return [bytes(await reader.read(*part)) for part in parts]
 
 
 async def read_runs(reader: Reader, runs: Iterable[Run]) -> bytes:

@@ -1,14 +1,10 @@
-"""The blocks of a volume, and how they are read.
-
-Strategy: whoever needs several pieces says so at once. Neighbours become one read, all reads are
-announced by `prefetch` before the first is awaited, so that a distant disk is asked for them together.
-"""
+"""The blocks of a volume, and how they are read: several at once, where several are needed (parsers.batch)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parsers.batch import MAX_READ, merge_neighbours
+from parsers.batch import read_ascending, read_pieces, read_ranges
 from parsers.errors import Corrupt
 from parsers.ext.escaped import EscapedBlocks
 from parsers.ext.fast_commit import FastCommits
@@ -25,6 +21,7 @@ class Volume:
         self, reader: Reader, superblock: Superblock, overlay: JournalOverlay | None = None
     ) -> None:
         self.reader = reader
+        self.size = reader.size
         self._overlay = overlay
         self.fast_commits = FastCommits() if overlay is None else overlay.fast_commits
         self.superblock = superblock
@@ -68,33 +65,17 @@ class Volume:
     async def read_blocks(self, blocks: Sequence[int]) -> list[bytes]:
         """Return blocks in the order asked for."""
         offsets = [self.offset(block) for block in blocks]
-        distinct = sorted(set(offsets))
-        pieces = dict(zip(distinct, await self.read_pieces(distinct, self.block_size), strict=True))
+        pieces = await read_pieces(self, offsets, self.block_size)
         return [pieces[offset] for offset in offsets]
+
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        """Pass on what will be read soon."""
+        self.reader.prefetch(spans)
 
     async def read_pieces(self, offsets: Sequence[int], length: int) -> list[bytes]:
         """Return the `length` bytes at each of `offsets`, which ascend."""
-        spans = merge_neighbours(offsets, length)
-        if len(spans) > 1:
-            self.reader.prefetch(spans)
-        pieces: list[bytes] = []
-        position = 0
-        for span in spans:
-            data = await self.read(span.offset, span.length)
-            end = span.offset + span.length
-            while position < len(offsets) and offsets[position] < end:
-                start = offsets[position] - span.offset
-                pieces.append(data[start : start + length])
-                position += 1
-        return pieces
+        return await read_ascending(self, offsets, length)
 
     async def read_ranges(self, spans: Sequence[Span]) -> list[bytes]:
-        """Return the bytes of each of `spans`, read in parts of MAX_READ at most."""
-        parts = [
-            Span(position, min(MAX_READ, span.offset + span.length - position))
-            for span in spans
-            for position in range(span.offset, span.offset + span.length, MAX_READ)
-        ]
-        if len(parts) > 1:
-            self.reader.prefetch(parts)
-        return [await self.read(part.offset, part.length) for part in parts]
+        """Return the bytes of each of `spans`, in parts."""
+        return await read_ranges(self, spans)

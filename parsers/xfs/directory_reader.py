@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 
+from parsers.batch import MAX_READ
 from parsers.errors import Corrupt, Unsupported
 from parsers.reader import Span
 from parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
@@ -30,7 +31,7 @@ from parsers.xfs.hash_index import (
 )
 from parsers.xfs.inode import Format, Inode
 from parsers.xfs.mapping import read_extents
-from parsers.xfs.volume import MAX_READ, Volume
+from parsers.xfs.volume import Volume
 
 MAX_DIRECTORY = 1 << 30
 """Bytes of entries: some ten million names."""

@@ -1,24 +1,15 @@
-"""The blocks of a volume, and how they are read.
-
-Strategy: whoever needs several pieces says so at once. Neighbours become one read, all reads are
-announced by `prefetch` before the first is awaited, so that a distant disk is asked for them together.
-"""
+"""The blocks of a volume, and how they are read: several at once, where several are needed (parsers.batch)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
+from parsers.batch import read_ascending, read_ranges
 from parsers.errors import Corrupt
 from parsers.reader import Reader, Span
 from parsers.xfs.checksum import Seal, check_crc, check_identity
 from parsers.xfs.overlay import Overlay
 from parsers.xfs.superblock import Superblock
-
-MAX_READ = 1 << 20
-"""Bytes asked for at once: larger reads gain nothing and hold up the others."""
-MERGE_GAP = 32 << 10
-"""Bytes between two pieces that are cheaper to read along than to leave out with a second request."""
 
 
 class Volume:
@@ -28,6 +19,7 @@ class Volume:
         self, reader: Reader, superblock: Superblock, overlay: Overlay | None = None
     ) -> None:
         self.reader = reader
+        self.size = reader.size
         self._overlay = overlay
         self.superblock = superblock
         self.block_size = superblock.block_size
@@ -101,42 +93,14 @@ class Volume:
             check_crc(data, seal.crc_at, kind, where)
         check_identity(data, seal, kind, where, self.superblock.metadata_uuid, owner)
 
+    def prefetch(self, spans: Sequence[Span]) -> None:
+        """Pass on what will be read soon."""
+        self.reader.prefetch(spans)
+
     async def read_pieces(self, offsets: Sequence[int], length: int) -> list[bytes]:
         """Return the `length` bytes at each of `offsets`, which ascend."""
-        spans = _merge(offsets, length)
-        if len(spans) > 1:
-            self.reader.prefetch(spans)
-        pieces: list[bytes] = []
-        position = 0
-        for span in spans:
-            data = await self.read(span.offset, span.length)
-            end = span.offset + span.length
-            while position < len(offsets) and offsets[position] < end:
-                start = offsets[position] - span.offset
-                pieces.append(data[start : start + length])
-                position += 1
-        return pieces
+        return await read_ascending(self, offsets, length)
 
     async def read_ranges(self, spans: Sequence[Span]) -> list[bytes]:
-        """Return the bytes of each of `spans`, read in parts of MAX_READ at most."""
-        parts = [
-            Span(position, min(MAX_READ, span.offset + span.length - position))
-            for span in spans
-            for position in range(span.offset, span.offset + span.length, MAX_READ)
-        ]
-        if len(parts) > 1:
-            self.reader.prefetch(parts)
-        return [await self.read(part.offset, part.length) for part in parts]
-
-
-def _merge(offsets: Sequence[int], length: int) -> list[Span]:
-    if not offsets:
-        return []
-    spans = []
-    start = offsets[0]
-    for previous, offset in pairwise(offsets):
-        if offset - previous - length > MERGE_GAP or offset + length - start > MAX_READ:
-            spans.append(Span(start, previous + length - start))
-            start = offset
-    spans.append(Span(start, offsets[-1] + length - start))
-    return spans
+        """Return the bytes of each of `spans`, in parts."""
+        return await read_ranges(self, spans)
