@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fixtures.ext import LARGE, build
-from parsers.ext.filesystem import ExtFilesystem, open_ext
-from parsers.model import DirEntry, Runs
-from parsers.reader import BytesReader, run_sync
+from vmount.parsers.ext.filesystem import ExtFilesystem, open_ext
+from vmount.parsers.model import DirEntry, Runs
+from vmount.parsers.reader import BytesReader, run_sync
 
 ROUNDS = 5
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fixtures.ntfs import READ_OPTIONS, build_large, mounted
-from parsers.ntfs import NtfsFilesystem, open_ntfs
-from parsers.reader import BytesReader, run_sync
+from vmount.parsers.ntfs import NtfsFilesystem, open_ntfs
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
-    from parsers.model import DirEntry
+    from vmount.parsers.model import DirEntry
 
 
 async def walk(filesystem: NtfsFilesystem) -> list[DirEntry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parsers.mapping import (
+from vmount.parsers.mapping import (
     Area,
     Concat,
     Mapping,

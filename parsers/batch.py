@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
-from parsers.model import Run
-from parsers.reader import Reader, Span
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Reader, Span
 
 MAX_READ = 1 << 20
 """Bytes asked for at once: larger reads gain nothing and hold up the others."""

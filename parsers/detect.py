@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import NotRecognised, ParseError
-from parsers.exfat import open_exfat
-from parsers.ext.filesystem import open_ext
-from parsers.fat import open_fat
-from parsers.ntfs import open_ntfs
-from parsers.xfs.filesystem import open_xfs
+from vmount.parsers.errors import NotRecognised, ParseError
+from vmount.parsers.exfat import open_exfat
+from vmount.parsers.ext.filesystem import open_ext
+from vmount.parsers.fat import open_fat
+from vmount.parsers.ntfs import open_ntfs
+from vmount.parsers.xfs.filesystem import open_xfs
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from parsers.model import Filesystem
-    from parsers.ntfs import NtfsOptions
-    from parsers.reader import BlockSource
-    from parsers.signatures import Signature
+    from vmount.parsers.model import Filesystem
+    from vmount.parsers.ntfs import NtfsOptions
+    from vmount.parsers.reader import BlockSource
+    from vmount.parsers.signatures import Signature
 
 PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
     ("ext", open_ext),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import construct
 
-from parsers.reader import Buffer, check_bounds
+from vmount.parsers.reader import Buffer, check_bounds
 
 _FORMAT = re.compile(r"(\d*)([bBhHiIqQsx])")
 _CONSTRUCT = {"i": "l", "I": "L"}

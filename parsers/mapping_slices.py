@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from parsers.errors import OutOfBounds, Unsupported
-from parsers.mapping import Area, Concat, Mapping, Mirror, Missing, Zero, length_of
+from vmount.parsers.errors import OutOfBounds, Unsupported
+from vmount.parsers.mapping import Area, Concat, Mapping, Mirror, Missing, Zero, length_of
 
 
 def slice_of(mapping: Mapping, start: int, length: int) -> Mapping:

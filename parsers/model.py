@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
-from parsers.reader import Buffer, Span
+from vmount.parsers.reader import Buffer, Span
 
 Ino: TypeAlias = int
 """A file's number in its file system: below 2**48."""

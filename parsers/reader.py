@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from parsers.errors import OutOfBounds
+from vmount.parsers.errors import OutOfBounds
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence

@@ -16,10 +16,10 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from parsers.reader import Span
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.reader import Buffer, Reader
 
 KIB = 1 << 10
 MIB = 1 << 20

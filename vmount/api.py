@@ -28,7 +28,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
-from parsers.model import Attrs
 from vmount.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.disks.remote import is_browsing, is_remote
 from vmount.errors import SourceError
@@ -46,6 +45,7 @@ from vmount.handles import (
     os_info_of,
 )
 from vmount.manager import MountManager
+from vmount.parsers.model import Attrs
 from vmount.sources.machine_options import is_machine, with_connection
 from vmount.sources.opening import OpenOptions, absolute
 from vmount.state import StateDir, default_state_dir

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
-from parsers.reader import run_sync
+from vmount.parsers.reader import run_sync
 from vmount.runtime import InlineRuntime, Runtime, TrioRuntime
 
 if TYPE_CHECKING:

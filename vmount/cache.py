@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 import trio
 
-from parsers.reader import Buffer, Span, check_bounds
+from vmount.parsers.reader import Buffer, Span, check_bounds
 from vmount.transports.base import Extent, Transport, TransportClosed
 
 LINE = 32 << 10

@@ -8,15 +8,15 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from parsers.errors import ParseError
-from parsers.reader import Span
+from vmount.parsers.errors import ParseError
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parsers.reader import Buffer
     from vmount.bridge import Bridge
     from vmount.filemap import FileMap
+    from vmount.parsers.reader import Buffer
 
 READ_SIZE = 1 << 20
 """Bytes that a file reads ahead of its caller."""

@@ -11,9 +11,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
-from parsers.errors import Corrupt
-from parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
-from parsers.reader import BlockSource, Buffer, Span
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from vmount.parsers.reader import BlockSource, Buffer, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,17 +13,17 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from parsers.errors import ParseError
-from parsers.model import Attrs
-from parsers.ntfs import RESTORABLE
 from vmount.file_reader import FileReader, SmallFile, told
+from vmount.parsers.errors import ParseError
+from vmount.parsers.model import Attrs
+from vmount.parsers.ntfs import RESTORABLE
 from vmount.prefetch.read_ahead import ReadAhead
 from vmount.tree.paths import resolve
 
 if TYPE_CHECKING:
-    from parsers.reader import Span
     from vmount.bridge import Bridge
     from vmount.filemap import FileMap
+    from vmount.parsers.reader import Span
     from vmount.tree.tree import Listing, Tree
 
 T = TypeVar("T")

@@ -9,10 +9,10 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from parsers.model import Attrs
-from parsers.ntfs import RESTORABLE
-from parsers.reader import Span
 from vmount.api import Entry, FileRef
+from vmount.parsers.model import Attrs
+from vmount.parsers.ntfs import RESTORABLE
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

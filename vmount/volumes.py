@@ -13,22 +13,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from parsers.detect import Detected, detect
-from parsers.errors import NotRecognised, ParseError
-from parsers.partition.table import read_partition_table
-from parsers.signatures import identify
 from vmount.blocks.slices import Slice
 from vmount.disks.device import Device, Extent
 from vmount.errors import explain
+from vmount.parsers.detect import Detected, detect
+from vmount.parsers.errors import NotRecognised, ParseError
+from vmount.parsers.partition.table import read_partition_table
+from vmount.parsers.signatures import identify
 
 if TYPE_CHECKING:
-    from parsers.model import Filesystem
-    from parsers.ntfs import NtfsOptions
-    from parsers.partition.table import Partition, PartitionTable
-    from parsers.reader import BlockSource
-    from parsers.signatures import Signature
     from vmount.disks.disk import Disk
     from vmount.groups.base import Assembly
+    from vmount.parsers.model import Filesystem
+    from vmount.parsers.ntfs import NtfsOptions
+    from vmount.parsers.partition.table import Partition, PartitionTable
+    from vmount.parsers.reader import BlockSource
+    from vmount.parsers.signatures import Signature
     from vmount.runtime import Runtime
 
 T = TypeVar("T")

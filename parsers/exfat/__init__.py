@@ -1,6 +1,6 @@
 """exFAT."""
 
-from parsers.exfat.filesystem import ExfatFilesystem
-from parsers.exfat.open import open_exfat
+from vmount.parsers.exfat.filesystem import ExfatFilesystem
+from vmount.parsers.exfat.open import open_exfat
 
 __all__ = ["ExfatFilesystem", "open_exfat"]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 BOOT_SECTOR = Layout(
     "exFAT boot sector",

@@ -9,16 +9,16 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt, ParseError
-from parsers.exfat.entry import END, ENTRY_SIZE, FILE, ROOT_ONLY, is_unknown_critical
-from parsers.exfat.entry_set import FileEntry, decode_set, guess_name
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.exfat.entry import END, ENTRY_SIZE, FILE, ROOT_ONLY, is_unknown_critical
+from vmount.parsers.exfat.entry_set import FileEntry, decode_set, guess_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parsers.exfat.upcase import Upcase
-    from parsers.model import Run
-    from parsers.reader import Buffer
+    from vmount.parsers.exfat.upcase import Upcase
+    from vmount.parsers.model import Run
+    from vmount.parsers.reader import Buffer
 
 MAX_SIZE = 256 << 20
 """Bytes of a directory, by the specification."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.wtf8 import from_utf16
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.wtf8 import from_utf16
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 ENTRY_SIZE = 32
 

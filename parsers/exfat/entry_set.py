@@ -8,13 +8,13 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.exfat.entry import BENIGN, ENTRY_SIZE, FILE, IN_USE, NAME, SECONDARY, STREAM
-from parsers.fat.timestamp import decode_time
-from parsers.layout import Field, Layout
-from parsers.model import Attrs
-from parsers.reader import Buffer
-from parsers.wtf8 import from_utf16
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.exfat.entry import BENIGN, ENTRY_SIZE, FILE, IN_USE, NAME, SECONDARY, STREAM
+from vmount.parsers.fat.timestamp import decode_time
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import Attrs
+from vmount.parsers.reader import Buffer
+from vmount.parsers.wtf8 import from_utf16
 
 FILE_ENTRY = Layout(
     "exFAT file entry",

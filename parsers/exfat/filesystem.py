@@ -12,21 +12,21 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, ParseError
-from parsers.exfat.directory import Directory, decode_directory, place_of
-from parsers.exfat.entry import FILE
-from parsers.exfat.entry_set import FileEntry, decode_set, entry_attrs
-from parsers.fat.cache import DirectoryCache
-from parsers.fat.clusters import MAX_READ
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
-from parsers.wtf8 import from_wtf8, to_wtf8
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.exfat.directory import Directory, decode_directory, place_of
+from vmount.parsers.exfat.entry import FILE
+from vmount.parsers.exfat.entry_set import FileEntry, decode_set, entry_attrs
+from vmount.parsers.fat.cache import DirectoryCache
+from vmount.parsers.fat.clusters import MAX_READ
+from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
+from vmount.parsers.wtf8 import from_wtf8, to_wtf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.exfat.upcase import Upcase
-    from parsers.exfat.volume import Volume
-    from parsers.model import Ino, Run, XAttr
+    from vmount.parsers.exfat.upcase import Upcase
+    from vmount.parsers.exfat.volume import Volume
+    from vmount.parsers.model import Ino, Run, XAttr
 
 ROOT = 1
 """The root directory has no entry. The place of this number is in the boot sector."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.exfat.boot import (
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
+from vmount.parsers.exfat.boot import (
     BACKUP_SECTOR,
     BOOT_SIZE,
     MAX_SECTOR_SHIFT,
@@ -17,7 +17,7 @@ from parsers.exfat.boot import (
     check_region,
     decode_boot,
 )
-from parsers.exfat.entry import (
+from vmount.parsers.exfat.entry import (
     BITMAP,
     BITMAP_ENTRY,
     LABEL,
@@ -26,17 +26,17 @@ from parsers.exfat.entry import (
     decode_label,
     find_entry,
 )
-from parsers.exfat.filesystem import ExfatFilesystem
-from parsers.exfat.upcase import MAX_TABLE, Upcase, decode_upcase
-from parsers.exfat.volume import Volume
-from parsers.fat.clusters import read_all
-from parsers.model import FilesystemInfo
+from vmount.parsers.exfat.filesystem import ExfatFilesystem
+from vmount.parsers.exfat.upcase import MAX_TABLE, Upcase, decode_upcase
+from vmount.parsers.exfat.volume import Volume
+from vmount.parsers.fat.clusters import read_all
+from vmount.parsers.model import FilesystemInfo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.model import Run
-    from parsers.reader import BlockSource, Buffer
+    from vmount.parsers.model import Run
+    from vmount.parsers.reader import BlockSource, Buffer
 
 
 async def open_exfat(reader: BlockSource, *, utc_offset: int = 0) -> ExfatFilesystem:

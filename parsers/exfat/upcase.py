@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.fat.names import fold
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.fat.names import fold
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 UNITS = 0x10000
 MAX_TABLE = 2 * UNITS

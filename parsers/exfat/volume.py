@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.exfat.directory import MAX_SIZE
-from parsers.exfat.entry import ENTRY_SIZE, FILE
-from parsers.exfat.entry_set import MAX_SET
-from parsers.fat.clusters import Heap, read_all
-from parsers.fat.table import EXFAT, FIRST_CLUSTER, ClusterRun, Table
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.exfat.directory import MAX_SIZE
+from vmount.parsers.exfat.entry import ENTRY_SIZE, FILE
+from vmount.parsers.exfat.entry_set import MAX_SET
+from vmount.parsers.fat.clusters import Heap, read_all
+from vmount.parsers.fat.table import EXFAT, FIRST_CLUSTER, ClusterRun, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.exfat.boot import Boot
-    from parsers.exfat.entry_set import FileEntry
-    from parsers.model import Run
-    from parsers.reader import BlockSource, Buffer
+    from vmount.parsers.exfat.boot import Boot
+    from vmount.parsers.exfat.entry_set import FileEntry
+    from vmount.parsers.model import Run
+    from vmount.parsers.reader import BlockSource, Buffer
 
 
 class Volume:

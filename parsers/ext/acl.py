@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 _DISK_VERSION = 1
 _SYSTEM_VERSION = 2

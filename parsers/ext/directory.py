@@ -10,9 +10,9 @@ import stat
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.ext.checksum import crc32c
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.layout import Field, Layout
 
 ENTRY_HEADER = Layout(
     "ext4 directory entry",

@@ -10,26 +10,26 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 
-from parsers.batch import MAX_READ
-from parsers.errors import Corrupt, Unsupported
-from parsers.ext.casefold import UTF8_12_1, fold
-from parsers.ext.directory import Entry, check_tail, decode_entries
-from parsers.ext.features import Compat, Incompat
-from parsers.ext.hash_tree import (
+from vmount.parsers.batch import MAX_READ
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ext.casefold import UTF8_12_1, fold
+from vmount.parsers.ext.directory import Entry, check_tail, decode_entries
+from vmount.parsers.ext.features import Compat, Incompat
+from vmount.parsers.ext.hash_tree import (
     TreeEntry,
     check_tree_checksum,
     decode_root,
     decode_tree_entries,
     is_node,
 )
-from parsers.ext.inline_data import inline_directory
-from parsers.ext.inode import Inode, InodeFlag
-from parsers.ext.mapping import file_runs
-from parsers.ext.name_hash import HashVersion, NameHash, name_hash
-from parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
-from parsers.ext.volume import Volume
-from parsers.model import Run
-from parsers.reader import Span
+from vmount.parsers.ext.inline_data import inline_directory
+from vmount.parsers.ext.inode import Inode, InodeFlag
+from vmount.parsers.ext.mapping import file_runs
+from vmount.parsers.ext.name_hash import HashVersion, NameHash, name_hash
+from vmount.parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
+from vmount.parsers.ext.volume import Volume
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Span
 
 MAX_DIRECTORY = 1 << 30
 """Bytes of a directory: some ten million names."""

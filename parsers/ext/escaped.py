@@ -7,9 +7,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Sequence
 
-from parsers.ext.journal_blocks import MAGIC
-from parsers.model import Chunk, Run
-from parsers.reader import Buffer, Span
+from vmount.parsers.ext.journal_blocks import MAGIC
+from vmount.parsers.model import Chunk, Run
+from vmount.parsers.reader import Buffer, Span
 
 _MAGIC = MAGIC.to_bytes(4, "big")
 _UNIT = 1 << 16

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.ext.checksum import crc32c
-from parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
-from parsers.ext.inode import INODE, InodeFlag
-from parsers.ext.superblock import GOOD_OLD_INODE_SIZE
-from parsers.model import Run
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
+from vmount.parsers.ext.inode import INODE, InodeFlag
+from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE
+from vmount.parsers.model import Run
 
 
 class TagType(IntEnum):

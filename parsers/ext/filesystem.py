@@ -12,22 +12,27 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.ext.acl import system_acl
-from parsers.ext.checksum import crc32c
-from parsers.ext.directory import KINDS
-from parsers.ext.directory_reader import DirectoryReader
-from parsers.ext.features import Incompat, RoCompat
-from parsers.ext.inline_data import inline_file
-from parsers.ext.inode import ROOT_INODE, Inode, InodeFlag
-from parsers.ext.inode_table import InodeTable
-from parsers.ext.journal import read_journal
-from parsers.ext.locate import read_superblock
-from parsers.ext.mapping import file_runs
-from parsers.ext.no_key import link_size, link_target
-from parsers.ext.superblock import SUPERBLOCK, SUPERBLOCK_OFFSET, Superblock, decode_superblock
-from parsers.ext.volume import Volume
-from parsers.ext.xattr import (
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.ext.acl import system_acl
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.directory import KINDS
+from vmount.parsers.ext.directory_reader import DirectoryReader
+from vmount.parsers.ext.features import Incompat, RoCompat
+from vmount.parsers.ext.inline_data import inline_file
+from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeFlag
+from vmount.parsers.ext.inode_table import InodeTable
+from vmount.parsers.ext.journal import read_journal
+from vmount.parsers.ext.locate import read_superblock
+from vmount.parsers.ext.mapping import file_runs
+from vmount.parsers.ext.no_key import link_size, link_target
+from vmount.parsers.ext.superblock import (
+    SUPERBLOCK,
+    SUPERBLOCK_OFFSET,
+    Superblock,
+    decode_superblock,
+)
+from vmount.parsers.ext.volume import Volume
+from vmount.parsers.ext.xattr import (
     ACL_ACCESS,
     ACL_DEFAULT,
     PREFIXES,
@@ -38,8 +43,8 @@ from parsers.ext.xattr import (
     decode_inode_attributes,
     hash_with_inode,
 )
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
-from parsers.reader import BlockSource, Span
+from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
+from vmount.parsers.reader import BlockSource, Span
 
 _MAX_LINK = 4096
 """The kernel's PATH_MAX; the zero byte at the end counts."""

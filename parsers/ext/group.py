@@ -8,11 +8,11 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.ext.checksum import CRC16_START, crc16, crc32c
-from parsers.ext.features import Incompat, RoCompat
-from parsers.ext.superblock import Superblock
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.checksum import CRC16_START, crc16, crc32c
+from vmount.parsers.ext.features import Incompat, RoCompat
+from vmount.parsers.ext.superblock import Superblock
+from vmount.parsers.layout import Field, Layout
 
 GROUP_DESCRIPTOR = Layout(
     "ext4 group descriptor",

@@ -9,10 +9,10 @@ import struct
 from itertools import pairwise
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.ext.checksum import crc32c
-from parsers.ext.directory import ENTRY_HEADER
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.directory import ENTRY_HEADER
+from vmount.parsers.layout import Field, Layout
 
 MAX_LEVELS = 3
 """Levels of inner nodes under the root: two, and three with LARGEDIR."""

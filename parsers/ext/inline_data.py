@@ -5,9 +5,9 @@ Source: Linux kernel documentation, filesystems/ext4, "Inline Data".
 
 from __future__ import annotations
 
-from parsers.errors import Corrupt
-from parsers.ext.inode import Inode
-from parsers.ext.xattr import SYSTEM, decode_inode_attributes
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.inode import Inode
+from vmount.parsers.ext.xattr import SYSTEM, decode_inode_attributes
 
 _PARENT_SIZE = 4
 """A directory starts with the inode number of its parent, in place of the entries "." and ".."."""

@@ -14,12 +14,12 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.ext.checksum import crc32c
-from parsers.ext.features import Incompat, RoCompat
-from parsers.ext.superblock import GOOD_OLD_INODE_SIZE, Superblock
-from parsers.layout import Field, Layout
-from parsers.model import Attrs
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.features import Incompat, RoCompat
+from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE, Superblock
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import Attrs
 
 INODE = Layout(
     "ext4 inode",

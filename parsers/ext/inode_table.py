@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from parsers.errors import Corrupt
-from parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
-from parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
-from parsers.ext.volume import Volume
-from parsers.reader import Span
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
+from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
+from vmount.parsers.ext.volume import Volume
+from vmount.parsers.reader import Span
 
 CACHED_INODES = 1 << 15
 """About 40 MiB at most."""

@@ -12,9 +12,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.ext.fast_commit import FastCommits, decode_fast_commits
-from parsers.ext.journal_blocks import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ext.fast_commit import FastCommits, decode_fast_commits
+from vmount.parsers.ext.journal_blocks import (
     MAGIC,
     BlockType,
     JournalFeature,
@@ -30,8 +30,8 @@ from parsers.ext.journal_blocks import (
     decode_revoked,
     decode_tags,
 )
-from parsers.model import Run
-from parsers.reader import Reader
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Reader
 
 MAX_BLOCKS = 1 << 21
 """Blocks of a journal: mke2fs makes 262,144 for the largest volumes unless told otherwise.

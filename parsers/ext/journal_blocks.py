@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.ext.checksum import CRC32C_START, crc32c
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ext.checksum import CRC32C_START, crc32c
+from vmount.parsers.layout import Field, Layout
 
 MAGIC = 0xC03B3998
 DEFAULT_FAST_COMMIT_BLOCKS = 256

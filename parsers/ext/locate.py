@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from parsers.errors import Corrupt, NotRecognised, OutOfBounds
-from parsers.ext.superblock import (
+from vmount.parsers.errors import Corrupt, NotRecognised, OutOfBounds
+from vmount.parsers.ext.superblock import (
     MAX_LOG_BLOCK_SIZE,
     SUPERBLOCK,
     SUPERBLOCK_OFFSET,
     Superblock,
     decode_superblock,
 )
-from parsers.reader import Reader, Span
+from vmount.parsers.reader import Reader, Span
 
 _COPY_GROUPS = (1, 3, 5, 7, 9)
 """Groups that have a copy with sparse_super, and without it too; there are more, further out."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.ext.block_map import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ext.block_map import (
     Branch,
     branch_blocks,
     decode_block_map,
     decode_pointers,
     mappable_blocks,
 )
-from parsers.ext.extent import Node, check_node_checksum, decode_node
-from parsers.ext.inode import INODE, Inode, InodeFlag
-from parsers.ext.volume import Volume
-from parsers.model import Run
+from vmount.parsers.ext.extent import Node, check_node_checksum, decode_node
+from vmount.parsers.ext.inode import INODE, Inode, InodeFlag
+from vmount.parsers.ext.volume import Volume
+from vmount.parsers.model import Run
 
 MAX_RUNS = 1 << 21
 """Pieces of one file: with more, their list would take gigabytes of memory."""

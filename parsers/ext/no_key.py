@@ -13,7 +13,7 @@ import binascii
 import hashlib
 import struct
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 MIN_ENCRYPTED = 16
 """Bytes of the shortest encrypted name: a block of the cipher."""

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.ext.checksum import CRC32C_START, crc32c
-from parsers.ext.features import Compat, Incompat, RoCompat, filesystem_type, unreadable
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.ext.checksum import CRC32C_START, crc32c
+from vmount.parsers.ext.features import Compat, Incompat, RoCompat, filesystem_type, unreadable
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
 
 SUPERBLOCK_OFFSET = 1024
 MAGIC = 0xEF53

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parsers.batch import read_ascending, read_pieces, read_ranges
-from parsers.errors import Corrupt
-from parsers.ext.escaped import EscapedBlocks
-from parsers.ext.fast_commit import FastCommits
-from parsers.ext.journal import JournalOverlay
-from parsers.ext.superblock import Superblock
-from parsers.model import Packed, Run, Runs
-from parsers.reader import Reader, Span
+from vmount.parsers.batch import read_ascending, read_pieces, read_ranges
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.escaped import EscapedBlocks
+from vmount.parsers.ext.fast_commit import FastCommits
+from vmount.parsers.ext.journal import JournalOverlay
+from vmount.parsers.ext.superblock import Superblock
+from vmount.parsers.model import Packed, Run, Runs
+from vmount.parsers.reader import Reader, Span
 
 
 class Volume:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.ext.checksum import crc32c
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.layout import Field, Layout
 
 MAGIC = 0xEA020000
 MAX_VALUE = 64 << 10

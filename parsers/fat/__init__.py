@@ -1,6 +1,6 @@
 """FAT12, FAT16 and FAT32 with long names (VFAT)."""
 
-from parsers.fat.filesystem import FatFilesystem
-from parsers.fat.open import open_fat
+from vmount.parsers.fat.filesystem import FatFilesystem
+from vmount.parsers.fat.open import open_fat
 
 __all__ = ["FatFilesystem", "open_fat"]

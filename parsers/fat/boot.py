@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.fat.table import FAT12, FAT16, FAT32, Kind
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.fat.table import FAT12, FAT16, FAT32, Kind
+from vmount.parsers.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 _BPB = (
     Field("jump", "3s"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.fat.table import FIRST_CLUSTER
-from parsers.model import Run
-from parsers.reader import Span
+from vmount.parsers.fat.table import FIRST_CLUSTER
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from parsers.fat.table import ClusterRun
-    from parsers.reader import Reader
+    from vmount.parsers.fat.table import ClusterRun
+    from vmount.parsers.reader import Reader
 
 MAX_READ = 1 << 20
 MAX_GAP = 64 << 10

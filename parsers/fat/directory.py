@@ -8,8 +8,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.fat.boot import ENTRY_SIZE
-from parsers.fat.entry import (
+from vmount.parsers.fat.boot import ENTRY_SIZE
+from vmount.parsers.fat.entry import (
     DELETED,
     DIRECTORY,
     DOT,
@@ -21,14 +21,14 @@ from parsers.fat.entry import (
     ShortEntry,
     decode_short,
 )
-from parsers.fat.long_name import LongName
-from parsers.fat.names import fold, short_name
+from vmount.parsers.fat.long_name import LongName
+from vmount.parsers.fat.names import fold, short_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parsers.model import Run
-    from parsers.reader import Buffer
+    from vmount.parsers.model import Run
+    from vmount.parsers.reader import Buffer
 
 MAX_ENTRIES = 65536
 """In a directory, by the specification: 2 MiB."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 import stat
 from typing import NamedTuple
 
-from parsers.fat.timestamp import decode_time
-from parsers.layout import Field, Layout
-from parsers.model import Attrs
-from parsers.reader import Buffer
+from vmount.parsers.fat.timestamp import decode_time
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import Attrs
+from vmount.parsers.reader import Buffer
 
 SHORT_ENTRY = Layout(
     "FAT directory entry",

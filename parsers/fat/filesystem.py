@@ -12,18 +12,18 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.fat.boot import ENTRY_SIZE
-from parsers.fat.cache import DirectoryCache
-from parsers.fat.directory import Directory, decode_directory
-from parsers.fat.entry import ShortEntry, decode_short, entry_attrs
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
-from parsers.wtf8 import from_wtf8, to_wtf8
+from vmount.parsers.fat.boot import ENTRY_SIZE
+from vmount.parsers.fat.cache import DirectoryCache
+from vmount.parsers.fat.directory import Directory, decode_directory
+from vmount.parsers.fat.entry import ShortEntry, decode_short, entry_attrs
+from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
+from vmount.parsers.wtf8 import from_wtf8, to_wtf8
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.fat.volume import Volume
-    from parsers.model import Ino, XAttr
+    from vmount.parsers.fat.volume import Volume
+    from vmount.parsers.model import Ino, XAttr
 
 ROOT = 1
 """The root directory has no entry. The place of this number is in the boot sector."""

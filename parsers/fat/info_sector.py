@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.layout import Field, Layout
+from vmount.parsers.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 INFO_SECTOR = Layout(
     "FSInfo sector",

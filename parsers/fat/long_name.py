@@ -5,10 +5,10 @@ Source: the specification, section "FAT Long Directory Entries".
 
 from __future__ import annotations
 
-from parsers.fat.names import short_checksum
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
-from parsers.wtf8 import from_utf16
+from vmount.parsers.fat.names import short_checksum
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
+from vmount.parsers.wtf8 import from_utf16
 
 LONG_ENTRY = Layout(
     "FAT long directory entry",

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.fat.boot import BACKUP_SECTOR, BOOT_SIZE, SECTOR_SIZES, Boot, decode_boot
-from parsers.fat.directory import find_label
-from parsers.fat.filesystem import FatFilesystem
-from parsers.fat.info_sector import INFO_SECTOR, decode_free_clusters
-from parsers.fat.names import DEFAULT_CODE_PAGE, KANJI_E5
-from parsers.fat.table import FAT12, FAT32, Table
-from parsers.fat.volume import Volume
-from parsers.model import FilesystemInfo
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
+from vmount.parsers.fat.boot import BACKUP_SECTOR, BOOT_SIZE, SECTOR_SIZES, Boot, decode_boot
+from vmount.parsers.fat.directory import find_label
+from vmount.parsers.fat.filesystem import FatFilesystem
+from vmount.parsers.fat.info_sector import INFO_SECTOR, decode_free_clusters
+from vmount.parsers.fat.names import DEFAULT_CODE_PAGE, KANJI_E5
+from vmount.parsers.fat.table import FAT12, FAT32, Table
+from vmount.parsers.fat.volume import Volume
+from vmount.parsers.model import FilesystemInfo
 
 if TYPE_CHECKING:
-    from parsers.reader import BlockSource
+    from vmount.parsers.reader import BlockSource
 
 NO_LABEL = b"NO NAME    "
 

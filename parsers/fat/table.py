@@ -13,13 +13,13 @@ from array import array
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.reader import Span
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.reader import Buffer, Reader
 
 FIRST_CLUSTER = 2
 

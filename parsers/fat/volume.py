@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.fat.boot import ENTRY_SIZE
-from parsers.fat.clusters import Heap, read_all
-from parsers.fat.directory import MAX_ENTRIES
-from parsers.fat.table import FAT32
-from parsers.model import Run
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.fat.boot import ENTRY_SIZE
+from vmount.parsers.fat.clusters import Heap, read_all
+from vmount.parsers.fat.directory import MAX_ENTRIES
+from vmount.parsers.fat.table import FAT32
+from vmount.parsers.model import Run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.fat.boot import Boot
-    from parsers.fat.entry import ShortEntry
-    from parsers.fat.table import Table
-    from parsers.reader import BlockSource, Buffer
+    from vmount.parsers.fat.boot import Boot
+    from vmount.parsers.fat.entry import ShortEntry
+    from vmount.parsers.fat.table import Table
+    from vmount.parsers.reader import BlockSource, Buffer
 
 
 class Volume:

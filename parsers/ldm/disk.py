@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeVar
 
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.ldm.locate import privhead_offsets
-from parsers.ldm.structures import (
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
+from vmount.parsers.ldm.locate import privhead_offsets
+from vmount.parsers.ldm.structures import (
     SECTOR,
     VMDB,
     ConfigArea,
@@ -22,7 +22,7 @@ from parsers.ldm.structures import (
     parse_tocblock,
     parse_vmdb,
 )
-from parsers.ldm.vblk import (
+from vmount.parsers.ldm.vblk import (
     ComponentRecord,
     DiskRecord,
     Fragments,
@@ -31,7 +31,7 @@ from parsers.ldm.vblk import (
     VolumeRecord,
     parse_record,
 )
-from parsers.reader import Reader, Span
+from vmount.parsers.reader import Reader, Span
 
 T = TypeVar("T", VolumeRecord, ComponentRecord, PartitionRecord, DiskRecord)
 

@@ -11,17 +11,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.availability import is_readable, missing_devices
-from parsers.errors import Corrupt, ParseError
-from parsers.ldm.structures import SECTOR
-from parsers.ldm.volume import Members, volume_mapping
-from parsers.mapping import Mapping, Missing
+from vmount.parsers.availability import is_readable, missing_devices
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.ldm.structures import SECTOR
+from vmount.parsers.ldm.volume import Members, volume_mapping
+from vmount.parsers.mapping import Mapping, Missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ldm.disk import Database, LdmDisk
-    from parsers.ldm.vblk import VolumeRecord
+    from vmount.parsers.ldm.disk import Database, LdmDisk
+    from vmount.parsers.ldm.vblk import VolumeRecord
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import struct
 import uuid
 from typing import TYPE_CHECKING
 
-from parsers.errors import NotRecognised
-from parsers.ldm.structures import SECTOR
+from vmount.parsers.errors import NotRecognised
+from vmount.parsers.ldm.structures import SECTOR
 
 if TYPE_CHECKING:
-    from parsers.reader import Reader
+    from vmount.parsers.reader import Reader
 
 DYNAMIC = 0x42
 PROTECTIVE = 0xEE

@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 SECTOR = 512
 """Bytes in the sectors that LDM counts."""

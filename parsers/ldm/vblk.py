@@ -13,9 +13,9 @@ import uuid
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
 
 VBLK = Layout(
     "VBLK",

@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from parsers.availability import is_readable
-from parsers.errors import Corrupt, Unsupported
-from parsers.ldm.structures import SECTOR
-from parsers.ldm.vblk import RAID5, SPANNED, STRIPED, ComponentRecord, PartitionRecord, VolumeRecord
-from parsers.mapping import (
+from vmount.parsers.availability import is_readable
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ldm.structures import SECTOR
+from vmount.parsers.ldm.vblk import (
+    RAID5,
+    SPANNED,
+    STRIPED,
+    ComponentRecord,
+    PartitionRecord,
+    VolumeRecord,
+)
+from vmount.parsers.mapping import (
     Area,
     Concat,
     Mapping,
@@ -30,7 +37,7 @@ from parsers.mapping import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ldm.disk import Database, LdmDisk
+    from vmount.parsers.ldm.disk import Database, LdmDisk
 
 MOST_COLUMNS = 32
 """Windows spreads a volume over at most 32 disks."""

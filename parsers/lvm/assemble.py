@@ -10,19 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.clones import separate
-from parsers.errors import ParseError
-from parsers.lvm.recipe import Build, Mapped, Recipe, is_whole, missing_in, open_recipe
-from parsers.lvm.segments import Resolver, segments_of
-from parsers.lvm.witness import read_witness
+from vmount.parsers.clones import separate
+from vmount.parsers.errors import ParseError
+from vmount.parsers.lvm.recipe import Build, Mapped, Recipe, is_whole, missing_in, open_recipe
+from vmount.parsers.lvm.segments import Resolver, segments_of
+from vmount.parsers.lvm.witness import read_witness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.lvm.group import LogicalVolume, VolumeGroup
-    from parsers.lvm.physical import PhysicalVolume
-    from parsers.mapping import Mapping
-    from parsers.reader import BlockSource
+    from vmount.parsers.lvm.group import LogicalVolume, VolumeGroup
+    from vmount.parsers.lvm.physical import PhysicalVolume
+    from vmount.parsers.mapping import Mapping
+    from vmount.parsers.reader import BlockSource
 
 _NOT_VOLUMES = ("snapshot", "thin-pool", "cache-pool", "vdo-pool")
 """Segment types of what has no bytes for a user."""

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 if TYPE_CHECKING:
-    from parsers.reader import BlockSource, Buffer
+    from vmount.parsers.reader import BlockSource, Buffer
 
 BLOCK = 4096
 MAX_DEPTH = 12

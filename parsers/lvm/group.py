@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.lvm.text import parse_text
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.lvm.text import parse_text
 
 if TYPE_CHECKING:
-    from parsers.lvm.text import Section
+    from vmount.parsers.lvm.text import Section
 
 SECTOR = 512
 MAX_EXTENT = 1 << 40

@@ -10,9 +10,9 @@ import zlib
 from dataclasses import dataclass
 from itertools import pairwise
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
 
 SECTOR = 512
 LABEL_SECTORS = 4

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, ParseError
-from parsers.lvm.group import VolumeGroup, decode_group
-from parsers.lvm.label import (
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.lvm.group import VolumeGroup, decode_group
+from vmount.parsers.lvm.label import (
     AREA_HEADER_SIZE,
     LABEL_SECTORS,
     SECTOR,
@@ -17,10 +17,10 @@ from parsers.lvm.label import (
     find_label,
     lvm_crc,
 )
-from parsers.reader import Span
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
-    from parsers.reader import Reader
+    from vmount.parsers.reader import Reader
 
 MAX_TEXT = 64 << 20
 """Bytes. Texts of thousands of volumes have a few MiB."""

@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.mapping import ParityLayout
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.mapping import ParityLayout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 SUPERBLOCK_SIZE = 512
 NEVER = 0xFFFFFFFFFFFFFFFF

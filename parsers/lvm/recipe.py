@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from parsers.availability import is_readable, missing_devices
-from parsers.lvm.snapshot import open_snapshot
-from parsers.lvm.thin import ThinDevice, open_thin
-from parsers.mapping import Mapping
-from parsers.reader import BlockSource
+from vmount.parsers.availability import is_readable, missing_devices
+from vmount.parsers.lvm.snapshot import open_snapshot
+from vmount.parsers.lvm.thin import ThinDevice, open_thin
+from vmount.parsers.mapping import Mapping
+from vmount.parsers.reader import BlockSource
 
 Build: TypeAlias = Callable[[Mapping], BlockSource]
 """Makes a mapping's bytes readable."""

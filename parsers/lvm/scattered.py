@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.reader import Span
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from parsers.reader import BlockSource, Buffer
+    from vmount.parsers.reader import BlockSource, Buffer
 
 LARGEST_READ = 1 << 20
 """Bytes in one read of a source."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, ParseError, Unsupported
-from parsers.lvm.group import SECTOR, LogicalVolume, Segment, VolumeGroup
-from parsers.lvm.raid import PARITY_LAYOUTS, RaidSuperblock, judge
-from parsers.lvm.recipe import Mapped, Recipe, Snapshot, Thin, depth_of
-from parsers.lvm.thin import ThinDevice
-from parsers.mapping import (
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.lvm.group import SECTOR, LogicalVolume, Segment, VolumeGroup
+from vmount.parsers.lvm.raid import PARITY_LAYOUTS, RaidSuperblock, judge
+from vmount.parsers.lvm.recipe import Mapped, Recipe, Snapshot, Thin, depth_of
+from vmount.parsers.lvm.thin import ThinDevice
+from vmount.parsers.mapping import (
     Area,
     Mapping,
     Mirror,
@@ -27,7 +27,7 @@ from parsers.mapping import (
     length_of,
     weight_of,
 )
-from parsers.mapping_slices import concat, slice_of
+from vmount.parsers.mapping_slices import concat, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

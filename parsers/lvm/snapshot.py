@@ -11,14 +11,14 @@ from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.lvm.scattered import Piece, announce, gather, joined, try_gather
-from parsers.reader import Span, check_bounds
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.lvm.scattered import Piece, announce, gather, joined, try_gather
+from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import BlockSource, Buffer, Reader
+    from vmount.parsers.reader import BlockSource, Buffer, Reader
 
 SECTOR = 512
 MAGIC = 0x70416E53

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,16 +11,16 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.lvm.btree import BLOCK, Leaf, Nodes, block_checksum, find_known_leaf, find_leaf
-from parsers.lvm.scattered import Piece, announce, gather, joined, try_gather
-from parsers.reader import Span, check_bounds
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.lvm.btree import BLOCK, Leaf, Nodes, block_checksum, find_known_leaf, find_leaf
+from vmount.parsers.lvm.scattered import Piece, announce, gather, joined, try_gather
+from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import BlockSource, Buffer, Reader
+    from vmount.parsers.reader import BlockSource, Buffer, Reader
 
 SECTOR = 512
 MAX_DATA_BLOCK = 1 << 30

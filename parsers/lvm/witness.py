@@ -6,17 +6,17 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError, Unsupported
-from parsers.lvm.raid import SUPERBLOCK_SIZE, RaidSuperblock, decode_superblock
-from parsers.lvm.segments import Resolver, Witness, segments_of
-from parsers.mapping import Area, Concat, Mapping
-from parsers.reader import Span
+from vmount.parsers.errors import ParseError, Unsupported
+from vmount.parsers.lvm.raid import SUPERBLOCK_SIZE, RaidSuperblock, decode_superblock
+from vmount.parsers.lvm.segments import Resolver, Witness, segments_of
+from vmount.parsers.mapping import Area, Concat, Mapping
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Dict
 
-    from parsers.lvm.group import VolumeGroup
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.lvm.group import VolumeGroup
+    from vmount.parsers.reader import Buffer, Reader
 
 MAX_REGIONS = 1 << 23
 """Of a mirror: 1 MiB of bits. The kernel's log has no bound; LVM2 enlarges regions long before."""

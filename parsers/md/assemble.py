@@ -10,18 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.availability import is_readable, missing_devices
-from parsers.clones import separate
-from parsers.errors import Corrupt, ParseError, Unsupported
-from parsers.mapping import Area, Mapping, Missing, length_of
-from parsers.mapping_slices import concat
-from parsers.md import levels
-from parsers.md.member import FAULTY, JOURNAL, SECTOR, SPARE, MdMember
+from vmount.parsers.availability import is_readable, missing_devices
+from vmount.parsers.clones import separate
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.mapping import Area, Mapping, Missing, length_of
+from vmount.parsers.mapping_slices import concat
+from vmount.parsers.md import levels
+from vmount.parsers.md.member import FAULTY, JOURNAL, SECTOR, SPARE, MdMember
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from parsers.reader import BlockSource
+    from vmount.parsers.reader import BlockSource
 
 MAX_DISKS = 1920
 """Places in an array: the roles that a superblock has room for."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.mapping import Mapping, Mirror, Parity, ParityLayout, Raid10, Stripe, length_of
-from parsers.mapping_slices import concat, slice_of
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.mapping import Mapping, Mirror, Parity, ParityLayout, Raid10, Stripe, length_of
+from vmount.parsers.mapping_slices import concat, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

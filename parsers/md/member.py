@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parsers.reader import Span
+    from vmount.parsers.reader import Span
 
 SECTOR = 512
 NEVER = 0xFFFFFFFFFFFFFFFF

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.md import superblock_1, superblock_90
-from parsers.reader import Span
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.md import superblock_1, superblock_90
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
-    from parsers.md.member import MdMember
-    from parsers.reader import Reader
+    from vmount.parsers.md.member import MdMember
+    from vmount.parsers.reader import Reader
 
 
 async def read_md_member(reader: Reader) -> MdMember:

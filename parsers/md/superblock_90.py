@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.layout import Field, Layout
-from parsers.md.member import FAULTY, SPARE, MdMember
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.md.member import FAULTY, SPARE, MdMember
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 MAGIC = 0xA92B4EFC
 SIZE = 4096

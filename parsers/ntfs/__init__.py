@@ -10,13 +10,13 @@ parsers.model; permissions, user_map and owners a descriptor into owner and mode
 all else into what ntfs-3g shows.
 """
 
-from parsers.ntfs.filesystem import NtfsFilesystem
-from parsers.ntfs.open import open_ntfs
-from parsers.ntfs.options import NtfsOptions
-from parsers.ntfs.reparse import ReparseLink
-from parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
-from parsers.ntfs.system_xattrs import RESTORABLE
-from parsers.ntfs.user_map import UserMap, parse_user_map
+from vmount.parsers.ntfs.filesystem import NtfsFilesystem
+from vmount.parsers.ntfs.open import open_ntfs
+from vmount.parsers.ntfs.options import NtfsOptions
+from vmount.parsers.ntfs.reparse import ReparseLink
+from vmount.parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
+from vmount.parsers.ntfs.system_xattrs import RESTORABLE
+from vmount.parsers.ntfs.user_map import UserMap, parse_user_map
 
 __all__ = [
     "RESTORABLE",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 LIST_ENTRY = Layout(
     "attribute list entry",

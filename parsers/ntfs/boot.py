@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
 
 BOOT_SECTOR = Layout(
     "NTFS boot sector",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, ParseError
-from parsers.ntfs.attribute import DATA
-from parsers.ntfs.directory import Directory
-from parsers.ntfs.logfile import DEFAULT_PAGE, latest_restart, restart_pages_size
-from parsers.ntfs.record import INO_MASK, matches
-from parsers.ntfs.stream import Stream, select
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.ntfs.attribute import DATA
+from vmount.parsers.ntfs.directory import Directory
+from vmount.parsers.ntfs.logfile import DEFAULT_PAGE, latest_restart, restart_pages_size
+from vmount.parsers.ntfs.record import INO_MASK, matches
+from vmount.parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.mft import Mft
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.mft import Mft
+    from vmount.parsers.reader import Reader
 
 LOG_FILE = 2
 ROOT = 5

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.model import Chunk, Run
-from parsers.ntfs.lznt1 import decode_lznt1
-from parsers.ntfs.runlist import RunMap
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.model import Chunk, Run
+from vmount.parsers.ntfs.lznt1 import decode_lznt1
+from vmount.parsers.ntfs.runlist import RunMap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import Buffer, Span
+    from vmount.parsers.reader import Buffer, Span
 
 UNIT_CODE = 4
 """The binary logarithm of the clusters in a unit: the only one that Windows writes."""

@@ -11,21 +11,27 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.ntfs.attribute import BITMAP, I30, INDEX_ROOT
-from parsers.ntfs.fixup import restore, restore_all
-from parsers.ntfs.index import MAGIC, IndexEntry, IndexNode, decode_index_block, decode_index_root
-from parsers.ntfs.index_blocks import IndexBlocks
-from parsers.ntfs.mft import MAX_GAP, MAX_READ
-from parsers.ntfs.names import collation_key
-from parsers.ntfs.stream import Stream, select
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs.attribute import BITMAP, I30, INDEX_ROOT
+from vmount.parsers.ntfs.fixup import restore, restore_all
+from vmount.parsers.ntfs.index import (
+    MAGIC,
+    IndexEntry,
+    IndexNode,
+    decode_index_block,
+    decode_index_root,
+)
+from vmount.parsers.ntfs.index_blocks import IndexBlocks
+from vmount.parsers.ntfs.mft import MAX_GAP, MAX_READ
+from vmount.parsers.ntfs.names import collation_key
+from vmount.parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.reader import Reader
 
 MAX_BITMAP = 128 << 10
 """Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 EA_ENTRY = Layout(
     "extended attribute",

@@ -6,8 +6,8 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.model import Attrs
-from parsers.ntfs.attribute import (
+from vmount.parsers.model import Attrs
+from vmount.parsers.ntfs.attribute import (
     ATTRIBUTE,
     ATTRIBUTE_LIST,
     COMPRESSED_MASK,
@@ -20,23 +20,23 @@ from parsers.ntfs.attribute import (
     SPARSE,
     STANDARD_INFORMATION,
 )
-from parsers.ntfs.file_name import DOS, FILE_NAME_KEY
-from parsers.ntfs.record import DIRECTORY
-from parsers.ntfs.standard_information import (
+from vmount.parsers.ntfs.file_name import DOS, FILE_NAME_KEY
+from vmount.parsers.ntfs.record import DIRECTORY
+from vmount.parsers.ntfs.standard_information import (
     FILETIME_EPOCH,
     REPARSE,
     STANDARD,
     SYSTEM,
     decode_standard_of,
 )
-from parsers.ntfs.stream import select
-from parsers.ntfs.wof import STREAM as WOF_STREAM
+from vmount.parsers.ntfs.stream import select
+from vmount.parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.record import Record
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.record import Record
 
 DIRECTORY_MODE = stat.S_IFDIR | 0o755
 FILE_MODE = stat.S_IFREG | 0o644

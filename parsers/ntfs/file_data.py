@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.model import FileData, Inline, Packed, Run, Runs
-from parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED, LZNT1, SPARSE
-from parsers.ntfs.compression import CompressionUnits
-from parsers.ntfs.stream import decode_extents
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.model import FileData, Inline, Packed, Run, Runs
+from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED, LZNT1, SPARSE
+from vmount.parsers.ntfs.compression import CompressionUnits
+from vmount.parsers.ntfs.stream import decode_extents
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
 
 
 def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parsers.layout import Field, Layout
+from vmount.parsers.layout import Field, Layout
 
 FILE_NAME_KEY = Layout(
     "$FILE_NAME",

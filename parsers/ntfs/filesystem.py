@@ -13,36 +13,36 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, ParseError
-from parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAttr
-from parsers.ntfs.attribute import DATA, FILE_NAME
-from parsers.ntfs.directory import Directory
-from parsers.ntfs.file_attrs import file_attrs, quick_attrs
-from parsers.ntfs.file_data import file_data
-from parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
-from parsers.ntfs.mft import MAX_READ
-from parsers.ntfs.names import collation_key, from_wtf8, to_wtf8
-from parsers.ntfs.owners import Owners
-from parsers.ntfs.record import INO_MASK, matches
-from parsers.ntfs.security import SecurityDescriptors
-from parsers.ntfs.special import SpecialFiles
-from parsers.ntfs.standard_information import REPARSE, decode_standard_of
-from parsers.ntfs.stream import Stream, select
-from parsers.ntfs.system_xattrs import SystemXattrs
-from parsers.ntfs.wof import STREAM as WOF_STREAM
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAttr
+from vmount.parsers.ntfs.attribute import DATA, FILE_NAME
+from vmount.parsers.ntfs.directory import Directory
+from vmount.parsers.ntfs.file_attrs import file_attrs, quick_attrs
+from vmount.parsers.ntfs.file_data import file_data
+from vmount.parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
+from vmount.parsers.ntfs.mft import MAX_READ
+from vmount.parsers.ntfs.names import collation_key, from_wtf8, to_wtf8
+from vmount.parsers.ntfs.owners import Owners
+from vmount.parsers.ntfs.record import INO_MASK, matches
+from vmount.parsers.ntfs.security import SecurityDescriptors
+from vmount.parsers.ntfs.special import SpecialFiles
+from vmount.parsers.ntfs.standard_information import REPARSE, decode_standard_of
+from vmount.parsers.ntfs.stream import Stream, select
+from vmount.parsers.ntfs.system_xattrs import SystemXattrs
+from vmount.parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.model import Attrs, Ino
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.index import IndexEntry
-    from parsers.ntfs.mft import Mft
-    from parsers.ntfs.options import NtfsOptions
-    from parsers.ntfs.record import Record
-    from parsers.ntfs.reparse import ReparseLink
-    from parsers.reader import BlockSource
+    from vmount.parsers.model import Attrs, Ino
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.index import IndexEntry
+    from vmount.parsers.ntfs.mft import Mft
+    from vmount.parsers.ntfs.options import NtfsOptions
+    from vmount.parsers.ntfs.record import Record
+    from vmount.parsers.ntfs.reparse import ReparseLink
+    from vmount.parsers.reader import BlockSource
 
 ROOT = 5
 BITMAP_FILE = 6

@@ -8,28 +8,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.model import Inline, Runs
-from parsers.ntfs.attribute import DATA
-from parsers.ntfs.file_data import file_data
-from parsers.ntfs.reparse_tags import WOF, is_cloud
-from parsers.ntfs.standard_information import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.model import Inline, Runs
+from vmount.parsers.ntfs.attribute import DATA
+from vmount.parsers.ntfs.file_data import file_data
+from vmount.parsers.ntfs.reparse_tags import WOF, is_cloud
+from vmount.parsers.ntfs.standard_information import (
     OFFLINE,
     RECALL_ON_DATA_ACCESS,
     RECALL_ON_OPEN,
     decode_standard_of,
 )
-from parsers.ntfs.stream import select
-from parsers.ntfs.wof import STREAM, wof_algorithm, wof_data
+from vmount.parsers.ntfs.stream import select
+from vmount.parsers.ntfs.wof import STREAM, wof_algorithm, wof_data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.model import FileData
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.reparse import ReparsePoint
-    from parsers.reader import Reader
+    from vmount.parsers.model import FileData
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.reparse import ReparsePoint
+    from vmount.parsers.reader import Reader
 
 _ELSEWHERE = OFFLINE | RECALL_ON_OPEN | RECALL_ON_DATA_ACCESS
 

@@ -7,8 +7,8 @@ with strided slices: a dozen of operations for a thousand records.
 
 from __future__ import annotations
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 STRIDE = 512
 """Bytes between fix-ups, whatever the sector size of the disk."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.file_name import FILE_NAME_KEY
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.file_name import FILE_NAME_KEY
 
 MAGIC = b"INDX"
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.ntfs.attribute import INDEX_ALLOCATION
-from parsers.ntfs.fixup import restore
-from parsers.ntfs.index import MAGIC
-from parsers.ntfs.stream import Stream, select
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs.attribute import INDEX_ALLOCATION
+from vmount.parsers.ntfs.fixup import restore
+from vmount.parsers.ntfs.index import MAGIC
+from vmount.parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.reader import Reader
 
 VCN_UNIT = 512
 """Bytes that a VCN of an index counts where clusters are larger than index blocks."""

@@ -10,9 +10,9 @@ import os
 import stat
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.names import to_wtf8
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.names import to_wtf8
 
 INTERIX_DEVICE = Layout(
     "Interix device file",

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt, ParseError
-from parsers.layout import Field, Layout
-from parsers.ntfs.fixup import STRIDE, restore
-from parsers.reader import check_bounds
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.fixup import STRIDE, restore
+from vmount.parsers.reader import check_bounds
 
 RESTART_PAGE = Layout(
     "restart page",

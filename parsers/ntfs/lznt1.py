@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pyfwnt
 
-from parsers.errors import Corrupt
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import Buffer
 
 BLOCK = 4096
 """Bytes that a block has when decoded; the last one of a unit may have less."""

@@ -15,8 +15,8 @@ from __future__ import annotations
 import struct
 from itertools import accumulate
 
-from parsers.errors import Corrupt
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import Buffer
 
 WINDOW = 32768
 """Bytes that a chunk can have when decoded."""

@@ -11,23 +11,23 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt, ParseError
-from parsers.ntfs import attribute_list
-from parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
-from parsers.ntfs.fixup import restore, restore_all
-from parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
-from parsers.ntfs.runlist import RunMap, decode_runs
-from parsers.ntfs.stream import Stream, select
-from parsers.reader import Span
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.ntfs import attribute_list
+from vmount.parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
+from vmount.parsers.ntfs.fixup import restore, restore_all
+from vmount.parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
+from vmount.parsers.ntfs.runlist import RunMap, decode_runs
+from vmount.parsers.ntfs.stream import Stream, select
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from parsers.model import Run
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.record import Record
-    from parsers.reader import Reader
+    from vmount.parsers.model import Run
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.record import Record
+    from vmount.parsers.reader import Reader
 
 MAX_READ = 1 << 20
 """Bytes asked for at once."""

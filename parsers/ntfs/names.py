@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parsers import wtf8
+from vmount.parsers import wtf8
 
 UPCASE_SIZE = 0x10000
 """Code units in $UpCase: one for each."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.ntfs.attribute import OBJECT_ID
-from parsers.ntfs.stream import select
-from parsers.ntfs.view_index import COLLATION_ULONGS, ViewIndex
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs.attribute import OBJECT_ID
+from vmount.parsers.ntfs.stream import select
+from vmount.parsers.ntfs.view_index import COLLATION_ULONGS, ViewIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.reader import Reader
 
 INDEX = "$O"
 GUID_SIZE = 16

@@ -5,32 +5,32 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.model import FilesystemInfo
-from parsers.ntfs.attribute import (
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.model import FilesystemInfo
+from vmount.parsers.ntfs.attribute import (
     DATA,
     I30,
     INDEX_ALLOCATION,
     VOLUME_INFORMATION,
     VOLUME_NAME,
 )
-from parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
-from parsers.ntfs.cleanness import LOG_FILE, unclean_reasons
-from parsers.ntfs.filesystem import ROOT, NtfsFilesystem
-from parsers.ntfs.logfile import DEFAULT_PAGE
-from parsers.ntfs.mft import open_mft
-from parsers.ntfs.names import UPCASE_SIZE
-from parsers.ntfs.options import AS_USUAL, NtfsOptions
-from parsers.ntfs.stream import Stream, select
-from parsers.ntfs.stream_names import StreamsFilesystem
-from parsers.ntfs.volume import DIRTY, decode_volume_information
+from vmount.parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
+from vmount.parsers.ntfs.cleanness import LOG_FILE, unclean_reasons
+from vmount.parsers.ntfs.filesystem import ROOT, NtfsFilesystem
+from vmount.parsers.ntfs.logfile import DEFAULT_PAGE
+from vmount.parsers.ntfs.mft import open_mft
+from vmount.parsers.ntfs.names import UPCASE_SIZE
+from vmount.parsers.ntfs.options import AS_USUAL, NtfsOptions
+from vmount.parsers.ntfs.stream import Stream, select
+from vmount.parsers.ntfs.stream_names import StreamsFilesystem
+from vmount.parsers.ntfs.volume import DIRTY, decode_volume_information
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.mft import Mft
-    from parsers.reader import BlockSource
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.mft import Mft
+    from vmount.parsers.reader import BlockSource
 
 VOLUME = 3
 UPCASE = 10

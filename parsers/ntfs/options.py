@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.ntfs.user_map import UserMap
+from vmount.parsers.ntfs.user_map import UserMap
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import ParseError
-from parsers.ntfs.permissions import mode_of
-from parsers.ntfs.security_descriptor import decode_descriptor
-from parsers.ntfs.standard_information import security_id_of
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ntfs.permissions import mode_of
+from vmount.parsers.ntfs.security_descriptor import decode_descriptor
+from vmount.parsers.ntfs.standard_information import security_id_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.model import Attrs
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.security import SecurityDescriptors
-    from parsers.ntfs.user_map import UserMap
+    from vmount.parsers.model import Attrs
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.security import SecurityDescriptors
+    from vmount.parsers.ntfs.user_map import UserMap
 
 NOBODY_ELSE = 0o700
 MOST_KEPT = 1 << 16

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.ntfs.security_descriptor import Sid
+from vmount.parsers.ntfs.security_descriptor import Sid
 
 if TYPE_CHECKING:
-    from parsers.ntfs.security_descriptor import Descriptor
+    from vmount.parsers.ntfs.security_descriptor import Descriptor
 
 READ_DATA = 0x1
 WRITE_DATA = 0x2

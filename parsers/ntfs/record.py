@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.attribute import Attribute, decode_attributes
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.attribute import Attribute, decode_attributes
 
 MAGIC = b"FILE"
 

@@ -10,10 +10,10 @@ import stat
 from dataclasses import dataclass
 from typing import Any
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.names import to_wtf8
-from parsers.ntfs.reparse_tags import (
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.names import to_wtf8
+from vmount.parsers.ntfs.reparse_tags import (
     AF_UNIX,
     LX_BLK,
     LX_CHR,
@@ -23,7 +23,7 @@ from parsers.ntfs.reparse_tags import (
     SYMLINK,
     tag_name,
 )
-from parsers.reader import check_bounds
+from vmount.parsers.reader import check_bounds
 
 REPARSE_HEAD = Layout(
     "reparse point",

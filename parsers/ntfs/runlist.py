@@ -9,9 +9,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.model import Run
-from parsers.reader import Buffer, Reader, Span
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Buffer, Reader, Span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,21 +11,21 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.attribute import DATA, SECURITY_DESCRIPTOR
-from parsers.ntfs.security_descriptor import DESCRIPTOR, MAX_SIZE
-from parsers.ntfs.standard_information import security_id_of
-from parsers.ntfs.stream import Stream, select
-from parsers.ntfs.view_index import COLLATION_ULONG, ViewIndex
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.attribute import DATA, SECURITY_DESCRIPTOR
+from vmount.parsers.ntfs.security_descriptor import DESCRIPTOR, MAX_SIZE
+from vmount.parsers.ntfs.standard_information import security_id_of
+from vmount.parsers.ntfs.stream import Stream, select
+from vmount.parsers.ntfs.view_index import COLLATION_ULONG, ViewIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.mft import Mft
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.mft import Mft
+    from vmount.parsers.reader import Reader
 
 SECURE_FILE = 9
 

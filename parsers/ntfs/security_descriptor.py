@@ -8,8 +8,8 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 DESCRIPTOR = Layout(
     "security descriptor",

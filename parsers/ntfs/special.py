@@ -7,24 +7,24 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.ntfs import ea, interix, reparse
-from parsers.ntfs.attribute import COMPRESSED_MASK, DATA, EA, ENCRYPTED, REPARSE_POINT
-from parsers.ntfs.file_attrs import LINK_MODE, Special
-from parsers.ntfs.filtered import filtered_data
-from parsers.ntfs.standard_information import HIDDEN, REPARSE, SYSTEM, decode_standard_of
-from parsers.ntfs.stream import Stream, select
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs import ea, interix, reparse
+from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, DATA, EA, ENCRYPTED, REPARSE_POINT
+from vmount.parsers.ntfs.file_attrs import LINK_MODE, Special
+from vmount.parsers.ntfs.filtered import filtered_data
+from vmount.parsers.ntfs.standard_information import HIDDEN, REPARSE, SYSTEM, decode_standard_of
+from vmount.parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.model import FileData
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.interix import InterixFile
-    from parsers.ntfs.record import Record
-    from parsers.ntfs.reparse import ReparsePoint
-    from parsers.reader import Reader
+    from vmount.parsers.model import FileData
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.interix import InterixFile
+    from vmount.parsers.ntfs.record import Record
+    from vmount.parsers.ntfs.reparse import ReparsePoint
+    from vmount.parsers.reader import Reader
 
 _PERMISSIONS = 0o644
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.attribute import STANDARD_INFORMATION
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.attribute import STANDARD_INFORMATION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.attribute import Attribute
 
 STANDARD = Layout(
     "$STANDARD_INFORMATION",

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED
-from parsers.ntfs.runlist import RunMap, decode_runs
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED
+from vmount.parsers.ntfs.runlist import RunMap, decode_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from parsers.model import Run
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.reader import Reader
+    from vmount.parsers.model import Run
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.reader import Reader
 
 
 def select(attributes: Iterable[Attribute], kind: int, name: bytes = b"") -> list[Attribute]:

@@ -12,15 +12,15 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.model import Attrs, DirEntry
-from parsers.ntfs.file_attrs import FILE_MODE
-from parsers.ntfs.filesystem import NtfsFilesystem
+from vmount.parsers.errors import ParseError
+from vmount.parsers.model import Attrs, DirEntry
+from vmount.parsers.ntfs.file_attrs import FILE_MODE
+from vmount.parsers.ntfs.filesystem import NtfsFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.model import FileData, Ino, XAttr
+    from vmount.parsers.model import FileData, Ino, XAttr
 
 STREAM_SHIFT = 32
 FILE_MASK = (1 << STREAM_SHIFT) - 1

@@ -9,27 +9,27 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.ntfs import ea, reparse
-from parsers.ntfs.attribute import EA, FILE_NAME, REPARSE_POINT
-from parsers.ntfs.directory import Directory
-from parsers.ntfs.file_name import DOS, FILE_NAME_KEY, WIN32_AND_DOS
-from parsers.ntfs.names import to_wtf8
-from parsers.ntfs.object_id import WHOLE_SIZE, object_id, with_birth
-from parsers.ntfs.record import INO_MASK
-from parsers.ntfs.reparse_tags import WOF
-from parsers.ntfs.standard_information import REPARSE, SPARSE, decode_standard_of
-from parsers.ntfs.stream import Stream, select
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs import ea, reparse
+from vmount.parsers.ntfs.attribute import EA, FILE_NAME, REPARSE_POINT
+from vmount.parsers.ntfs.directory import Directory
+from vmount.parsers.ntfs.file_name import DOS, FILE_NAME_KEY, WIN32_AND_DOS
+from vmount.parsers.ntfs.names import to_wtf8
+from vmount.parsers.ntfs.object_id import WHOLE_SIZE, object_id, with_birth
+from vmount.parsers.ntfs.record import INO_MASK
+from vmount.parsers.ntfs.reparse_tags import WOF
+from vmount.parsers.ntfs.standard_information import REPARSE, SPARSE, decode_standard_of
+from vmount.parsers.ntfs.stream import Stream, select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.ntfs.mft import Mft
-    from parsers.ntfs.record import Record
-    from parsers.ntfs.security import SecurityDescriptors
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.ntfs.mft import Mft
+    from vmount.parsers.ntfs.record import Record
+    from vmount.parsers.ntfs.security import SecurityDescriptors
+    from vmount.parsers.reader import Reader
 
 PREFIX = b"system.ntfs_"
 

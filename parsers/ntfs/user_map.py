@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from parsers.ntfs.security_descriptor import Sid
+from vmount.parsers.ntfs.security_descriptor import Sid
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

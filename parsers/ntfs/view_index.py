@@ -9,10 +9,10 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.ntfs.attribute import INDEX_ROOT
-from parsers.ntfs.index import (
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.attribute import INDEX_ROOT
+from vmount.parsers.ntfs.index import (
     HAS_CHILD,
     INDEX_BLOCK,
     INDEX_HEADER,
@@ -21,15 +21,15 @@ from parsers.ntfs.index import (
     MAX_BLOCK,
     MIN_BLOCK,
 )
-from parsers.ntfs.index_blocks import IndexBlocks
-from parsers.ntfs.stream import select
+from vmount.parsers.ntfs.index_blocks import IndexBlocks
+from vmount.parsers.ntfs.stream import select
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.ntfs.attribute import Attribute
-    from parsers.ntfs.boot import Boot
-    from parsers.reader import Reader
+    from vmount.parsers.ntfs.attribute import Attribute
+    from vmount.parsers.ntfs.boot import Boot
+    from vmount.parsers.reader import Reader
 
 COLLATION_ULONG = 0x10
 """Keys are numbers of four bytes."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from parsers.errors import Unsupported
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import Unsupported
+from vmount.parsers.layout import Field, Layout
 
 VOLUME_INFO = Layout(
     "$VOLUME_INFORMATION",

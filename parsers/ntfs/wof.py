@@ -16,18 +16,18 @@ from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
-from parsers.ntfs.lzx import decode_lzx
-from parsers.ntfs.runlist import RunMap
-from parsers.ntfs.xpress import decode_xpress
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from vmount.parsers.ntfs.lzx import decode_lzx
+from vmount.parsers.ntfs.runlist import RunMap
+from vmount.parsers.ntfs.xpress import decode_xpress
+from vmount.parsers.reader import Buffer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from parsers.reader import Reader, Span
+    from vmount.parsers.reader import Reader, Span
 
 STREAM = "WofCompressedData".encode("utf-16-le")
 

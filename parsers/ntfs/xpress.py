@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import pyfwnt
 
-from parsers.errors import Corrupt
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import Buffer
 
 MAX_CHUNK = 65536
 """Bytes, decoded, that share one code."""

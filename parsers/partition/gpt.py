@@ -7,15 +7,15 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised, OutOfBounds, ParseError
-from parsers.layout import Field, Layout
-from parsers.partition.model import Partition, PartitionTable, checked
-from parsers.partition.type_names import gpt_type_name
+from vmount.parsers.errors import Corrupt, NotRecognised, OutOfBounds, ParseError
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.partition.model import Partition, PartitionTable, checked
+from vmount.parsers.partition.type_names import gpt_type_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.reader import Buffer, Reader
 
 SECTOR_SIZES = (512, 4096)
 """Logical sector sizes that disks have; the header tells it by where it is."""

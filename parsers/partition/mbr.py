@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.partition.model import Partition, PartitionTable, checked
-from parsers.partition.type_names import mbr_type_name
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.partition.model import Partition, PartitionTable, checked
+from vmount.parsers.partition.type_names import mbr_type_name
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.reader import Buffer, Reader
 
 SIZE = 512
 """Bytes of a boot record; it has the start of its sector where sectors are larger."""

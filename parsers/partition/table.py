@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.partition import gpt, mbr
-from parsers.partition.model import Partition, PartitionTable
-from parsers.reader import Span
-from parsers.signatures import identify, identify_boot_sector
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.partition import gpt, mbr
+from vmount.parsers.partition.model import Partition, PartitionTable
+from vmount.parsers.reader import Span
+from vmount.parsers.signatures import identify, identify_boot_sector
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.reader import Buffer, Reader
 
 __all__ = ["Partition", "PartitionTable", "read_partition_table"]
 

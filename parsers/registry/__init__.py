@@ -4,7 +4,7 @@ Decoders: base_block, cells (keys, values, lists of subkeys), value (typed data)
 Source of all structures: Maxim Suhanov, "Windows registry file format specification".
 """
 
-from parsers.registry.hive import Hive, open_hive
-from parsers.registry.value import Value
+from vmount.parsers.registry.hive import Hive, open_hive
+from vmount.parsers.registry.value import Value
 
 __all__ = ["Hive", "Value", "open_hive"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.reader import check_bounds
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 NONE = 0xFFFFFFFF
 """The offset of a cell that is not there."""

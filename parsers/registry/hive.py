@@ -12,10 +12,10 @@ import struct
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.reader import check_bounds
-from parsers.registry.base_block import BASE_BLOCK, BINS_START, BaseBlock, decode_base_block
-from parsers.registry.cells import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.reader import check_bounds
+from vmount.parsers.registry.base_block import BASE_BLOCK, BINS_START, BaseBlock, decode_base_block
+from vmount.parsers.registry.cells import (
     BIG_DATA_SEGMENT,
     KEY,
     Key,
@@ -29,10 +29,10 @@ from parsers.registry.cells import (
     name_hash,
     upper,
 )
-from parsers.registry.value import Value
+from vmount.parsers.registry.value import Value
 
 if TYPE_CHECKING:
-    from parsers.reader import Buffer, Reader
+    from vmount.parsers.reader import Buffer, Reader
 
 PAGE = 4096
 PAGES_KEPT = 1024

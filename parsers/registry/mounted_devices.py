@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parsers.registry.value import Value
+    from vmount.parsers.registry.value import Value
 
 _LETTER = re.compile(r"\\DosDevices\\([A-Z]):", re.IGNORECASE)
 _VOLUME = re.compile(r"\\\?\?\\Volume\{([0-9a-f-]{36})\}", re.IGNORECASE)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.reader import Buffer
-from parsers.vmdk import cowd, sesparse, sparse
-from parsers.vmdk.descriptor import (
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmdk import cowd, sesparse, sparse
+from vmount.parsers.vmdk.descriptor import (
     MAX_DESCRIPTOR,
     SECTOR,
     Access,
@@ -22,11 +22,11 @@ from parsers.vmdk.descriptor import (
     is_descriptor,
     parse_descriptor,
 )
-from parsers.vmdk.flat import SolidExtent, flat_extent
-from parsers.vmdk.opener import FileOpener, OpenedFile
-from parsers.vmdk.pieces import ZEROS, Extent, Piece, Refused
-from parsers.vmdk.stream import GrainCache, StreamExtent, read_footer
-from parsers.vmdk.tablefile import PAGE, TableCache, TableFile
+from vmount.parsers.vmdk.flat import SolidExtent, flat_extent
+from vmount.parsers.vmdk.opener import FileOpener, OpenedFile
+from vmount.parsers.vmdk.pieces import ZEROS, Extent, Piece, Refused
+from vmount.parsers.vmdk.stream import GrainCache, StreamExtent, read_footer
+from vmount.parsers.vmdk.tablefile import PAGE, TableCache, TableFile
 
 MAX_LINKS = 256
 """Links of a chain: vSphere allows 255 snapshots' deltas over a base."""

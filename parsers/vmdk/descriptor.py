@@ -16,9 +16,9 @@ from enum import Enum
 from types import MappingProxyType
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.reader import Buffer
-from parsers.vmdk.text import decode_text, excerpt, split_lines
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmdk.text import decode_text, excerpt, split_lines
 
 SECTOR = 512
 """Bytes in the sectors that every VMDK structure counts in."""

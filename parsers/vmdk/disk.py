@@ -12,14 +12,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
-from parsers.reader import BlockSource, Buffer, Span, check_bounds
-from parsers.vmdk.chain import ChainReader, Link
-from parsers.vmdk.lru import BoundedCache
-from parsers.vmdk.opener import FileOpener
-from parsers.vmdk.pieces import MAX_READ, ZEROS, Piece, append
-from parsers.vmdk.stream import GRAIN_CACHE, CompressedGrain, GrainCache
-from parsers.vmdk.tablefile import TableCache
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
+from vmount.parsers.vmdk.chain import ChainReader, Link
+from vmount.parsers.vmdk.lru import BoundedCache
+from vmount.parsers.vmdk.opener import FileOpener
+from vmount.parsers.vmdk.pieces import MAX_READ, ZEROS, Piece, append
+from vmount.parsers.vmdk.stream import GRAIN_CACHE, CompressedGrain, GrainCache
+from vmount.parsers.vmdk.tablefile import TableCache
 
 REGION_CACHE = 32 << 20
 """Bytes of resolved regions kept for a disk: 1,000 GiB of unfragmented hosted sparse disk and more."""

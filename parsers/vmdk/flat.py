@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from parsers.errors import Corrupt
-from parsers.reader import BlockSource
-from parsers.vmdk.descriptor import SECTOR, ExtentLine
-from parsers.vmdk.opener import OpenedFile
-from parsers.vmdk.pieces import Piece
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import BlockSource
+from vmount.parsers.vmdk.descriptor import SECTOR, ExtentLine
+from vmount.parsers.vmdk.opener import OpenedFile
+from vmount.parsers.vmdk.pieces import Piece
 
 
 class SolidExtent:

@@ -12,10 +12,10 @@ import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt, ParseError
-from parsers.reader import Buffer
-from parsers.vmdk.pieces import ZEROS, Piece, Refused, append
-from parsers.vmdk.tablefile import TableFile
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmdk.pieces import ZEROS, Piece, Refused, append
+from vmount.parsers.vmdk.tablefile import TableFile
 
 UNALLOCATED = -1
 """A grain that the parent has."""

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol
 
-from parsers.reader import BlockSource
+from vmount.parsers.reader import BlockSource
 
 _FOLDER = re.compile(r".*/|\[[^\]]*\] ?|", re.DOTALL)
 """What comes before a file's own name; a datastore path may have no more than "[datastore] "."""

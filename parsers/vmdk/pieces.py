@@ -11,8 +11,8 @@ import copy
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from parsers.errors import ParseError
-from parsers.reader import BlockSource, Buffer, Span
+from vmount.parsers.errors import ParseError
+from vmount.parsers.reader import BlockSource, Buffer, Span
 
 MAX_READ = 1 << 20
 """Bytes asked of a file at a time where several reads are made one."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
-from parsers.vmdk.descriptor import SECTOR
-from parsers.vmdk.grains import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmdk.descriptor import SECTOR
+from vmount.parsers.vmdk.grains import (
     UNALLOCATED,
     ZEROED,
     GrainExtent,
@@ -25,7 +25,7 @@ from parsers.vmdk.grains import (
     check_directory,
     check_grain_size,
 )
-from parsers.vmdk.tablefile import TableFile
+from vmount.parsers.vmdk.tablefile import TableFile
 
 MAGIC = b"KDMV"
 

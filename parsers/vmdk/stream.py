@@ -10,14 +10,14 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer, Span, check_bounds
-from parsers.vmdk.descriptor import SECTOR
-from parsers.vmdk.lru import BoundedCache
-from parsers.vmdk.pieces import MAX_READ, Piece, append
-from parsers.vmdk.sparse import AT_END, SparseExtent, SparseHeader, parse_header
-from parsers.vmdk.tablefile import TableFile
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer, Span, check_bounds
+from vmount.parsers.vmdk.descriptor import SECTOR
+from vmount.parsers.vmdk.lru import BoundedCache
+from vmount.parsers.vmdk.pieces import MAX_READ, Piece, append
+from vmount.parsers.vmdk.sparse import AT_END, SparseExtent, SparseHeader, parse_header
+from vmount.parsers.vmdk.tablefile import TableFile
 
 GRAIN_CACHE = 64 << 20
 """Bytes of decoded grains kept for a disk."""

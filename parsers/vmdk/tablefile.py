@@ -6,10 +6,10 @@ so a page of 64 KiB answers for what is asked next as well. Pages of all files o
 
 from __future__ import annotations
 
-from parsers.reader import Buffer, Span, check_bounds
-from parsers.vmdk.lru import BoundedCache
-from parsers.vmdk.opener import OpenedFile
-from parsers.vmdk.pieces import MAX_READ
+from vmount.parsers.reader import Buffer, Span, check_bounds
+from vmount.parsers.vmdk.lru import BoundedCache
+from vmount.parsers.vmdk.opener import OpenedFile
+from vmount.parsers.vmdk.pieces import MAX_READ
 
 PAGE = 64 << 10
 """Bytes."""

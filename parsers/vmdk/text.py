@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from parsers.errors import Corrupt, Unsupported
+from vmount.parsers.errors import Corrupt, Unsupported
 
 _CODE_PAGE = re.compile(r"(?:windows|ibm)-?(?=\d)", re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\n|\r")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.reader import Buffer
-from parsers.vmdk.text import decode_text, excerpt, split_lines
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmdk.text import decode_text, excerpt, split_lines
 
 MAX_VMX = 4 << 20
 """Bytes: a configuration is some kilobytes."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import enum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.vmfs.fs_info import FsInfo
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.vmfs.fs_info import FsInfo
 
 
 class Kind(enum.IntEnum):

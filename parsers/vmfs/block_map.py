@@ -9,11 +9,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 
-from parsers.batch import read_pieces
-from parsers.errors import Corrupt
-from parsers.model import Run
-from parsers.reader import Reader
-from parsers.vmfs.address import (
+from vmount.parsers.batch import read_pieces
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Reader
+from vmount.parsers.vmfs.address import (
     KIND_MASK,
     VMFS5_STEP,
     VMFS6_STEP,
@@ -21,9 +21,9 @@ from parsers.vmfs.address import (
     decode_file_block,
     decode_resource_address,
 )
-from parsers.vmfs.descriptor import Addressing, Descriptor
-from parsers.vmfs.fs_info import FsInfo
-from parsers.vmfs.resource_table import ResourceFile, ResourceTable
+from vmount.parsers.vmfs.descriptor import Addressing, Descriptor
+from vmount.parsers.vmfs.fs_info import FsInfo
+from vmount.parsers.vmfs.resource_table import ResourceFile, ResourceTable
 
 _SMALLEST_SLOT = 4 << 10
 """Bytes: VMFS has no sub-blocks smaller than 8 KiB; tinier ones would make a map of a disk endless."""

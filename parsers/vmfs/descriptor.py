@@ -12,11 +12,11 @@ import stat
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.model import Attrs
-from parsers.reader import Buffer
-from parsers.vmfs.fs_info import FsInfo
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import Attrs
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.fs_info import FsInfo
 
 SIGNATURE = 0x66646D64
 MAX_FILE = 64 << 40

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt, OutOfBounds
-from parsers.reader import Reader
-from parsers.vmfs.lvm import (
+from vmount.parsers.errors import Corrupt, OutOfBounds
+from vmount.parsers.reader import Reader
+from vmount.parsers.vmfs.lvm import (
     DEVICE_HEADER,
     DEVICE_HEADER_OFFSET,
     DEVICE_NAME,

@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
 
 MAX_DIRECTORY = 256 << 20
 """Bytes: some 900,000 entries of VMFS-6; VMware tells of 130,690 files in a datastore."""

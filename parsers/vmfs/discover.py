@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt
-from parsers.reader import Reader
-from parsers.vmfs.device import read_device, read_physical_extents
-from parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, decode_fs_info
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import Reader
+from vmount.parsers.vmfs.device import read_device, read_physical_extents
+from vmount.parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, decode_fs_info
 
 
 @dataclass(frozen=True)

@@ -13,23 +13,38 @@ import stat
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from parsers.batch import read_pieces, read_runs
-from parsers.errors import Corrupt, Unsupported
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, Run, Runs, XAttr
-from parsers.reader import Reader
-from parsers.vmfs.address import (
+from vmount.parsers.batch import read_pieces, read_runs
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.model import (
+    Attrs,
+    DirEntry,
+    FileData,
+    FilesystemInfo,
+    Inline,
+    Ino,
+    Run,
+    Runs,
+    XAttr,
+)
+from vmount.parsers.reader import Reader
+from vmount.parsers.vmfs.address import (
     ROOT,
     SYSTEM_CLUSTER,
     SYSTEM_DESCRIPTORS,
     Kind,
     decode_descriptor_address,
 )
-from parsers.vmfs.block_map import file_runs
-from parsers.vmfs.descriptor import Addressing, Descriptor, Type, decode_descriptor
-from parsers.vmfs.directory import MAX_DIRECTORY, Entry, decode_directory_5, decode_directory_6
-from parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, FsInfo, decode_fs_info
-from parsers.vmfs.resource_table import ResourceTable
-from parsers.vmfs.volume import Extent, LogicalVolume, open_volume
+from vmount.parsers.vmfs.block_map import file_runs
+from vmount.parsers.vmfs.descriptor import Addressing, Descriptor, Type, decode_descriptor
+from vmount.parsers.vmfs.directory import (
+    MAX_DIRECTORY,
+    Entry,
+    decode_directory_5,
+    decode_directory_6,
+)
+from vmount.parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, FsInfo, decode_fs_info
+from vmount.parsers.vmfs.resource_table import ResourceTable
+from vmount.parsers.vmfs.volume import Extent, LogicalVolume, open_volume
 
 _MAX_LINK = 4096
 """The kernel's PATH_MAX."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
-from parsers.vmfs.identity import uuid_text
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.identity import uuid_text
 
 FS_INFO_OFFSET = 2 << 20
 MAGIC = 0x2FABF15E

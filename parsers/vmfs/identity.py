@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from parsers.reader import Buffer
+from vmount.parsers.reader import Buffer
 
 SIZE = 16
 """Bytes on disk."""

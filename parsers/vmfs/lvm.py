@@ -13,10 +13,10 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
-from parsers.vmfs.identity import uuid_text
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.identity import uuid_text
 
 DEVICE_HEADER_OFFSET = 1 << 20
 MAGIC = 0xC001D00D

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from parsers.errors import Corrupt
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
-from parsers.vmfs.address import ResourceAddress
-from parsers.vmfs.fs_info import FsInfo
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.address import ResourceAddress
+from vmount.parsers.vmfs.fs_info import FsInfo
 
 SIGNATURE = 0x72666D64
 

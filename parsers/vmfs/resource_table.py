@@ -10,13 +10,13 @@ from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from parsers.errors import Corrupt
-from parsers.model import Run
-from parsers.reader import Reader
-from parsers.vmfs.address import FDC, PB2, PBC, SBC, Kind, ResourceAddress
-from parsers.vmfs.descriptor import Descriptor
-from parsers.vmfs.fs_info import FsInfo
-from parsers.vmfs.resource import RESOURCE_HEADER, ResourceLayout, decode_resource_header
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.model import Run
+from vmount.parsers.reader import Reader
+from vmount.parsers.vmfs.address import FDC, PB2, PBC, SBC, Kind, ResourceAddress
+from vmount.parsers.vmfs.descriptor import Descriptor
+from vmount.parsers.vmfs.fs_info import FsInfo
+from vmount.parsers.vmfs.resource import RESOURCE_HEADER, ResourceLayout, decode_resource_header
 
 _NAMES = {
     Kind.FILE_DESCRIPTOR: ".fdc.sf",

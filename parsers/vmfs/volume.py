@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, OutOfBounds, Unsupported
-from parsers.reader import Buffer, Reader, Span, check_bounds
-from parsers.vmfs.device import Device, read_device, read_physical_extents
-from parsers.vmfs.lvm import VolumeState
+from vmount.parsers.errors import Corrupt, OutOfBounds, Unsupported
+from vmount.parsers.reader import Buffer, Reader, Span, check_bounds
+from vmount.parsers.vmfs.device import Device, read_device, read_physical_extents
+from vmount.parsers.vmfs.lvm import VolumeState
 
 
 class Piece(NamedTuple):

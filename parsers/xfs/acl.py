@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 NAMES = {
     b"SGI_ACL_FILE": b"system.posix_acl_access",

@@ -9,7 +9,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 MAX_VALUE = 64 << 10
 """The kernel's XATTR_SIZE_MAX."""

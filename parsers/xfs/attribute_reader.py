@@ -8,9 +8,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.xfs.acl import NAMES, system_acl
-from parsers.xfs.attribute import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.xfs.acl import NAMES, system_acl
+from vmount.parsers.xfs.attribute import (
     HIDDEN,
     LEAF_MAGIC,
     NODE_MAGIC,
@@ -23,13 +23,13 @@ from parsers.xfs.attribute import (
     decode_remote,
     decode_short,
 )
-from parsers.xfs.checksum import DIRECTORY_INDEX, REMOTE
-from parsers.xfs.inode import Format, Inode
-from parsers.xfs.mapping import read_extents
+from vmount.parsers.xfs.checksum import DIRECTORY_INDEX, REMOTE
+from vmount.parsers.xfs.inode import Format, Inode
+from vmount.parsers.xfs.mapping import read_extents
 
 if TYPE_CHECKING:
-    from parsers.xfs.extent import Extent
-    from parsers.xfs.volume import Volume
+    from vmount.parsers.xfs.extent import Extent
+    from vmount.parsers.xfs.volume import Volume
 
 MAX_BYTES = 64 << 20
 """Of all attributes of one file, names and values."""

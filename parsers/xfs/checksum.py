@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import google_crc32c
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 BASIC_BLOCK = 512
 """Bytes of the unit in which structures know their places."""

@@ -11,7 +11,7 @@ import stat
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 INDEX_START = 32 << 30
 """Address in bytes where a directory's index starts."""

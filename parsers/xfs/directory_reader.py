@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 
-from parsers.batch import MAX_READ
-from parsers.errors import Corrupt, Unsupported
-from parsers.reader import Span
-from parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
-from parsers.xfs.directory import (
+from vmount.parsers.batch import MAX_READ
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.reader import Span
+from vmount.parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
+from vmount.parsers.xfs.directory import (
     FREE_START,
     INDEX_START,
     Entry,
@@ -22,16 +22,16 @@ from parsers.xfs.directory import (
     decode_short,
     entry_at,
 )
-from parsers.xfs.extent import Extent
-from parsers.xfs.hash_index import (
+from vmount.parsers.xfs.extent import Extent
+from vmount.parsers.xfs.hash_index import (
     IndexBlock,
     decode_index_block,
     decode_index_in_block,
     name_hash,
 )
-from parsers.xfs.inode import Format, Inode
-from parsers.xfs.mapping import read_extents
-from parsers.xfs.volume import Volume
+from vmount.parsers.xfs.inode import Format, Inode
+from vmount.parsers.xfs.mapping import read_extents
+from vmount.parsers.xfs.volume import Volume
 
 MAX_DIRECTORY = 1 << 30
 """Bytes of entries: some ten million names."""

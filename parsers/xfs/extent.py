@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 MAX_LEVEL = 9
 """More than the smallest blocks need for the 2**48 extents that a file can have."""

@@ -12,21 +12,21 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Ino, Runs, XAttr
-from parsers.reader import BlockSource
-from parsers.xfs.attribute_reader import read_attributes
-from parsers.xfs.checksum import REMOTE
-from parsers.xfs.directory import KINDS
-from parsers.xfs.directory_reader import DirectoryReader
-from parsers.xfs.features import Incompat
-from parsers.xfs.inode import Format, Inode, refuse_realtime
-from parsers.xfs.inode_table import InodeTable
-from parsers.xfs.mapping import file_runs, read_extents
-from parsers.xfs.replay import replay_log
-from parsers.xfs.superblock import MAX_INODE_BITS, MAX_SECTOR, Superblock, decode_superblock
-from parsers.xfs.symlink import MAX_TARGET, decode_part
-from parsers.xfs.volume import Volume
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Ino, Runs, XAttr
+from vmount.parsers.reader import BlockSource
+from vmount.parsers.xfs.attribute_reader import read_attributes
+from vmount.parsers.xfs.checksum import REMOTE
+from vmount.parsers.xfs.directory import KINDS
+from vmount.parsers.xfs.directory_reader import DirectoryReader
+from vmount.parsers.xfs.features import Incompat
+from vmount.parsers.xfs.inode import Format, Inode, refuse_realtime
+from vmount.parsers.xfs.inode_table import InodeTable
+from vmount.parsers.xfs.mapping import file_runs, read_extents
+from vmount.parsers.xfs.replay import replay_log
+from vmount.parsers.xfs.superblock import MAX_INODE_BITS, MAX_SECTOR, Superblock, decode_superblock
+from vmount.parsers.xfs.symlink import MAX_TARGET, decode_part
+from vmount.parsers.xfs.volume import Volume
 
 NO_INODE = 0
 """A number that no inode has: the superblock is where it would be."""

@@ -9,7 +9,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 MAX_LEVEL = 5
 """What the kernel allows."""

@@ -14,11 +14,11 @@ import uuid
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.model import Attrs
-from parsers.xfs.checksum import check_crc
-from parsers.xfs.superblock import Superblock
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import Attrs
+from vmount.parsers.xfs.checksum import check_crc
+from vmount.parsers.xfs.superblock import Superblock
 
 INODE = Layout(
     "XFS inode",

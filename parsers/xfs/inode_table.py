@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from parsers.errors import Corrupt
-from parsers.xfs.inode import Inode, InodeDecoder
-from parsers.xfs.volume import Volume
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.xfs.inode import Inode, InodeDecoder
+from vmount.parsers.xfs.volume import Volume
 
 CACHED_INODES = 1 << 15
 """About 50 MiB at most."""

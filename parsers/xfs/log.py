@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.reader import Reader, Span
-from parsers.xfs.checksum import BASIC_BLOCK
-from parsers.xfs.log_record import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.reader import Reader, Span
+from vmount.parsers.xfs.checksum import BASIC_BLOCK
+from vmount.parsers.xfs.log_record import (
     MAX_HEADERS,
     MAX_LENGTH,
     OperationFlag,

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 import struct
 
-from parsers.errors import Corrupt
-from parsers.xfs.inode import CORE_SIZE, INODE
-from parsers.xfs.log_item import ATTR_FORK, DATA_FORK, InodeField, InodeItem
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.xfs.inode import CORE_SIZE, INODE
+from vmount.parsers.xfs.log_item import ATTR_FORK, DATA_FORK, InodeField, InodeItem
 
 _UNSWAPPED = frozenset(("uuid", "padding"))
 _TIMES = frozenset(("atime", "mtime", "ctime", "crtime"))

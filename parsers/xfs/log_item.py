@@ -9,7 +9,7 @@ import struct
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 CHUNK = 128
 """Bytes of a buffer that one bit of its map stands for."""

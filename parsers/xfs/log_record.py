@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.layout import Field, Layout
-from parsers.xfs.checksum import BASIC_BLOCK, crc32c
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.checksum import BASIC_BLOCK, crc32c
 
 MAGIC = 0xFEEDBABE
 MAX_LENGTH = 256 << 10

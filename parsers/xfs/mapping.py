@@ -7,12 +7,12 @@ deliberate bomb, and refused.
 
 from __future__ import annotations
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.model import Run
-from parsers.xfs.checksum import LONG_BTREE
-from parsers.xfs.extent import Extent, Node, decode_extents, decode_node, decode_root
-from parsers.xfs.inode import Fork, Format, Inode
-from parsers.xfs.volume import Volume
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.model import Run
+from vmount.parsers.xfs.checksum import LONG_BTREE
+from vmount.parsers.xfs.extent import Extent, Node, decode_extents, decode_node, decode_root
+from vmount.parsers.xfs.inode import Fork, Format, Inode
+from vmount.parsers.xfs.volume import Volume
 
 MAX_EXTENTS = 1 << 21
 """Pieces of one file: with more, their list would take gigabytes of memory."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from parsers.xfs.checksum import BASIC_BLOCK
+from vmount.parsers.xfs.checksum import BASIC_BLOCK
 
 
 class Overlay:

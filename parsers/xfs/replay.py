@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from parsers.errors import Corrupt
-from parsers.xfs.checksum import BASIC_BLOCK
-from parsers.xfs.inode import INODE
-from parsers.xfs.log import Item, Log, Transaction
-from parsers.xfs.log_inode import apply_inode
-from parsers.xfs.log_item import (
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.xfs.checksum import BASIC_BLOCK
+from vmount.parsers.xfs.inode import INODE
+from vmount.parsers.xfs.log import Item, Log, Transaction
+from vmount.parsers.xfs.log_inode import apply_inode
+from vmount.parsers.xfs.log_item import (
     IGNORED_BUFFERS,
     INTENTS,
     BufferFlag,
@@ -31,8 +31,8 @@ from parsers.xfs.log_item import (
     intent_id,
     item_type,
 )
-from parsers.xfs.overlay import Overlay
-from parsers.xfs.volume import Volume
+from vmount.parsers.xfs.overlay import Overlay
+from vmount.parsers.xfs.volume import Volume
 
 _UNKNOWN_LSN = (1 << 64) - 1
 _LSN_BY_MAGIC = {b"BMA3": (32, 40), b"XSLM": (48, 16), b"XFSB": (240, 32)} | dict.fromkeys(

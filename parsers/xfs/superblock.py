@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.layout import Field, Layout
-from parsers.reader import Buffer
-from parsers.xfs.checksum import check_crc
-from parsers.xfs.features import VERSION_MASK, Features2, Incompat, VersionFlag, unreadable
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.reader import Buffer
+from vmount.parsers.xfs.checksum import check_crc
+from vmount.parsers.xfs.features import VERSION_MASK, Features2, Incompat, VersionFlag, unreadable
 
 MAGIC = 0x58465342
 MAX_SECTOR = 32 << 10

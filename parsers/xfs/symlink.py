@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 
-from parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt
 
 MAX_TARGET = 1024
 """Bytes: the longest target that the kernel writes."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from parsers.batch import read_ascending, read_ranges
-from parsers.errors import Corrupt
-from parsers.reader import Reader, Span
-from parsers.xfs.checksum import Seal, check_crc, check_identity
-from parsers.xfs.overlay import Overlay
-from parsers.xfs.superblock import Superblock
+from vmount.parsers.batch import read_ascending, read_ranges
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import Reader, Span
+from vmount.parsers.xfs.checksum import Seal, check_crc, check_identity
+from vmount.parsers.xfs.overlay import Overlay
+from vmount.parsers.xfs.superblock import Superblock
 
 
 class Volume:

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from parsers.errors import OutOfBounds
-from parsers.reader import Span
+from vmount.parsers.errors import OutOfBounds
+from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
-    from parsers.reader import BlockSource
+    from vmount.parsers.reader import BlockSource
 
 ROUNDS = 200
 

@@ -7,7 +7,7 @@ import random
 import pytest
 import trio
 
-from parsers.errors import OutOfBounds
+from vmount.parsers.errors import OutOfBounds
 from vmount.transports.base import Transport
 
 SEED = 20260

@@ -10,7 +10,6 @@ import trio
 from pyVim.connect import Disconnect, SmartConnect
 
 from fixtures import vmdk
-from parsers.errors import ParseError
 from tests.contracts.block_source import check_block_source
 from tests.datastores.conftest import STORE, Places, ways_to
 from tests.vmount.test_datastore_path import NAMES
@@ -19,6 +18,7 @@ from vmount.cache import CacheOptions
 from vmount.datastore_path import DatastorePath
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.opener import DatastoreOpener
+from vmount.parsers.errors import ParseError
 from vmount.transports.base import TransportError
 
 READING = DatastoreReading(CacheOptions())

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from parsers.reader import Buffer, check_bounds, run_sync
-from parsers.vmfs.filesystem import Vmfs, open_vmfs
+from vmount.parsers.reader import Buffer, check_bounds, run_sync
+from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
 
 SHARED = Path(os.environ.get("VMOUNT_SHARED", Path(__file__).parents[3] / "shared")) / "vmfs"
 FUSE = {5: "vmfs-fuse", 6: "vmfs6-fuse"}

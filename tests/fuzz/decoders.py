@@ -7,43 +7,43 @@ import struct
 from collections.abc import Callable, Mapping
 from itertools import islice
 
-from parsers.errors import ParseError
-from parsers.exfat.entry import ENTRY_SIZE
-from parsers.exfat.entry_set import decode_set, set_checksum
-from parsers.ext.acl import system_acl
-from parsers.ext.xattr import decode_attribute_block, decode_inode_attributes
-from parsers.ldm.vblk import parse_record
-from parsers.lvm.assemble import assemble_lvm
-from parsers.lvm.btree import BLOCK as NODE_BLOCK
-from parsers.lvm.btree import NODE_SALT, block_checksum, decode_node
-from parsers.lvm.group import decode_group
-from parsers.lvm.physical import PhysicalVolume
-from parsers.md import superblock_1, superblock_90
-from parsers.md.assemble import assemble_md
-from parsers.ntfs.attribute import decode_attributes
-from parsers.ntfs.attribute_list import decode_attribute_list
-from parsers.ntfs.ea import decode_eas
-from parsers.ntfs.index import decode_index_root
-from parsers.ntfs.index import decode_node as decode_index_node
-from parsers.ntfs.interix import decode_interix
-from parsers.ntfs.logfile import latest_restart
-from parsers.ntfs.lznt1 import decode_lznt1
-from parsers.ntfs.lzx import decode_lzx
-from parsers.ntfs.reparse import decode_reparse
-from parsers.ntfs.runlist import decode_runs
-from parsers.ntfs.xpress import decode_xpress
-from parsers.partition.gpt import decode_entries
-from parsers.reader import BytesReader, run_sync
-from parsers.registry import Hive, open_hive
-from parsers.registry.base_block import BASE_BLOCK, checksum_of
-from parsers.registry.cells import Key
-from parsers.registry.mounted_devices import decode_mounted_devices
-from parsers.vmdk.descriptor import parse_descriptor
-from parsers.vmdk.vmx import parse_vmx
 from tests.fuzz.walks import FORGIVEN
 from vmount.blocks.assembly import build_source
 from vmount.guest.fstab import parse_fstab
 from vmount.guest.linux import parse_os_release
+from vmount.parsers.errors import ParseError
+from vmount.parsers.exfat.entry import ENTRY_SIZE
+from vmount.parsers.exfat.entry_set import decode_set, set_checksum
+from vmount.parsers.ext.acl import system_acl
+from vmount.parsers.ext.xattr import decode_attribute_block, decode_inode_attributes
+from vmount.parsers.ldm.vblk import parse_record
+from vmount.parsers.lvm.assemble import assemble_lvm
+from vmount.parsers.lvm.btree import BLOCK as NODE_BLOCK
+from vmount.parsers.lvm.btree import NODE_SALT, block_checksum, decode_node
+from vmount.parsers.lvm.group import decode_group
+from vmount.parsers.lvm.physical import PhysicalVolume
+from vmount.parsers.md import superblock_1, superblock_90
+from vmount.parsers.md.assemble import assemble_md
+from vmount.parsers.ntfs.attribute import decode_attributes
+from vmount.parsers.ntfs.attribute_list import decode_attribute_list
+from vmount.parsers.ntfs.ea import decode_eas
+from vmount.parsers.ntfs.index import decode_index_root
+from vmount.parsers.ntfs.index import decode_node as decode_index_node
+from vmount.parsers.ntfs.interix import decode_interix
+from vmount.parsers.ntfs.logfile import latest_restart
+from vmount.parsers.ntfs.lznt1 import decode_lznt1
+from vmount.parsers.ntfs.lzx import decode_lzx
+from vmount.parsers.ntfs.reparse import decode_reparse
+from vmount.parsers.ntfs.runlist import decode_runs
+from vmount.parsers.ntfs.xpress import decode_xpress
+from vmount.parsers.partition.gpt import decode_entries
+from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.registry import Hive, open_hive
+from vmount.parsers.registry.base_block import BASE_BLOCK, checksum_of
+from vmount.parsers.registry.cells import Key
+from vmount.parsers.registry.mounted_devices import decode_mounted_devices
+from vmount.parsers.vmdk.descriptor import parse_descriptor
+from vmount.parsers.vmdk.vmx import parse_vmx
 from vmount.transports.nbd.handshake import (
     OptionRefused,
     Receive,

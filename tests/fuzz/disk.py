@@ -10,12 +10,12 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from parsers.reader import BytesReader, check_bounds
+from vmount.parsers.reader import BytesReader, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import Span
+    from vmount.parsers.reader import Span
 
 UNIT = 16
 """Bytes: places are counted in these."""

@@ -17,22 +17,6 @@ from typing import Any
 
 from fixtures.guests import build_linux, build_windows
 from fixtures.hives import SZ, Form, Key, build_hive
-from parsers.exfat import open_exfat
-from parsers.ext.filesystem import open_ext
-from parsers.fat import open_fat
-from parsers.ldm.disk import read_ldm_disk
-from parsers.ldm.group import assemble
-from parsers.lvm.btree import BLOCK, NODE_SALT, block_checksum
-from parsers.model import Filesystem
-from parsers.ntfs import open_ntfs
-from parsers.partition.table import read_partition_table
-from parsers.reader import BlockSource, BytesReader, run_sync
-from parsers.signatures import identify
-from parsers.vmdk.disk import open_vmdk
-from parsers.vmdk.opener import OpenedFile
-from parsers.vmdk.sesparse import is_sesparse
-from parsers.vmfs.filesystem import open_vmfs
-from parsers.xfs.filesystem import open_xfs
 from tests.fuzz import images
 from tests.fuzz.decoders import DECODERS
 from tests.fuzz.disk import DAMAGE, DamagedDisk, Recorder
@@ -43,6 +27,22 @@ from tests.parsers.volume_images import load
 from vmount.blocks.assembly import build_source
 from vmount.disks.disk import Disk
 from vmount.guest.machine import find_guest
+from vmount.parsers.exfat import open_exfat
+from vmount.parsers.ext.filesystem import open_ext
+from vmount.parsers.fat import open_fat
+from vmount.parsers.ldm.disk import read_ldm_disk
+from vmount.parsers.ldm.group import assemble
+from vmount.parsers.lvm.btree import BLOCK, NODE_SALT, block_checksum
+from vmount.parsers.model import Filesystem
+from vmount.parsers.ntfs import open_ntfs
+from vmount.parsers.partition.table import read_partition_table
+from vmount.parsers.reader import BlockSource, BytesReader, run_sync
+from vmount.parsers.signatures import identify
+from vmount.parsers.vmdk.disk import open_vmdk
+from vmount.parsers.vmdk.opener import OpenedFile
+from vmount.parsers.vmdk.sesparse import is_sesparse
+from vmount.parsers.vmfs.filesystem import open_vmfs
+from vmount.parsers.xfs.filesystem import open_xfs
 from vmount.runtime import InlineRuntime
 from vmount.volumes import find_volumes
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.model import Runs
 from vmount.filemap import open_file
+from vmount.parsers.errors import ParseError
+from vmount.parsers.model import Runs
 
 if TYPE_CHECKING:
-    from parsers.model import FileData, Filesystem, Ino
-    from parsers.reader import BlockSource
+    from vmount.parsers.model import FileData, Filesystem, Ino
+    from vmount.parsers.reader import BlockSource
 
 FORGIVEN = (ParseError, OSError)
 """What a parser may raise."""

@@ -20,7 +20,7 @@ try:
 except ImportError:  # there are wheels for some Pythons and machines only
     atheris = None
 
-with nullcontext() if atheris is None else atheris.instrument_imports(["parsers", "vmount"]):
+with nullcontext() if atheris is None else atheris.instrument_imports(["vmount"]):
     from tests.fuzz import targets
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from fixtures.hives import Form
 from fixtures.partitions import MIB
 from fixtures.programs import run
 from fixtures.walk import walk
-from parsers.reader import run_sync
 from tests.parsers.reading import FileReader
 from vmount.api import open_disks
 from vmount.disks.disk import Disk
 from vmount.guest import find_guest
+from vmount.parsers.reader import run_sync
 from vmount.runtime import InlineRuntime
 from vmount.sources.opening import OpenOptions
 from vmount.volumes import find_volumes

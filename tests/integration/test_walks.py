@@ -22,8 +22,8 @@ from vmount.api import DiskSet, open_disks
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from parsers.model import Attrs
     from tests.integration.conftest import Vmount
+    from vmount.parsers.model import Attrs
 
 pytestmark = pytest.mark.mount
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from parsers.reader import BytesReader, check_bounds
+from vmount.parsers.reader import BytesReader, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from parsers.reader import Buffer, Span
+    from vmount.parsers.reader import Buffer, Span
 
 
 class FileReader:

@@ -8,15 +8,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from fixtures.walk import hash_ranges
-from parsers.reader import Span, check_bounds
 from vmount.filemap import open_file
+from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
-    from parsers.model import Attrs, FileData, Filesystem
-    from parsers.reader import BlockSource
+    from vmount.parsers.model import Attrs, FileData, Filesystem
+    from vmount.parsers.reader import BlockSource
 
 PIECE = 1 << 20
 

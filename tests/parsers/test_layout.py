@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import OutOfBounds
-from parsers.layout import Field, Layout
+from vmount.parsers.errors import OutOfBounds
+from vmount.parsers.layout import Field, Layout
 
 SAMPLES = [
     Layout("little", Field("a", "H"), Field("gap", "3x"), Field("b", "Q"), Field("c", "5s")),

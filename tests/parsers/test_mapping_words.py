@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.availability import is_readable, missing_devices
-from parsers.clones import separate
-from parsers.errors import OutOfBounds, Unsupported
-from parsers.mapping import (
+from tests.parsers.volume_images import builder
+from vmount.parsers.availability import is_readable, missing_devices
+from vmount.parsers.clones import separate
+from vmount.parsers.errors import OutOfBounds, Unsupported
+from vmount.parsers.mapping import (
     Area,
     Concat,
     Mapping,
@@ -25,9 +26,8 @@ from parsers.mapping import (
     Zero,
     length_of,
 )
-from parsers.mapping_slices import slice_of
-from parsers.reader import BytesReader, run_sync
-from tests.parsers.volume_images import builder
+from vmount.parsers.mapping_slices import slice_of
+from vmount.parsers.reader import BytesReader, run_sync
 
 DEVICE = random.Random(1).randbytes(1000)
 LEAVES = st.one_of(

@@ -17,11 +17,11 @@ from fixtures.signatures import (
     md_superblock_0,
     md_superblock_1,
 )
-from parsers.errors import NotRecognised, ParseError
-from parsers.partition.table import read_partition_table
-from parsers.reader import BytesReader, run_sync
-from parsers.signatures import HEAD, KIB, Signature, identify
 from tests.parsers.disk_reader import CountingReader, FileReader
+from vmount.parsers.errors import NotRecognised, ParseError
+from vmount.parsers.partition.table import read_partition_table
+from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.signatures import HEAD, KIB, Signature, identify
 
 SIZE = 4 * MIB
 VMFS = b"\x0d\xd0\x01\xc0"

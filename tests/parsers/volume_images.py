@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parsers.reader import BlockSource, BytesReader, Span, run_sync
 from vmount.blocks.assembly import build_source
+from vmount.parsers.reader import BlockSource, BytesReader, Span, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from parsers.mapping import Mapping
-    from parsers.reader import Buffer
+    from vmount.parsers.mapping import Mapping
+    from vmount.parsers.reader import Buffer
 
 IMAGES = Path(__file__).parents[2] / "fixtures" / "images"
 MANY_BLOCKS = 40_000_000_000

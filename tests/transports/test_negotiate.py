@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from parsers.errors import Unsupported
-from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath
 from vmount.errors import SourceError, UsageError, VmountError
+from vmount.parsers.errors import Unsupported
+from vmount.parsers.vmdk.chain import ParentChanged
 from vmount.transports.base import TransportRefused
 from vmount.transports.negotiate import NoTransport, Refusal, WantedDisk, negotiate, parse_order
 

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.availability import is_readable
-from parsers.errors import Corrupt, OutOfBounds, Unsupported
-from parsers.mapping import (
+from tests.contracts.block_source import check_block_source
+from tests.vmount.raid_model import RAID5, RAID6, Unreliable, parity_columns, stripe_columns
+from vmount.blocks.assembly import build_source
+from vmount.parsers.availability import is_readable
+from vmount.parsers.errors import Corrupt, OutOfBounds, Unsupported
+from vmount.parsers.mapping import (
     Area,
     Concat,
     Mapping,
@@ -25,10 +28,7 @@ from parsers.mapping import (
     Zero,
     length_of,
 )
-from parsers.reader import BlockSource, BytesReader, Span, run_sync
-from tests.contracts.block_source import check_block_source
-from tests.vmount.raid_model import RAID5, RAID6, Unreliable, parity_columns, stripe_columns
-from vmount.blocks.assembly import build_source
+from vmount.parsers.reader import BlockSource, BytesReader, Span, run_sync
 
 LAYOUTS = [(layout, 1) for layout in RAID5] + [(layout, 2) for layout in RAID6]
 

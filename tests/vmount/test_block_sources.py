@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from parsers.reader import BytesReader
 from tests.contracts.block_source import check_block_source
 from vmount.blocks.slices import Slice
+from vmount.parsers.reader import BytesReader
 from vmount.runtime import InlineRuntime, TrioRuntime
 from vmount.transports.file import LocalFile
 

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
-from parsers.errors import OutOfBounds
-from parsers.reader import Buffer, Span, check_bounds
 from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.cache import LINE, CacheBudget, CachedDisk, CacheOptions
+from vmount.parsers.errors import OutOfBounds
+from vmount.parsers.reader import Buffer, Span, check_bounds
 from vmount.transports.base import Extent, TransportError, TransportStats
 from vmount.transports.nbd.transport import open_nbd
 

@@ -11,17 +11,17 @@ import pytest
 from fixtures import guests
 from fixtures.hives import BINARY
 from fixtures.partitions import MIB
-from parsers.ntfs.reparse import ReparseLink
-from parsers.registry import Value
-from parsers.registry.mounted_devices import decode_mounted_devices
 from tests.vmount.test_fstab import found_on
 from vmount.errors import UsageError
 from vmount.guest.drives import Drives, find_drives
 from vmount.guest.links import DriveLinks
+from vmount.parsers.ntfs.reparse import ReparseLink
+from vmount.parsers.registry import Value
+from vmount.parsers.registry.mounted_devices import decode_mounted_devices
 from vmount.volumes import Found
 
 if TYPE_CHECKING:
-    from parsers.registry.mounted_devices import MountedDevice
+    from vmount.parsers.registry.mounted_devices import MountedDevice
 
 DYNAMIC_GUID = "0d3b1c2a-9f4e-4c1d-8a77-0c1de0f3e001"
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt
-from parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
-from parsers.reader import Buffer, BytesReader, Span, run_sync
 from vmount.filemap import FileMap, SourceFile, open_file
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from vmount.parsers.reader import Buffer, BytesReader, Span, run_sync
 
 VOLUME = random.Random(3).randbytes(1 << 16)
 

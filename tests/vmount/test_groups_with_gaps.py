@@ -7,9 +7,9 @@ import os
 
 import pytest
 
-from parsers.reader import Buffer, BytesReader, run_sync
 from tests.parsers.volume_images import load
 from vmount.disks.disk import Disk
+from vmount.parsers.reader import Buffer, BytesReader, run_sync
 from vmount.runtime import InlineRuntime
 from vmount.volumes import Found, find_volumes
 

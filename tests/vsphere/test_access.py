@@ -15,11 +15,11 @@ import trio
 import trio.testing
 from pyVmomi import vim
 
-from parsers.reader import BytesReader
 from tests.contracts.block_source import check_block_source
 from tests.vsphere.conftest import PASSWORD, Vcenter, settings_for
 from tests.vsphere.controls import Controls
 from vmount.errors import SourceError, UsageError
+from vmount.parsers.reader import BytesReader
 from vmount.state import StateDir
 from vmount.state.things import Snapshot
 from vmount.vsphere.access import Access, Consistency, prepare

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers import mapping as words
 from vmount.blocks.parity import Parity
 from vmount.blocks.raid import Mirror, Raid10, Stripe
 from vmount.blocks.slices import Concat, MissingDevice, Slice, Zeros
+from vmount.parsers import mapping as words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.reader import BlockSource
+    from vmount.parsers.reader import BlockSource
 
 
 def build_source(mapping: words.Mapping, devices: Mapping[str, BlockSource]) -> BlockSource:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 POLYNOMIAL = 0x11D
 ORDER = 255

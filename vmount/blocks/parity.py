@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.mapping import ParityLayout
-from parsers.reader import BlockSource, Buffer, Span, check_bounds
 from vmount.blocks.galois import add, inverse, power, times
 from vmount.blocks.raid import ColumnError, column_size
 from vmount.blocks.slices import MissingDevice, Piece, Scattered, spans_within
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.mapping import ParityLayout
+from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,9 +9,9 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from parsers.errors import Corrupt
-from parsers.reader import BlockSource, Buffer, Span, check_bounds
 from vmount.blocks.slices import MissingDevice, Piece, Scattered
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.reader import BlockSource, Buffer, Span, check_bounds
+from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

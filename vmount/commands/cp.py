@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parsers.ntfs import NtfsOptions
 from vmount.api import open_disks
 from vmount.commands.options import (
     add_source_arguments,
@@ -26,6 +25,7 @@ from vmount.copying.expanding import expand
 from vmount.disks.remote import is_remote
 from vmount.errors import Exit, UsageError, explain
 from vmount.folder_set import FolderSet
+from vmount.parsers.ntfs import NtfsOptions
 from vmount.progress import progress_bar
 from vmount.tree.info import as_json
 

@@ -15,7 +15,7 @@ from vmount.tree.info import as_json
 if TYPE_CHECKING:
     import argparse
 
-    from parsers.model import Attrs
+    from vmount.parsers.model import Attrs
 
 SIGNS = {"added": "+", "removed": "-", "type": "!", "content": "M", "attributes": "m"}
 

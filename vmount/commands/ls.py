@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from parsers.model import Attrs
 from vmount.api import DiskSet, Entry, open_disks
 from vmount.commands.options import add_source_arguments, open_options, tell_problem
 from vmount.errors import Exit, explain, printable
+from vmount.parsers.model import Attrs
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:

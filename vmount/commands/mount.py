@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from parsers.ntfs import NtfsOptions
 from vmount.commands.options import (
     add_source_arguments,
     add_user_map_argument,
@@ -23,6 +22,7 @@ from vmount.logs import leave_terminal
 from vmount.mounting.app import check_mountpoint, serve
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import error_of
+from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
 from vmount.state import StateDir
 

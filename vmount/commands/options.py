@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parsers.ntfs import UserMap, parse_user_map
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
 from vmount.errors import UsageError, explain, printable
+from vmount.parsers.ntfs import UserMap, parse_user_map
 from vmount.routes.configuration import read_programs
 from vmount.routes.registry import ROUTES, known_transports
 from vmount.sources.machine_options import MachineOptions, with_connection

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from parsers.model import Attrs
     from vmount.copying.source import ContentReader
+    from vmount.parsers.model import Attrs
 
 PIECE = 1 << 20
 """Bytes copied at a time, and of the smallest hole that is kept where a source does not tell its holes."""

@@ -18,9 +18,9 @@ from vmount.errors import explain
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from parsers.model import Attrs
     from vmount.copying.options import Owner
     from vmount.copying.report import CopyReport
+    from vmount.parsers.model import Attrs
 
 POWERFUL = ("security.", "system.posix_acl_", "trusted.")
 """Attributes that give or take rights."""

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from parsers.model import Attrs
-    from parsers.reader import Span
     from vmount.api import Entry, FileRef
+    from vmount.parsers.model import Attrs
+    from vmount.parsers.reader import Span
     from vmount.volumes import Volume
 
 T = TypeVar("T")

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from parsers.errors import NotRecognised
-from parsers.vmdk.disk import open_vmdk
 from vmount.datastores.opener import DatastoreOpener
 from vmount.disks.disk import ChainLink, OpenedDisk
 from vmount.disks.remote import statistics
+from vmount.parsers.errors import NotRecognised
+from vmount.parsers.vmdk.disk import open_vmdk
 
 if TYPE_CHECKING:
     import trio

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from parsers.errors import NotRecognised, ParseError
-from parsers.partition.table import read_partition_table
-from parsers.vmfs.discover import read_member
 from vmount.blocks.slices import Slice
 from vmount.cache import CachedDisk, CacheOptions
 from vmount.datastores.lun_choice import LunChoice
 from vmount.errors import explain
+from vmount.parsers.errors import NotRecognised, ParseError
+from vmount.parsers.partition.table import read_partition_table
+from vmount.parsers.vmfs.discover import read_member
 from vmount.transports.base import TransportError
 from vmount.transports.direct import DirectDevice, DirectOptions, open_direct
 
 if TYPE_CHECKING:
-    from parsers.reader import BlockSource
-    from parsers.vmfs.discover import Member
     from vmount.block_devices import BlockDevice
+    from vmount.parsers.reader import BlockSource
+    from vmount.parsers.vmfs.discover import Member
 
 log = logging.getLogger(__name__)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parsers.vmdk.vmx import parse_vmx
 from vmount.datastore_path import DatastorePath
 from vmount.datastores.opener import VOLUMES, DatastoreOpener
 from vmount.errors import SourceError
+from vmount.parsers.vmdk.vmx import parse_vmx
 
 if TYPE_CHECKING:
     import trio

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
-from parsers.reader import Buffer, BytesReader
-from parsers.vmdk.opener import OpenedFile, candidates
 from vmount.cache import CacheBudget, CachedDisk, CacheOptions
 from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.datastores.places import DatastorePlace, DirectFile
+from vmount.parsers.reader import Buffer, BytesReader
+from vmount.parsers.vmdk.opener import OpenedFile, candidates
 
 if TYPE_CHECKING:
     import trio

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from parsers.reader import BlockSource
     from vmount.datastore_path import DatastorePath
+    from vmount.parsers.reader import BlockSource
     from vmount.transports.base import Transport
 
 

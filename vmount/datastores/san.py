@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from parsers.errors import ParseError
-from parsers.vmfs.filesystem import Vmfs, open_vmfs
 from vmount.blocks.slices import Piece, Scattered
 from vmount.datastores.luns import Lun, Rejected, check_told_apart, close_all, find_luns
 from vmount.datastores.places import DistantFile
 from vmount.disks.remote import statistics
+from vmount.parsers.errors import ParseError
+from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
 from vmount.transports.base import TransportError
 from vmount.transports.san import LunRun, open_san_file
 

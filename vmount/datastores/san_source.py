@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
 from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.machine import read_machine
@@ -14,6 +13,7 @@ from vmount.datastores.san import DatastoreBytes, OpenLuns, SanPlace
 from vmount.disks.disk import Disk, disk_of, path_component, unique_name
 from vmount.disks.remote import SAN
 from vmount.errors import SourceError, UsageError, explain
+from vmount.parsers.errors import ParseError
 
 if TYPE_CHECKING:
     import trio

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from parsers.partition.table import Partition
-    from parsers.reader import BlockSource
+    from vmount.parsers.partition.table import Partition
+    from vmount.parsers.reader import BlockSource
 
 
 @dataclass(frozen=True)

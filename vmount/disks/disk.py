@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from parsers.model import Filesystem
-from parsers.reader import BlockSource
+from vmount.parsers.model import Filesystem
+from vmount.parsers.reader import BlockSource
 from vmount.transports.negotiate import Refusal
 
 

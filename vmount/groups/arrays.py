@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.md.assemble import assemble_md
-from parsers.md.member import MdMember
-from parsers.md.read import read_md_member
 from vmount.disks.device import Device
 from vmount.disks.disk import path_component, unique_name
 from vmount.errors import explain
 from vmount.groups.base import Assembly, built, extents_of_words
+from vmount.parsers.errors import ParseError
+from vmount.parsers.md.assemble import assemble_md
+from vmount.parsers.md.member import MdMember
+from vmount.parsers.md.read import read_md_member
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.mapping import Area, Concat, Mirror, Parity, Raid10, Stripe
-from parsers.mapping import Mapping as Words
 from vmount.blocks.assembly import build_source
 from vmount.disks.device import Device, Extent
+from vmount.parsers.errors import ParseError
+from vmount.parsers.mapping import Area, Concat, Mirror, Parity, Raid10, Stripe
+from vmount.parsers.mapping import Mapping as Words
 
 if TYPE_CHECKING:
-    from parsers.reader import BlockSource
+    from vmount.parsers.reader import BlockSource
 
 
 @dataclass

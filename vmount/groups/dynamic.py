@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.ldm.disk import LdmDisk, read_ldm_disk
-from parsers.ldm.group import assemble
 from vmount.disks.device import Device, Extent
 from vmount.disks.disk import path_component, unique_name
 from vmount.errors import explain
 from vmount.groups.base import Assembly, built, extents_of_words
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ldm.disk import LdmDisk, read_ldm_disk
+from vmount.parsers.ldm.group import assemble
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import BlockSource
     from vmount.disks.disk import Disk
+    from vmount.parsers.reader import BlockSource
 
 
 async def assemble_dynamic(disks: Sequence[Disk], taken: set[str]) -> Assembly:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.lvm.assemble import assemble_lvm
-from parsers.lvm.physical import PhysicalVolume, read_pv
 from vmount.blocks.assembly import build_source
 from vmount.disks.device import Device
 from vmount.disks.disk import path_component, unique_name
 from vmount.errors import explain
 from vmount.groups.base import Assembly, extents_of_words
+from vmount.parsers.errors import ParseError
+from vmount.parsers.lvm.assemble import assemble_lvm
+from vmount.parsers.lvm.physical import PhysicalVolume, read_pv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

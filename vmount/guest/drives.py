@@ -12,13 +12,13 @@ import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from parsers.registry.mounted_devices import DeviceId, MbrPlace, MountedDevice, VolumeId
 from vmount.errors import UsageError
+from vmount.parsers.registry.mounted_devices import DeviceId, MbrPlace, MountedDevice, VolumeId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.ntfs import ReparseLink
+    from vmount.parsers.ntfs import ReparseLink
     from vmount.volumes import Found, Volume
 
 FIRST_ASSIGNED = "D"

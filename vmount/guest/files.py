@@ -8,16 +8,16 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import Unsupported
-from parsers.reader import check_bounds
 from vmount.filemap import open_file
+from vmount.parsers.errors import Unsupported
+from vmount.parsers.reader import check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.model import Attrs, Filesystem, Ino
-    from parsers.reader import BlockSource, Buffer, Span
     from vmount.filemap import FileMap
+    from vmount.parsers.model import Attrs, Filesystem, Ino
+    from vmount.parsers.reader import BlockSource, Buffer, Span
     from vmount.volumes import Volume
 
 LARGEST_TEXT = 1 << 20

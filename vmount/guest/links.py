@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from parsers.ntfs import NtfsFilesystem
+from vmount.parsers.ntfs import NtfsFilesystem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from parsers.model import Filesystem, Ino
-    from parsers.ntfs import ReparseLink
     from vmount.guest.drives import Drives
+    from vmount.parsers.model import Filesystem, Ino
+    from vmount.parsers.ntfs import ReparseLink
 
 DIRECTORIES_ABOVE = 2
 """Of the root of a volume: volumes/ and its own."""

@@ -8,14 +8,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from parsers.errors import ParseError
 from vmount.errors import explain
 from vmount.guest.files import GuestTree, Place, find_file, open_guest_file, printable
 from vmount.guest.fstab import FstabEntry, find_volumes_of, parse_fstab
 from vmount.guest.info import GuestInfo
+from vmount.parsers.errors import ParseError
 
 if TYPE_CHECKING:
-    from parsers.model import Ino
+    from vmount.parsers.model import Ino
     from vmount.volumes import Found, Volume
 
 MOST_MOUNTS = 256

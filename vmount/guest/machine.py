@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
 from vmount.errors import explain
 from vmount.guest.drives import (
     WINDOWS_FILESYSTEMS,
@@ -17,6 +16,7 @@ from vmount.guest.drives import (
 )
 from vmount.guest.linux import LinuxSystem, RootMount, examine_linux
 from vmount.guest.windows import WindowsSystem, examine_windows, mount_folders
+from vmount.parsers.errors import ParseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

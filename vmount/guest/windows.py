@@ -7,19 +7,19 @@ import stat
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from parsers.errors import ParseError
-from parsers.ntfs import NtfsFilesystem
-from parsers.registry import Hive, open_hive
-from parsers.registry.mounted_devices import MountedDevice, decode_mounted_devices
 from vmount.errors import explain
 from vmount.guest.files import find_file, open_guest_file, opened, printable
 from vmount.guest.info import GuestInfo
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ntfs import NtfsFilesystem
+from vmount.parsers.registry import Hive, open_hive
+from vmount.parsers.registry.mounted_devices import MountedDevice, decode_mounted_devices
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from parsers.model import Attrs, Ino
     from vmount.guest.drives import Drives
+    from vmount.parsers.model import Attrs, Ino
     from vmount.volumes import Volume
 
 SYSTEM_FOLDERS = ("Windows", "WINNT")

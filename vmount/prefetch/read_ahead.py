@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import BlockSource, Buffer, Span
     from vmount.filemap import FileMap
+    from vmount.parsers.reader import BlockSource, Buffer, Span
 
 FIRST_WINDOW = 1 << 20
 """Bytes fetched ahead of a reader who has read in order once."""

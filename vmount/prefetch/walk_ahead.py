@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from parsers.errors import ParseError
 from vmount.filemap import FileMap, open_file
+from vmount.parsers.errors import ParseError
 from vmount.prefetch.read_ahead import ReadAhead
 from vmount.tree.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from parsers.model import DirEntry, FileData
-    from parsers.reader import BlockSource, Span
+    from vmount.parsers.model import DirEntry, FileData
+    from vmount.parsers.reader import BlockSource, Span
 
 log = logging.getLogger(__name__)
 

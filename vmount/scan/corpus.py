@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from parsers.reader import Span
     from vmount.api import FileRef
+    from vmount.parsers.reader import Span
 
 T = TypeVar("T")
 

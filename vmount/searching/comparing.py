@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from parsers.model import Attrs
     from vmount.api import DiskSet, Entry
+    from vmount.parsers.model import Attrs
 
 PIECE = 1 << 20
 

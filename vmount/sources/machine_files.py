@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from parsers.vmdk.opener import OpenedFile, candidates
+from vmount.parsers.vmdk.opener import OpenedFile, candidates
 from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:

@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from parsers.errors import NotRecognised, ParseError
-from parsers.ntfs import NtfsOptions
-from parsers.vmdk.chain import ParentChanged
-from parsers.vmdk.disk import open_vmdk
-from parsers.vmdk.vmx import parse_vmx
 from vmount.datastore_path import DatastorePathError
 from vmount.disks.disk import ChainLink, Disk, disk_of, path_component, unique_name
 from vmount.disks.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd, is_san
 from vmount.errors import SourceError, explain
+from vmount.parsers.errors import NotRecognised, ParseError
+from vmount.parsers.ntfs import NtfsOptions
+from vmount.parsers.vmdk.chain import ParentChanged
+from vmount.parsers.vmdk.disk import open_vmdk
+from vmount.parsers.vmdk.vmx import parse_vmx
 from vmount.sources.machine_files import LocalFileOpener, check_reach
 from vmount.sources.machine_options import FORCE, MachineOptions, is_machine
 from vmount.transports.file import LocalFile
@@ -30,7 +30,7 @@ from vmount.transports.file import LocalFile
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.reader import BlockSource
+    from vmount.parsers.reader import BlockSource
     from vmount.runtime import Runtime
     from vmount.sources.virtual_machine import MachineInfo
     from vmount.state import Journal

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from parsers.errors import ParseError
-from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.disks.disk import Disk, OpenedDisk, disk_of
 from vmount.errors import SourceError
+from vmount.parsers.errors import ParseError
+from vmount.parsers.vmdk.chain import ParentChanged
 from vmount.routes.base import Machine, RouteOptions
 from vmount.routes.registry import routes_for
 from vmount.sources.machine_options import FORCE, MachineOptions

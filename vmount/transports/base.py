@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from parsers.reader import Buffer
+from vmount.parsers.reader import Buffer
 
 
 class Extent(NamedTuple):

@@ -25,7 +25,7 @@ from typing import TypeVar
 
 import trio
 
-from parsers.reader import Buffer, check_bounds
+from vmount.parsers.reader import Buffer, check_bounds
 from vmount.transports.base import (
     Extent,
     TransportClosed,

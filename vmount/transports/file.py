@@ -12,7 +12,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from parsers.reader import Buffer, Span, check_bounds
+from vmount.parsers.reader import Buffer, Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

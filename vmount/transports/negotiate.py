@@ -12,10 +12,10 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from parsers.errors import ParseError
-from parsers.vmdk.chain import ParentChanged
 from vmount.datastore_path import DatastorePath
 from vmount.errors import SourceError, UsageError, VmountError, explain
+from vmount.parsers.errors import ParseError
+from vmount.parsers.vmdk.chain import ParentChanged
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import trio
 
-from parsers.reader import Buffer, check_bounds
+from vmount.parsers.reader import Buffer, check_bounds
 from vmount.transports.base import (
     Extent,
     Transport,

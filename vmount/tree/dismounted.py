@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from parsers.model import FilesystemInfo
+from vmount.parsers.model import FilesystemInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from parsers.model import Attrs, DirEntry, FileData, Ino, XAttr
-    from parsers.reader import Buffer, Span
+    from vmount.parsers.model import Attrs, DirEntry, FileData, Ino, XAttr
+    from vmount.parsers.reader import Buffer, Span
 
 
 class ClosedFile:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmount.tree.tree import INO_MASK, ROOT
 
 if TYPE_CHECKING:
-    from parsers.model import Attrs
+    from vmount.parsers.model import Attrs
     from vmount.tree.tree import Tree
 
 MOST_LINKS = 40

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from parsers.errors import Corrupt, ParseError
-from parsers.model import Attrs, DirEntry, Ino, XAttr
-from parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.disks.disk import path_component
 from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.model import Attrs, DirEntry, Ino, XAttr
+from vmount.parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.tree.dismounted import Dismounted
 
 if TYPE_CHECKING:
-    from parsers.model import Filesystem
-    from parsers.reader import BlockSource
     from vmount.guest.links import DriveLinks
+    from vmount.parsers.model import Filesystem
+    from vmount.parsers.reader import BlockSource
 
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1

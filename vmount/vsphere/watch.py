@@ -18,7 +18,7 @@ from vmount.vsphere.snapshot_tree import Power, SnapshotNode, read_tree
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parsers.reader import BlockSource, Buffer, Span
+    from vmount.parsers.reader import BlockSource, Buffer, Span
     from vmount.vsphere.session import Session
 
 log = logging.getLogger(__name__)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.exfat import ExfatFilesystem, open_exfat
-from parsers.exfat.boot import decode_boot
-from parsers.exfat.directory import place_of
-from parsers.exfat.entry_set import decode_set, set_checksum
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.reading import Image, find
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.exfat import ExfatFilesystem, open_exfat
+from vmount.parsers.exfat.boot import decode_boot
+from vmount.parsers.exfat.directory import place_of
+from vmount.parsers.exfat.entry_set import decode_set, set_checksum
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.exfat.boot import BOOT_SECTOR, decode_boot
-from parsers.exfat.directory import decode_directory, file_number, place_of
-from parsers.exfat.entry_set import (
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.exfat.boot import BOOT_SECTOR, decode_boot
+from vmount.parsers.exfat.directory import decode_directory, file_number, place_of
+from vmount.parsers.exfat.entry_set import (
     FILE_ENTRY,
     STREAM_ENTRY,
     decode_set,
     entry_attrs,
     set_checksum,
 )
-from parsers.exfat.upcase import Upcase, decode_upcase, table_checksum
-from parsers.model import Run
+from vmount.parsers.exfat.upcase import Upcase, decode_upcase, table_checksum
+from vmount.parsers.model import Run
 
 BOOT = {
     "jump": b"\xeb\x76\x90",

@@ -10,10 +10,10 @@ import pytest
 
 from fixtures import exfat
 from fixtures.walk import type_name
-from parsers.exfat import open_exfat
-from parsers.model import Runs
-from parsers.reader import run_sync
 from tests.parsers.reading import FileReader, find, read_range, sha256, tree
+from vmount.parsers.exfat import open_exfat
+from vmount.parsers.model import Runs
+from vmount.parsers.reader import run_sync
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fixtures.walk import WalkEntry, hash_ranges, type_name
-from parsers.ext.filesystem import ExtFilesystem, open_ext
-from parsers.model import Attrs, ChunkTable, FileData, Filesystem, Inline, Packed, Runs
-from parsers.reader import Buffer, Span, check_bounds, run_sync
+from vmount.parsers.ext.filesystem import ExtFilesystem, open_ext
+from vmount.parsers.model import Attrs, ChunkTable, FileData, Filesystem, Inline, Packed, Runs
+from vmount.parsers.reader import Buffer, Span, check_bounds, run_sync
 
 T = TypeVar("T")
 

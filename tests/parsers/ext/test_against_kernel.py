@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from fixtures.ext import EVERYDAY, ExtFixture
-from parsers.ext.filesystem import open_ext
-from parsers.model import XAttr
 from tests.parsers.ext.support import FileSource, open_image, resolve, run, walk_volume
+from vmount.parsers.ext.filesystem import open_ext
+from vmount.parsers.model import XAttr
 
 Volume = Callable[[str], ExtFixture]
 

@@ -13,9 +13,9 @@ import pytest
 from fixtures.ext import debugfs, make, mounted
 from fixtures.ext_crash import crash_images
 from fixtures.ext_states import JOURNAL_MAGIC
-from parsers.ext.filesystem import open_ext
 from tests.parsers.ext.support import FileSource, run
 from tests.parsers.ext.trees import Tree, differences, kernel_mount, mounted_tree, our_tree
+from vmount.parsers.ext.filesystem import open_ext
 
 KINDS = {
     "default": ("-t ext4 -b 4096", ""),

@@ -13,10 +13,10 @@ from contextlib import suppress
 import pytest
 
 from fixtures.ext import ExtFixture, debugfs
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.ext.filesystem import ExtFilesystem, open_ext
-from parsers.model import Runs
 from tests.parsers.ext.support import MemorySource, resolve, run, walk_volume
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
+from vmount.parsers.ext.filesystem import ExtFilesystem, open_ext
+from vmount.parsers.model import Runs
 
 Volume = Callable[[str], ExtFixture]
 

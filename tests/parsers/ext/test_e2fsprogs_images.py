@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from parsers.errors import ParseError
-from parsers.ext.filesystem import open_ext
 from tests.downloads import debian_source
 from tests.parsers.ext.support import FileSource, run
 from tests.parsers.ext.trees import Tree, differences, kernel_mount, mounted_tree, our_tree
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ext.filesystem import open_ext
 
 LIMIT = 60
 """Seconds for debugfs."""

@@ -11,9 +11,6 @@ import pytest
 
 from fixtures.ext import debugfs, load_facts, save_facts
 from fixtures.ext_states import JOURNAL_MAGIC, build_unclean
-from parsers.errors import Corrupt, ParseError
-from parsers.ext.filesystem import open_ext
-from parsers.model import Packed
 from tests.parsers.ext.support import (
     FileSource,
     MemorySource,
@@ -22,6 +19,9 @@ from tests.parsers.ext.support import (
     run,
     walk_volume,
 )
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.ext.filesystem import open_ext
+from vmount.parsers.model import Packed
 
 OPTIONS = {
     "data": "-t ext4 -b 1024 -J size=6",

@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import ParseError
-from parsers.ext.checksum import crc32c
-from parsers.ext.directory import ENTRY_HEADER
-from parsers.ext.extent import EXTENT, HEADER, INDEX, decode_node
-from parsers.ext.fast_commit import decode_fast_commits
-from parsers.ext.group import GROUP_DESCRIPTOR
-from parsers.ext.hash_tree import ROOT_INFO
-from parsers.ext.inode import BASE_FIELDS, EXTRA_FIELDS, INODE
-from parsers.ext.name_hash import HashVersion, name_hash
-from parsers.ext.superblock import SUPERBLOCK
-from parsers.ext.xattr import BLOCK_HEADER, ENTRY
-from parsers.layout import Layout
-from parsers.model import Run
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.directory import ENTRY_HEADER
+from vmount.parsers.ext.extent import EXTENT, HEADER, INDEX, decode_node
+from vmount.parsers.ext.fast_commit import decode_fast_commits
+from vmount.parsers.ext.group import GROUP_DESCRIPTOR
+from vmount.parsers.ext.hash_tree import ROOT_INFO
+from vmount.parsers.ext.inode import BASE_FIELDS, EXTRA_FIELDS, INODE
+from vmount.parsers.ext.name_hash import HashVersion, name_hash
+from vmount.parsers.ext.superblock import SUPERBLOCK
+from vmount.parsers.ext.xattr import BLOCK_HEADER, ENTRY
+from vmount.parsers.layout import Layout
+from vmount.parsers.model import Run
 
 LAYOUTS = (
     SUPERBLOCK,

@@ -15,12 +15,6 @@ from hypothesis import strategies as st
 
 from fixtures.ext import EVERYDAY, ExtFixture, debugfs, make, mounted
 from fixtures.ext_states import build_encrypted
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.ext.casefold import fold
-from parsers.ext.filesystem import open_ext
-from parsers.ext.name_hash import HashVersion, name_hash
-from parsers.model import Attrs, Runs
-from parsers.reader import BytesReader
 from tests.parsers.ext.support import (
     FileSource,
     open_image,
@@ -29,6 +23,12 @@ from tests.parsers.ext.support import (
     run,
     walk_volume,
 )
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.ext.casefold import fold
+from vmount.parsers.ext.filesystem import open_ext
+from vmount.parsers.ext.name_hash import HashVersion, name_hash
+from vmount.parsers.model import Attrs, Runs
+from vmount.parsers.reader import BytesReader
 
 Volume = Callable[[str], ExtFixture]
 

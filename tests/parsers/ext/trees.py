@@ -17,10 +17,10 @@ from typing import NamedTuple
 from zlib import crc32
 
 from fixtures.walk import hash_ranges
-from parsers.errors import ParseError
-from parsers.ext.filesystem import ExtFilesystem
-from parsers.model import XAttr
 from tests.parsers.ext.support import FileSource, MemorySource, read_range, run
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ext.filesystem import ExtFilesystem
+from vmount.parsers.model import XAttr
 
 MOUNT_LIMIT = 60
 """Seconds that mounting may take."""

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.fat import FatFilesystem, open_fat
-from parsers.fat.boot import decode_boot
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.reading import Image, find
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
+from vmount.parsers.fat import FatFilesystem, open_fat
+from vmount.parsers.fat.boot import decode_boot
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from pathlib import Path

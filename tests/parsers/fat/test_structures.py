@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt, NotRecognised
-from parsers.fat.boot import BOOT_SECTOR_16, BOOT_SECTOR_32, decode_boot
-from parsers.fat.directory import decode_directory
-from parsers.fat.entry import SHORT_ENTRY
-from parsers.fat.long_name import LONG_ENTRY
-from parsers.fat.names import fold, short_checksum, short_name
-from parsers.fat.timestamp import decode_time
-from parsers.model import Run
-from parsers.wtf8 import from_wtf8, to_wtf8
+from vmount.parsers.errors import Corrupt, NotRecognised
+from vmount.parsers.fat.boot import BOOT_SECTOR_16, BOOT_SECTOR_32, decode_boot
+from vmount.parsers.fat.directory import decode_directory
+from vmount.parsers.fat.entry import SHORT_ENTRY
+from vmount.parsers.fat.long_name import LONG_ENTRY
+from vmount.parsers.fat.names import fold, short_checksum, short_name
+from vmount.parsers.fat.timestamp import decode_time
+from vmount.parsers.model import Run
+from vmount.parsers.wtf8 import from_wtf8, to_wtf8
 
 
 def boot_16(sectors: int, **changes: object) -> bytes:

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt
-from parsers.fat.clusters import Heap, read_all
-from parsers.fat.table import EXFAT, FAT12, FAT16, FAT32, PAGE, Kind, Table
-from parsers.model import Run
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.reading import Image
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.fat.clusters import Heap, read_all
+from vmount.parsers.fat.table import EXFAT, FAT12, FAT16, FAT32, PAGE, Kind, Table
+from vmount.parsers.model import Run
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

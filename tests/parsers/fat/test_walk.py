@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures import fat
-from parsers.fat import open_fat
-from parsers.model import Runs
-from parsers.reader import run_sync
 from tests.parsers.reading import FileReader, find, read_range, sha256, tree
+from vmount.parsers.fat import open_fat
+from vmount.parsers.model import Runs
+from vmount.parsers.reader import run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from parsers.ldm.structures import PRIVHEAD, TOCBLOCK, VMDB, checksum
-from parsers.ldm.vblk import RAID5, RECORD, SPANNED, STRIPED, VBLK
+from vmount.parsers.ldm.structures import PRIVHEAD, TOCBLOCK, VMDB, checksum
+from vmount.parsers.ldm.vblk import RAID5, RECORD, SPANNED, STRIPED, VBLK
 
 SECTOR = 512
 DISK_SECTORS = 8192

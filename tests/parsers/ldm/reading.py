@@ -8,11 +8,11 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from parsers.ldm.disk import LdmDisk, read_ldm_disk
-from parsers.ldm.group import LdmResult, LdmVolume, assemble
-from parsers.mapping import Area, Concat, Mapping, Mirror, Parity, Stripe
-from parsers.reader import BlockSource, BytesReader, run_sync
 from vmount.blocks.assembly import build_source
+from vmount.parsers.ldm.disk import LdmDisk, read_ldm_disk
+from vmount.parsers.ldm.group import LdmResult, LdmVolume, assemble
+from vmount.parsers.mapping import Area, Concat, Mapping, Mirror, Parity, Stripe
+from vmount.parsers.reader import BlockSource, BytesReader, run_sync
 
 SECTOR = 512
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from parsers.ldm.group import LdmVolume, assemble
-from parsers.reader import run_sync
 from tests.parsers.ldm.build import (
     ALL_KINDS,
     MIRROR_OF_SPANS,
@@ -33,6 +31,8 @@ from tests.parsers.ldm.reading import (
     source_of,
 )
 from vmount.blocks.assembly import build_source
+from vmount.parsers.ldm.group import LdmVolume, assemble
+from vmount.parsers.reader import run_sync
 
 needs_ldmtool = pytest.mark.skipif(shutil.which("ldmtool") is None, reason="needs ldmtool")
 GROUP = Group(4, ALL_KINDS)

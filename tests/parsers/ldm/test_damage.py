@@ -9,13 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.layout import Layout
-from parsers.ldm.disk import LdmDisk
-from parsers.ldm.group import assemble
-from parsers.ldm.structures import PRIVHEAD, TOCBLOCK, VMDB
-from parsers.ldm.vblk import RECORD, VBLK, Fragments, parse_record
-from parsers.reader import BlockSource, Buffer, BytesReader, Span
 from tests.parsers.ldm.build import (
     ALL_KINDS,
     CONFIG_START,
@@ -31,6 +24,13 @@ from tests.parsers.ldm.build import (
 )
 from tests.parsers.ldm.reading import read_disk
 from vmount.blocks.assembly import build_source
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.layout import Layout
+from vmount.parsers.ldm.disk import LdmDisk
+from vmount.parsers.ldm.group import assemble
+from vmount.parsers.ldm.structures import PRIVHEAD, TOCBLOCK, VMDB
+from vmount.parsers.ldm.vblk import RECORD, VBLK, Fragments, parse_record
+from vmount.parsers.reader import BlockSource, Buffer, BytesReader, Span
 
 SECTOR = 512
 GROUP = Group(3, ALL_KINDS)

@@ -9,9 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from parsers.ldm.disk import read_ldm_disk
-from parsers.ldm.group import LdmVolume, assemble
-from parsers.reader import BlockSource, Buffer, Span, run_sync
 from tests.parsers.ldm.reading import (
     assemble_files,
     assert_as_ldmtool,
@@ -20,6 +17,9 @@ from tests.parsers.ldm.reading import (
     read_disk,
     source_of,
 )
+from vmount.parsers.ldm.disk import read_ldm_disk
+from vmount.parsers.ldm.group import LdmVolume, assemble
+from vmount.parsers.reader import BlockSource, Buffer, Span, run_sync
 
 needs_ldmtool = pytest.mark.skipif(shutil.which("ldmtool") is None, reason="needs ldmtool")
 needs_ntfscat = pytest.mark.skipif(shutil.which("ntfscat") is None, reason="needs ntfscat")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import struct
 from itertools import pairwise
 
-from parsers.lvm.assemble import LvmVolume
-from parsers.lvm.snapshot import MAGIC, read_exceptions
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.lvm.test_lvm import assemble, by_name, text_of, with_text
 from tests.parsers.volume_images import load
+from vmount.parsers.lvm.assemble import LvmVolume
+from vmount.parsers.lvm.snapshot import MAGIC, read_exceptions
+from vmount.parsers.reader import BytesReader, run_sync
 
 
 def group_of(volumes: str) -> dict[str, LvmVolume]:

@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import pytest
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.lvm.assemble import LvmResult, LvmVolume, assemble_lvm
-from parsers.lvm.label import AREA_HEADER, AREA_HEADER_SIZE, lvm_crc
-from parsers.lvm.physical import read_pv
-from parsers.mapping import Mirror
-from parsers.reader import BytesReader, run_sync
 from tests.contracts.block_source import check_block_source
 from tests.parsers.volume_images import Image, builder, digest, load
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.lvm.assemble import LvmResult, LvmVolume, assemble_lvm
+from vmount.parsers.lvm.label import AREA_HEADER, AREA_HEADER_SIZE, lvm_crc
+from vmount.parsers.lvm.physical import read_pv
+from vmount.parsers.mapping import Mirror
+from vmount.parsers.reader import BytesReader, run_sync
 
 GROUPS = ("plain", "raids", "thin", "many", "snap", "cache", "stale")
 REFUSED = {

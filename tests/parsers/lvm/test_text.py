@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt, ParseError
-from parsers.lvm.group import decode_group
-from parsers.lvm.text import MAX_DEPTH, Section, parse_text
 from tests.parsers.lvm.test_lvm import text_of
 from tests.parsers.volume_images import load
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.lvm.group import decode_group
+from vmount.parsers.lvm.text import MAX_DEPTH, Section, parse_text
 
 ALPHABET = st.sampled_from([*'{}[]=",#\\\n ab1-.', "segment1 ", 'type = "x"', "\0", "é"])
 

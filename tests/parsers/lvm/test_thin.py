@@ -7,17 +7,17 @@ import struct
 
 import pytest
 
-from parsers.errors import Corrupt, ParseError, Unsupported
-from parsers.lvm.assemble import LvmVolume, assemble_lvm
-from parsers.lvm.btree import BLOCK, NODE, Nodes, block_checksum, find_leaf
-from parsers.lvm.physical import read_pv
-from parsers.lvm.raid import NEVER, SUPERBLOCK, RaidSuperblock, decode_superblock, judge
-from parsers.lvm.snapshot import MAGIC, open_snapshot
-from parsers.lvm.thin import ThinDevice, open_thin
-from parsers.lvm.witness import is_log_synced
-from parsers.mapping import length_of
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.volume_images import CountingReader, builder, load
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.lvm.assemble import LvmVolume, assemble_lvm
+from vmount.parsers.lvm.btree import BLOCK, NODE, Nodes, block_checksum, find_leaf
+from vmount.parsers.lvm.physical import read_pv
+from vmount.parsers.lvm.raid import NEVER, SUPERBLOCK, RaidSuperblock, decode_superblock, judge
+from vmount.parsers.lvm.snapshot import MAGIC, open_snapshot
+from vmount.parsers.lvm.thin import ThinDevice, open_thin
+from vmount.parsers.lvm.witness import is_log_synced
+from vmount.parsers.mapping import length_of
+from vmount.parsers.reader import BytesReader, run_sync
 
 
 def volumes_of(sources: dict[str, BytesReader]) -> dict[str, LvmVolume]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fixtures.walk import WalkEntry, hash_ranges, type_name
-from parsers.model import Inline, Packed, Runs
-from parsers.ntfs import NtfsFilesystem
-from parsers.reader import Span, check_bounds
+from vmount.parsers.model import Inline, Packed, Runs
+from vmount.parsers.ntfs import NtfsFilesystem
+from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from parsers.model import Attrs, FileData, Run
+    from vmount.parsers.model import Attrs, FileData, Run
 
 PIECE = 1 << 20
 

@@ -11,9 +11,9 @@ import pytest
 
 from fixtures.ntfs import mounted
 from fixtures.wof import STREAMS, make_volume
-from parsers.errors import Corrupt
-from parsers.ntfs import open_ntfs
-from parsers.ntfs.logfile import (
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs import open_ntfs
+from vmount.parsers.ntfs.logfile import (
     NO_CLIENT,
     RESTART_AREA,
     RESTART_PAGE,
@@ -21,8 +21,8 @@ from parsers.ntfs.logfile import (
     decode_restart_page,
     latest_restart,
 )
-from parsers.ntfs.record import RECORD
-from parsers.reader import BytesReader, run_sync
+from vmount.parsers.ntfs.record import RECORD
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.model import DirEntry
-from parsers.ntfs import NtfsFilesystem, open_ntfs
-from parsers.ntfs.boot import decode_boot
-from parsers.ntfs.mft import open_mft
-from parsers.ntfs.record import RECORD
-from parsers.reader import BytesReader, check_bounds, run_sync
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.model import DirEntry
+from vmount.parsers.ntfs import NtfsFilesystem, open_ntfs
+from vmount.parsers.ntfs.boot import decode_boot
+from vmount.parsers.ntfs.mft import open_mft
+from vmount.parsers.ntfs.record import RECORD
+from vmount.parsers.reader import BytesReader, check_bounds, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fixtures.ntfs import NtfsVolume
-    from parsers.reader import Span
+    from vmount.parsers.reader import Span
 
 ROOT = 5
 

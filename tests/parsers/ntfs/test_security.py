@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.ntfs_described import DESCRIBED, NAMES, build_described
-from parsers.errors import Corrupt, ParseError
-from parsers.ntfs import NtfsOptions, UserMap, open_ntfs, parse_user_map
-from parsers.ntfs.security_descriptor import MAX_SIZE, decode_descriptor
-from parsers.ntfs.view_index import decode_view_node
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.ntfs.reading import FileReader
 from tests.parsers.ntfs.test_walk import path_attrs
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.ntfs import NtfsOptions, UserMap, open_ntfs, parse_user_map
+from vmount.parsers.ntfs.security_descriptor import MAX_SIZE, decode_descriptor
+from vmount.parsers.ntfs.view_index import decode_view_node
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fixtures.ntfs_described import Described
-    from parsers.model import Ino
-    from parsers.ntfs import NtfsFilesystem
+    from vmount.parsers.model import Ino
+    from vmount.parsers.ntfs import NtfsFilesystem
 
 BY_SINGLE_RIGHTS = {
     f"{kind}/{number:03}"

@@ -14,25 +14,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt, NotRecognised, Unsupported
-from parsers.layout import Layout
-from parsers.model import Run
-from parsers.ntfs.attribute import COMPRESSED_SIZE, NONRESIDENT, RESIDENT
-from parsers.ntfs.attribute_list import LIST_ENTRY
-from parsers.ntfs.boot import BOOT_SECTOR, decode_boot
-from parsers.ntfs.compression import CompressionUnits
-from parsers.ntfs.ea import EA_ENTRY, decode_eas, device_number
-from parsers.ntfs.file_name import FILE_NAME_KEY
-from parsers.ntfs.fixup import MULTI_SECTOR_HEADER, restore, restore_all
-from parsers.ntfs.index import INDEX_BLOCK, INDEX_ENTRY, INDEX_HEADER
-from parsers.ntfs.lznt1 import decode_lznt1
-from parsers.ntfs.names import from_wtf8, to_wtf8
-from parsers.ntfs.record import RECORD
-from parsers.ntfs.reparse import decode_reparse
-from parsers.ntfs.runlist import RunMap, decode_runs
-from parsers.ntfs.standard_information import STANDARD
-from parsers.ntfs.volume import decode_volume_information
-from parsers.reader import BytesReader, run_sync
+from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.layout import Layout
+from vmount.parsers.model import Run
+from vmount.parsers.ntfs.attribute import COMPRESSED_SIZE, NONRESIDENT, RESIDENT
+from vmount.parsers.ntfs.attribute_list import LIST_ENTRY
+from vmount.parsers.ntfs.boot import BOOT_SECTOR, decode_boot
+from vmount.parsers.ntfs.compression import CompressionUnits
+from vmount.parsers.ntfs.ea import EA_ENTRY, decode_eas, device_number
+from vmount.parsers.ntfs.file_name import FILE_NAME_KEY
+from vmount.parsers.ntfs.fixup import MULTI_SECTOR_HEADER, restore, restore_all
+from vmount.parsers.ntfs.index import INDEX_BLOCK, INDEX_ENTRY, INDEX_HEADER
+from vmount.parsers.ntfs.lznt1 import decode_lznt1
+from vmount.parsers.ntfs.names import from_wtf8, to_wtf8
+from vmount.parsers.ntfs.record import RECORD
+from vmount.parsers.ntfs.reparse import decode_reparse
+from vmount.parsers.ntfs.runlist import RunMap, decode_runs
+from vmount.parsers.ntfs.standard_information import STANDARD
+from vmount.parsers.ntfs.volume import decode_volume_information
+from vmount.parsers.reader import BytesReader, run_sync
 
 LAYOUTS = [
     BOOT_SECTOR,

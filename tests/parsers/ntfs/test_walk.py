@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.ntfs import LONE_SURROGATES, NOON_1923, build_fragmented_mft
-from parsers.errors import Corrupt, ParseError, Unsupported
-from parsers.model import FileData, Packed, Runs
-from parsers.ntfs import NtfsOptions, open_ntfs
-from parsers.ntfs.boot import decode_boot
-from parsers.ntfs.file_attrs import file_attrs, quick_attrs
-from parsers.ntfs.mft import open_mft
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.ntfs.reading import FileReader, entry_of, read_range, sha256, tree
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.model import FileData, Packed, Runs
+from vmount.parsers.ntfs import NtfsOptions, open_ntfs
+from vmount.parsers.ntfs.boot import decode_boot
+from vmount.parsers.ntfs.file_attrs import file_attrs, quick_attrs
+from vmount.parsers.ntfs.mft import open_mft
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fixtures.ntfs import NtfsVolume
     from fixtures.walk import WalkEntry
-    from parsers.model import Attrs, Filesystem
-    from parsers.ntfs import NtfsFilesystem
+    from vmount.parsers.model import Attrs, Filesystem
+    from vmount.parsers.ntfs import NtfsFilesystem
 
 TIMES = {b"times/1923": NOON_1923, b"times/1969": -100}
 """What was set. ntfs-3g rounds times before 1970 to the next second."""

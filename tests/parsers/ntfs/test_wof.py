@@ -25,21 +25,21 @@ from fixtures.wof import (
     reparse,
     wof_reparse,
 )
-from parsers.errors import Corrupt, ParseError, Unsupported
-from parsers.model import FileData, Inline, Packed, Run, Runs
-from parsers.ntfs import open_ntfs
-from parsers.ntfs.boot import decode_boot
-from parsers.ntfs.standard_information import STANDARD
-from parsers.ntfs.wof import WofChunks, wof_algorithm
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.ntfs.reading import FileReader, read_range, tree
 from vmount.filemap import open_file
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.model import FileData, Inline, Packed, Run, Runs
+from vmount.parsers.ntfs import open_ntfs
+from vmount.parsers.ntfs.boot import decode_boot
+from vmount.parsers.ntfs.standard_information import STANDARD
+from vmount.parsers.ntfs.wof import WofChunks, wof_algorithm
+from vmount.parsers.reader import BytesReader, run_sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from parsers.ntfs import NtfsFilesystem
+    from vmount.parsers.ntfs import NtfsFilesystem
 
 
 @pytest.fixture(scope="session")

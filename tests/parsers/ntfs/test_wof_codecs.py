@@ -11,10 +11,10 @@ import pytest
 
 from fixtures.libwim import LZX, XPRESS, Codec
 from fixtures.ntfs import text
-from parsers.errors import Corrupt, ParseError
-from parsers.ntfs.lzx import WINDOW, decode_lzx
-from parsers.ntfs.xpress import decode_xpress
-from parsers.reader import Buffer
+from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.ntfs.lzx import WINDOW, decode_lzx
+from vmount.parsers.ntfs.xpress import decode_xpress
+from vmount.parsers.reader import Buffer
 
 Decode = Callable[[Buffer, int], bytes]
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from fixtures.partitions import MIB, blank, disk_id, fdisk, fdisk_ranges, listing, sgdisk
 from fixtures.programs import run
-from parsers.errors import Corrupt, NotRecognised, ParseError
-from parsers.partition import gpt
-from parsers.partition.model import Partition, checked
-from parsers.partition.table import PartitionTable, read_partition_table
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.disk_reader import CountingReader, FileReader
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
+from vmount.parsers.partition import gpt
+from vmount.parsers.partition.model import Partition, checked
+from vmount.parsers.partition.table import PartitionTable, read_partition_table
+from vmount.parsers.reader import BytesReader, run_sync
 
 TIB = 1 << 40
 OPTIONS = [

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from fixtures.partitions import MIB, blank, disk_id, fdisk, fdisk_ranges, listing, sfdisk
-from parsers.errors import NotRecognised, ParseError
-from parsers.partition import mbr
-from parsers.partition.table import PartitionTable, read_partition_table
-from parsers.reader import BytesReader, run_sync
 from tests.parsers.disk_reader import CountingReader, FileReader
+from vmount.parsers.errors import NotRecognised, ParseError
+from vmount.parsers.partition import mbr
+from vmount.parsers.partition.table import PartitionTable, read_partition_table
+from vmount.parsers.reader import BytesReader, run_sync
 
 PRIMARY = "label: dos\nlabel-id: 0xdeadbeef\n"
 LOGICAL = (

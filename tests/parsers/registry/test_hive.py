@@ -24,17 +24,17 @@ from fixtures.hives import (
     text,
     written_by_hivex,
 )
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.reader import BytesReader, run_sync
-from parsers.registry import Hive, open_hive
-from parsers.registry.base_block import BASE_BLOCK, BINS_START, checksum_of
-from parsers.registry.cells import KEY, decode_key, upper
-from parsers.registry.value import Value
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.registry import Hive, open_hive
+from vmount.parsers.registry.base_block import BASE_BLOCK, BINS_START, checksum_of
+from vmount.parsers.registry.cells import KEY, decode_key, upper
+from vmount.parsers.registry.value import Value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from parsers.reader import Buffer
+    from vmount.parsers.reader import Buffer
 
 FORMS = [
     Form(),

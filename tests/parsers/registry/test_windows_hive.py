@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.hives import read_by_hivex
-from parsers.reader import BytesReader, run_sync
-from parsers.registry import open_hive
-from parsers.registry.mounted_devices import VolumeId, decode_mounted_devices
 from tests.downloads import member_of, python_sdist
 from tests.parsers.registry.test_hive import walk
+from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.registry import open_hive
+from vmount.parsers.registry.mounted_devices import VolumeId, decode_mounted_devices
 
 if TYPE_CHECKING:
     from pathlib import Path

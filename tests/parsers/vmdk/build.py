@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from parsers.vmdk import cowd, sesparse, sparse, stream
+from vmount.parsers.vmdk import cowd, sesparse, sparse, stream
 
 SECTOR = 512
 Grains = Mapping[int, bytes | None]

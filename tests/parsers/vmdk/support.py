@@ -8,9 +8,9 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from parsers.reader import Buffer, BytesReader, Span, run_sync
-from parsers.vmdk.disk import VmdkDisk, open_vmdk
-from parsers.vmdk.opener import OpenedFile, candidates
+from vmount.parsers.reader import Buffer, BytesReader, Span, run_sync
+from vmount.parsers.vmdk.disk import VmdkDisk, open_vmdk
+from vmount.parsers.vmdk.opener import OpenedFile, candidates
 
 
 class CountingReader:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from fixtures.vmdk import SUBFORMATS, Disk, run, to_raw
-from parsers.errors import Unsupported
-from parsers.reader import run_sync
 from tests.parsers.vmdk import build
 from tests.parsers.vmdk.support import assert_same, flat, open_path
+from vmount.parsers.errors import Unsupported
+from vmount.parsers.reader import run_sync
 
 SECTOR = 512
 

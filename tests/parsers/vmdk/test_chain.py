@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from fixtures.vmdk import to_raw
-from parsers.errors import Corrupt
-from parsers.reader import run_sync
-from parsers.vmdk import chain
-from parsers.vmdk.disk import open_vmdk
 from tests.parsers.vmdk import build
 from tests.parsers.vmdk.support import FolderOpener, assert_same, flat, open_path
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.reader import run_sync
+from vmount.parsers.vmdk import chain
+from vmount.parsers.vmdk.disk import open_vmdk
 
 SECTOR = 512
 SECTORS = 3 * 4096 + 5

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from fixtures.vmdk import Disk
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.reader import run_sync
-from parsers.vmdk import cowd, sesparse, sparse
-from parsers.vmdk.disk import VmdkDisk, open_vmdk
 from tests.parsers.vmdk import build
 from tests.parsers.vmdk.support import DictOpener, flat, open_path
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.reader import run_sync
+from vmount.parsers.vmdk import cowd, sesparse, sparse
+from vmount.parsers.vmdk.disk import VmdkDisk, open_vmdk
 
 SECTOR = 512
 

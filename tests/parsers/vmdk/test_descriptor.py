@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.vmdk.descriptor import (
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.vmdk.descriptor import (
     MAX_DESCRIPTOR,
     Access,
     ExtentLine,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from fixtures.vmdk import Disk
-from parsers.errors import OutOfBounds
-from parsers.reader import Span, run_sync
-from parsers.vmdk.disk import AllocatedRange, VmdkDisk, open_vmdk
-from parsers.vmdk.lru import BoundedCache
-from parsers.vmdk.opener import candidates
-from parsers.vmdk.tablefile import PAGE
 from tests.parsers.vmdk import build
 from tests.parsers.vmdk.support import CountingReader, DictOpener, FolderOpener, open_path
+from vmount.parsers.errors import OutOfBounds
+from vmount.parsers.reader import Span, run_sync
+from vmount.parsers.vmdk.disk import AllocatedRange, VmdkDisk, open_vmdk
+from vmount.parsers.vmdk.lru import BoundedCache
+from vmount.parsers.vmdk.opener import candidates
+from vmount.parsers.vmdk.tablefile import PAGE
 
 SECTOR = 512
 GRAIN = 65_536

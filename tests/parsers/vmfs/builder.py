@@ -27,9 +27,9 @@ from dissect.vmfs.address import (
     SubBlockAddr64,
 )
 
-from parsers.vmfs.descriptor import DESCRIPTOR_METADATA, Addressing, Type
-from parsers.vmfs.directory import BLOCK_HEADER_6, ENTRY_5, ENTRY_6, HEADER_6
-from parsers.vmfs.lvm import DEVICE_HEADER, MAP_ENTRY, VOLUME_DESCRIPTOR
+from vmount.parsers.vmfs.descriptor import DESCRIPTOR_METADATA, Addressing, Type
+from vmount.parsers.vmfs.directory import BLOCK_HEADER_6, ENTRY_5, ENTRY_6, HEADER_6
+from vmount.parsers.vmfs.lvm import DEVICE_HEADER, MAP_ENTRY, VOLUME_DESCRIPTOR
 
 MIB = 1 << 20
 BASE = 0x110_0000

@@ -19,9 +19,9 @@ from typing import IO, Any, NamedTuple
 
 from dissect.vmfs import VMFS, lvm
 
-from parsers.model import FileData, Inline, Run, Runs
-from parsers.reader import Buffer, Span, check_bounds, run_sync
-from parsers.vmfs.filesystem import Vmfs, open_vmfs
+from vmount.parsers.model import FileData, Inline, Run, Runs
+from vmount.parsers.reader import Buffer, Span, check_bounds, run_sync
+from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
 
 FUSE = {"vmfs5": "vmfs-fuse", "vmfs6": "vmfs6-fuse"}
 WHOLE = 160 << 20

@@ -7,13 +7,13 @@ import random
 import pytest
 from dissect.vmfs import address as theirs
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.vmfs.address import (
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.vmfs.address import (
     decode_descriptor_address,
     decode_file_block,
     decode_resource_address,
 )
-from parsers.vmfs.fs_info import Config, FsInfo, Version
+from vmount.parsers.vmfs.fs_info import Config, FsInfo, Version
 
 MIB = 1 << 20
 ROUNDS = 500

@@ -12,12 +12,6 @@ from typing import Any
 import pytest
 from dissect.vmfs import VMFS, lvm
 
-from parsers.errors import Corrupt, Unsupported
-from parsers.model import Runs
-from parsers.reader import Span, run_sync
-from parsers.vmfs.descriptor import Addressing, Type
-from parsers.vmfs.discover import read_member
-from parsers.vmfs.filesystem import Vmfs, open_vmfs
 from tests.parsers.vmfs.builder import MIB, ZEROED, Builder
 from tests.parsers.vmfs.readers import (
     FileReader,
@@ -29,6 +23,12 @@ from tests.parsers.vmfs.readers import (
     read_stream,
     windows,
 )
+from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.model import Runs
+from vmount.parsers.reader import Span, run_sync
+from vmount.parsers.vmfs.descriptor import Addressing, Type
+from vmount.parsers.vmfs.discover import read_member
+from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
 
 BLOCKS = 1024
 MANY = 5000

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.model import Runs
-from parsers.reader import Buffer, Span, check_bounds, run_sync
-from parsers.vmfs.address import ROOT
-from parsers.vmfs.descriptor import DESCRIPTOR_METADATA
-from parsers.vmfs.filesystem import Vmfs, open_vmfs
-from parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET
-from parsers.vmfs.lvm import DEVICE_HEADER, DEVICE_HEADER_OFFSET
 from tests.parsers.vmfs.builder import BASE
 from tests.parsers.vmfs.readers import FileReader, walk_parser
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.model import Runs
+from vmount.parsers.reader import Buffer, Span, check_bounds, run_sync
+from vmount.parsers.vmfs.address import ROOT
+from vmount.parsers.vmfs.descriptor import DESCRIPTOR_METADATA
+from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
+from vmount.parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET
+from vmount.parsers.vmfs.lvm import DEVICE_HEADER, DEVICE_HEADER_OFFSET
 
 ROUNDS = 150
 MOST_READS = 1500

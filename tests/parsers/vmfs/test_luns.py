@@ -7,13 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from parsers.detect import detect
-from parsers.errors import NotRecognised, Unsupported
-from parsers.model import Inline, Runs
-from parsers.reader import BytesReader, Span, run_sync
-from parsers.signatures import identify
-from parsers.vmfs.discover import read_member
-from parsers.vmfs.filesystem import open_vmfs
 from tests.parsers.vmfs.readers import (
     FileReader,
     open_files,
@@ -24,6 +17,13 @@ from tests.parsers.vmfs.readers import (
     walk_mounted,
     walk_parser,
 )
+from vmount.parsers.detect import detect
+from vmount.parsers.errors import NotRecognised, Unsupported
+from vmount.parsers.model import Inline, Runs
+from vmount.parsers.reader import BytesReader, Span, run_sync
+from vmount.parsers.signatures import identify
+from vmount.parsers.vmfs.discover import read_member
+from vmount.parsers.vmfs.filesystem import open_vmfs
 
 NORMAL, LARGE, RDM = "/normal-flat.vmdk", "/large-flat.vmdk", "/rdm-rdm.vmdk"
 

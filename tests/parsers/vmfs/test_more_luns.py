@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from dissect.vmfs import lvm
 
-from parsers.reader import run_sync
-from parsers.vmfs.volume import open_volume
 from tests.parsers.vmfs.readers import (
     FileReader,
     open_files,
@@ -21,6 +19,8 @@ from tests.parsers.vmfs.readers import (
     walk_dissect,
     walk_parser,
 )
+from vmount.parsers.reader import run_sync
+from vmount.parsers.vmfs.volume import open_volume
 
 pytestmark = pytest.mark.slow
 

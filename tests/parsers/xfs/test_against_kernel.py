@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from fixtures.xfs import EVERYDAY, XfsFixture
-from parsers.model import XAttr
-from parsers.xfs.filesystem import open_xfs
 from tests.parsers.ext.support import FileSource, resolve, run, walk_volume
+from vmount.parsers.model import XAttr
+from vmount.parsers.xfs.filesystem import open_xfs
 
 Volume = Callable[[str], XfsFixture]
 

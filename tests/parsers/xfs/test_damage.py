@@ -15,12 +15,12 @@ import pytest
 
 from fixtures.xfs import XfsFixture, xfs_db
 from fixtures.xfs_states import STATES, build_state, log_place
-from parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
-from parsers.model import Runs
-from parsers.reader import Buffer, Span, check_bounds
-from parsers.xfs.checksum import crc32c
-from parsers.xfs.filesystem import XfsFilesystem, open_xfs
 from tests.parsers.ext.support import FileSource, resolve, run
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
+from vmount.parsers.model import Runs
+from vmount.parsers.reader import Buffer, Span, check_bounds
+from vmount.parsers.xfs.checksum import crc32c
+from vmount.parsers.xfs.filesystem import XfsFilesystem, open_xfs
 
 Volume = Callable[[str], XfsFixture]
 

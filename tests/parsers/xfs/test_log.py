@@ -8,11 +8,11 @@ import pytest
 
 from fixtures.xfs import XfsFixture, make, mounted
 from fixtures.xfs_states import STATES, State, build_state, build_torn
-from parsers.errors import ParseError
-from parsers.xfs.filesystem import XfsFilesystem, open_xfs
-from parsers.xfs.superblock import decode_superblock
-from parsers.xfs.volume import Volume
 from tests.parsers.ext.support import FileSource, run, walk_volume
+from vmount.parsers.errors import ParseError
+from vmount.parsers.xfs.filesystem import XfsFilesystem, open_xfs
+from vmount.parsers.xfs.superblock import decode_superblock
+from vmount.parsers.xfs.volume import Volume
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)

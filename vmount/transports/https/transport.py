@@ -15,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 import httpcore
 import trio
 
-from parsers.reader import Buffer, check_bounds
+from vmount.parsers.reader import Buffer, check_bounds
 from vmount.transports.base import (
     Extent,
     SourceChanged,

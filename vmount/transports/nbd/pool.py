@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import trio
 
-from parsers.reader import Buffer
+from vmount.parsers.reader import Buffer
 from vmount.transports.base import SourceChanged, TransportClosed, TransportError
 from vmount.transports.channel import Tls
 from vmount.transports.nbd.connection import ConnectionLost, NbdConnection, connect

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import trio
 
-from parsers.reader import Buffer, Span, check_bounds
+from vmount.parsers.reader import Buffer, Span, check_bounds
 from vmount.transports.base import Extent, TransportRefused, TransportStats, TransportTimeout
 from vmount.transports.nbd.connection import ConnectionLost, connect, open_channel
 from vmount.transports.nbd.handshake import ExportInfo, list_dialogue

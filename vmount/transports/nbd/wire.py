@@ -20,7 +20,7 @@ from bisect import bisect
 from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
-from parsers.reader import Buffer
+from vmount.parsers.reader import Buffer
 
 REQUEST_MAGIC = 0x25609513
 SIMPLE_REPLY_MAGIC = 0x67446698
