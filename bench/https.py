@@ -21,7 +21,7 @@ import httpx
 from bench.timing import drop_caches, median, timed
 from tests.vsphere.conftest import BUILD, PASSWORD, USER, Vcenter, make_certificate, running
 from tests.vsphere.disk_machines import create_machine
-from vmount.datastore_path import DatastorePath, folder_url
+from vmount.datastores.path import DatastorePath, folder_url
 
 MIB = 1 << 20
 RANGE = MIB

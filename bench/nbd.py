@@ -19,8 +19,8 @@ from pathlib import Path
 
 import trio
 
-from tests.transports.nbd.servers import listen_tcp, listen_unix, make_certificates, running, uri_of
-from vmount.transports.nbd.transport import NbdOptions, open_nbd
+from tests.backends.nbd.servers import listen_tcp, listen_unix, make_certificates, running, uri_of
+from vmount.backends.nbd.backend import NbdOptions, open_nbd
 
 MIB = 1 << 20
 IN_FLIGHT = 8

@@ -1,13 +1,13 @@
-"""A disk in memory, as far as it has been read: the only layer between file systems and a transport.
+"""A disk in memory, as far as it has been read: the only layer between file systems and a backend.
 
 Strategy: the disk is divided into lines of 64 KiB. A miss fetches whole lines: one record of metadata
 brings its neighbours, which are asked for next. Lines that are missing side by side, and those that
 other tasks come to want before the fetch has begun, are fetched by one request of at most the
-transport's max_read; the buffer that comes is kept whole, as a slab, so that a read inside it is a slice
+backend's max_read; the buffer that comes is kept whole, as a slab, so that a read inside it is a slice
 and no copy. Slabs are what is evicted, the least recently used first.
 
 Everything runs in trio's one thread and nothing suspends between looking and changing, so there are no
-locks. `try_read` looks up a dict and slices; it never waits, logs or calls the transport.
+locks. `try_read` looks up a dict and slices; it never waits, logs or calls the backend.
 
 A fetch belongs to the cache's nursery, not to the task that wanted it: whoever else waits for it is not
 harmed by a cancellation. A fetch that fails tells everyone who waits and leaves nothing behind.
@@ -28,8 +28,8 @@ from dataclasses import dataclass
 
 import trio
 
+from vmount.backends.base import Backend, BackendClosed, Extent
 from vmount.parsers.reader import Buffer, Span, check_bounds
-from vmount.transports.base import Extent, Transport, TransportClosed
 
 LINE = 32 << 10
 """Bytes. Larger lines make a small read on a distant disk wait for what it does not need; smaller ones
@@ -108,7 +108,7 @@ class _Fetch:
         self.error: OSError | None = None
 
     async def result(self) -> _Slab:
-        """Wait for the slab; raises what the transport raised."""
+        """Wait for the slab; raises what the backend raised."""
         await self.done.wait()
         if self.error is not None:
             raise self.error
@@ -129,24 +129,24 @@ class CacheBudget:
 
 
 class CachedDisk:
-    """A BlockSource over a Transport. Fetches run in `nursery`.
+    """A BlockSource over a Backend. Fetches run in `nursery`.
 
     Several that are given one `budget` share its memory; the capacity of the options is then not theirs.
     """
 
     def __init__(
         self,
-        transport: Transport,
+        backend: Backend,
         nursery: trio.Nursery,
         options: CacheOptions | None = None,
         budget: CacheBudget | None = None,
     ) -> None:
-        self.size = transport.size
-        self._transport = transport
+        self.size = backend.size
+        self._transport = backend
         self._nursery = nursery
         self._options = options or CacheOptions()
         self._budget = budget or CacheBudget(self._options.capacity)
-        self._most_lines = max(1, transport.max_read >> _SHIFT)
+        self._most_lines = max(1, backend.max_read >> _SHIFT)
         """Lines that one fetch may have."""
         self._lines: dict[int, _Slab] = {}
         self._slabs = self._budget.slabs
@@ -197,7 +197,7 @@ class CachedDisk:
         if data is not None:
             return data
         if self._closed:
-            raise TransportClosed("the disk is closed")
+            raise BackendClosed("the disk is closed")
         self._misses += 1
         self._demanded += length
         # All fetches are begun before the first is waited for, and the slabs are held until the end:
@@ -295,7 +295,7 @@ class CachedDisk:
                 self._guess_lines -= fetch.count
             if fetch.slab is None and fetch.error is None:
                 self._closed = True  # the nursery is being cancelled
-                fetch.error = TransportClosed("the disk is closed")
+                fetch.error = BackendClosed("the disk is closed")
             fetch.done.set()
         if fetch.slab is not None:
             self._keep(fetch.slab, lines)
@@ -344,7 +344,7 @@ class CachedDisk:
     def note_zeros(self, extents: Sequence[Extent]) -> None:
         """Take a source's word for what is zero: such lines are not fetched ahead.
 
-        `extents` are as `Transport.allocated` gives them; they replace those noted before.
+        `extents` are as `Backend.allocated` gives them; they replace those noted before.
         """
         self._zeros = [Span(extent.offset, extent.length) for extent in extents if extent.zero]
 

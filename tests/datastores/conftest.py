@@ -11,12 +11,12 @@ import pytest
 
 from fixtures import vmdk
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter, certificate, vcenter, vcsim
-from vmount.datastore_path import folder_url
+from vmount.backends.https.client import HttpsClient
 from vmount.datastores.folder import FolderPlace
+from vmount.datastores.path import folder_url
 from vmount.datastores.places import DatastorePlace
 from vmount.datastores.web import WebPlace
 from vmount.runtime import TrioRuntime
-from vmount.transports.https.client import HttpsClient
 
 __all__ = ["certificate", "vcenter", "vcsim"]
 

@@ -14,12 +14,12 @@ from tests.contracts.block_source import check_block_source
 from tests.datastores.conftest import STORE, Places, ways_to
 from tests.vmount.test_datastore_path import NAMES
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter
+from vmount.backends.base import BackendError
 from vmount.cache import CacheOptions
-from vmount.datastore_path import DatastorePath
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.opener import DatastoreOpener
+from vmount.datastores.path import DatastorePath
 from vmount.parsers.errors import ParseError
-from vmount.transports.base import TransportError
 
 READING = DatastoreReading(CacheOptions())
 WAYS = ["file", "https"]
@@ -125,7 +125,7 @@ async def test_what_cannot_be_opened_leaves_nothing(
 
 async def test_another_datastore_is_not_here(places: Places) -> None:
     opener = DatastoreOpener(places.open["file"](STORE), None, CacheOptions())
-    with pytest.raises(TransportError, match="'other' is not mounted here"):
+    with pytest.raises(BackendError, match="'other' is not mounted here"):
         await opener.open("[other] a.vmdk", None)
 
 

@@ -15,17 +15,17 @@ import trio
 
 from tests.datastores.vmfs_luns import copy_of, end_of, is_readable, mounted, put, unpack
 from tests.loop_devices import attached
-from vmount.block_devices import BlockDevices
-from vmount.datastore_path import DatastorePath
+from vmount.backends.base import BackendError
+from vmount.backends.block_device import DirectOptions
+from vmount.backends.device_identity import BlockDevices
 from vmount.datastores.lun_choice import LunChoice
+from vmount.datastores.path import DatastorePath
 from vmount.datastores.san import SanPlace
 from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError
-from vmount.routes.base import Machine, RouteOptions
-from vmount.routes.datastore import file_route, san_route
 from vmount.runtime import TrioRuntime
-from vmount.transports.base import TransportError
-from vmount.transports.direct import DirectOptions
+from vmount.transports.base import Machine, TransportOptions
+from vmount.transports.datastore import file_transport, san_transport
 from vmount.transports.negotiate import WantedDisk, negotiate
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ async def test_a_datastore_has_a_label_and_a_uuid(device: Path, version: int) ->
         assert await read(ours, DatastorePath(uuid, "small")) == await read(
             ours, DatastorePath(label, "small")
         )
-        with pytest.raises(TransportError, match="no LUN of datastore 'other'"):
+        with pytest.raises(BackendError, match="no LUN of datastore 'other'"):
             await ours.open(DatastorePath("other", "small"))
         with pytest.raises(FileNotFoundError):
             await ours.open(DatastorePath(label, "nothing"))
@@ -122,7 +122,7 @@ async def test_luns_are_found_among_all_disks(luns: dict[int, Path], tmp_path: P
         async with place(LunChoice(devices=devices)) as ours:
             for version in (5, 6):
                 assert await read(ours, DatastorePath(NAMES[version], "small"))
-            with pytest.raises(TransportError, match="several datastores"):
+            with pytest.raises(BackendError, match="several datastores"):
                 await ours.store("")
         for choice in (
             LunChoice(devices=devices, deny=("wwn-0x6000000000000001",)),
@@ -135,7 +135,7 @@ async def test_luns_are_found_among_all_disks(luns: dict[int, Path], tmp_path: P
             with pytest.raises(UsageError, match="--lun-deny"):
                 await ours.store("")
         async with place(LunChoice((str(third),))) as ours:
-            with pytest.raises(TransportError, match="no VMFS on it"):
+            with pytest.raises(BackendError, match="no VMFS on it"):
                 await ours.store("")
 
 
@@ -156,7 +156,7 @@ async def test_r47_a_lun_by_two_paths(luns: dict[int, Path], tmp_path: Path) -> 
 async def test_a_copy_of_a_lun_is_not_taken_for_it(luns: dict[int, Path]) -> None:
     with attached(luns[5]) as first, attached(luns[5]) as second:
         async with place(LunChoice((str(first), str(second)))) as ours:
-            with pytest.raises(TransportError, match="two disks with one VMFS identity"):
+            with pytest.raises(BackendError, match="two disks with one VMFS identity"):
                 await ours.open(DatastorePath("vmfs5", "small"))
 
 
@@ -205,10 +205,10 @@ async def test_r45_a_lun_that_is_visible_and_not_readable(
         async with place(LunChoice((str(device),))) as ours:
             await ours.open(DatastorePath(NAMES[version], "small"))
             os.truncate(image, 512)
-            with pytest.raises(TransportError, match="Input/output error"):
+            with pytest.raises(BackendError, match="Input/output error"):
                 await ours.open(DatastorePath(NAMES[version], "bigger"))
         async with place(LunChoice((str(device),))) as ours:
-            with pytest.raises(TransportError, match="Input/output error"):
+            with pytest.raises(BackendError, match="Input/output error"):
                 await ours.open(DatastorePath(NAMES[version], "bigger"))
 
 
@@ -230,14 +230,14 @@ async def test_r4_r45_the_next_transport_takes_over(
         if refused.startswith("Input"):
             os.truncate(image, end - 4096)
         links = {} if refused.startswith("no LUN") else {"wwn-0x6000000000000001": device}
-        options = RouteOptions(
+        options = TransportOptions(
             datastores={NAMES[version]: folder},
             luns=LunChoice(devices=machine(tmp_path, links)),
         )
         async with trio.open_nursery() as nursery:
             no_session = cast("Session", None)  # these routes ask no server
             here = Machine("vm-1", None, "", no_session, TrioRuntime(nursery), nursery, options)
-            routes = [san_route(here), file_route(here)]
+            routes = [san_transport(here), file_transport(here)]
             found = await negotiate(wanted, routes, read_a_sector)
             assert found.transport == ("file" if refused else "san")
             assert [refusal.name for refusal in found.refused] == (["san"] if refused else [])

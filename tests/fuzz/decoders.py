@@ -8,6 +8,13 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 
 from tests.fuzz.walks import FORGIVEN
+from vmount.backends.nbd.handshake import (
+    OptionRefused,
+    Receive,
+    list_dialogue,
+    negotiate,
+)
+from vmount.backends.nbd.wire import NbdProtocolError, Transmission
 from vmount.blocks.assembly import build_source
 from vmount.guest.fstab import parse_fstab
 from vmount.guest.linux import parse_os_release
@@ -44,13 +51,6 @@ from vmount.parsers.registry.cells import Key
 from vmount.parsers.registry.mounted_devices import decode_mounted_devices
 from vmount.parsers.vmdk.descriptor import parse_descriptor
 from vmount.parsers.vmdk.vmx import parse_vmx
-from vmount.transports.nbd.handshake import (
-    OptionRefused,
-    Receive,
-    list_dialogue,
-    negotiate,
-)
-from vmount.transports.nbd.wire import NbdProtocolError, Transmission
 
 BLOCK = 1024
 """Bytes in the smallest block of an ext volume: a whole one is read always."""

@@ -44,7 +44,7 @@ from vmount.parsers.vmdk.sesparse import is_sesparse
 from vmount.parsers.vmfs.filesystem import open_vmfs
 from vmount.parsers.xfs.filesystem import open_xfs
 from vmount.runtime import InlineRuntime
-from vmount.volumes import find_volumes
+from vmount.volumes.find import find_volumes
 
 Use = Callable[[Any], Coroutine[Any, Any, object]]
 """Does with a disk all that can be done. Raises what is in FORGIVEN."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from vmount.filemap import open_file
+from vmount.blocks.file_map import open_file
 from vmount.parsers.errors import ParseError
 from vmount.parsers.model import Runs
 

@@ -16,7 +16,7 @@ from fixtures.ext import EVERYDAY, ExtFixture, mounted
 from fixtures.ext import build as build_ext
 from fixtures.ntfs import build_small
 from tests.fuzz.images import fat_volume
-from vmount.globs import compile_glob
+from vmount.jobs.globs import compile_glob
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Vmount

@@ -26,7 +26,7 @@ from vmount.guest import find_guest
 from vmount.parsers.reader import run_sync
 from vmount.runtime import InlineRuntime
 from vmount.sources.opening import OpenOptions
-from vmount.volumes import find_volumes
+from vmount.volumes.find import find_volumes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,9 +10,9 @@ import pytest
 
 from fixtures.ntfs import NtfsVolume, build_fragmented_mft, build_small
 from fixtures.walk import walk
+from tests.backends.nbd.servers import listen_tcp, listen_unix, nbdkit, running, uri_of
 from tests.integration.test_walks import expected_of_ntfs, has_content
 from tests.parsers.ntfs.test_walk import by_tag
-from tests.transports.nbd.servers import listen_tcp, listen_unix, nbdkit, running, uri_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,9 +22,7 @@ from fixtures.ext import EVERYDAY, ExtFixture
 from fixtures.ext import build as build_ext
 from fixtures.ntfs import NtfsVolume, build_small
 from fixtures.walk import walk
-from tests.integration.test_walks import expected_of_ext, expected_of_ntfs, has_content, walk_api
-from tests.parsers.ntfs.test_walk import by_tag
-from tests.transports.nbd.servers import (
+from tests.backends.nbd.servers import (
     Server,
     listen_tcp,
     listen_unix,
@@ -36,6 +34,8 @@ from tests.transports.nbd.servers import (
     running,
     uri_of,
 )
+from tests.integration.test_walks import expected_of_ext, expected_of_ntfs, has_content, walk_api
+from tests.parsers.ntfs.test_walk import by_tag
 from vmount.api import open_disks
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixtures.programs import run
+from tests.backends.nbd.servers import listen_unix, nbdkit, running, uri_of
 from tests.integration.unprivileged import NOBODY, nobody
-from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.privileges import CAP_DAC_OVERRIDE
 

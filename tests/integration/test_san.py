@@ -17,10 +17,10 @@ import pytest
 
 from fixtures.vmdk import run
 from fixtures.walk import walk
+from tests.backends.nbd.servers import listen_unix, nbdkit, running, uri_of
 from tests.datastores.vmfs_luns import copy_of, mounted, put, unpack
 from tests.loop_devices import attached
 from tests.parsers.vmfs.builder import Builder
-from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.api import open_disks
 from vmount.errors import SourceError, UsageError
 from vmount.parsers.vmfs.descriptor import Type

@@ -30,7 +30,7 @@ from tests.integration.virtual_machines import (
 from tests.vsphere.conftest import Vcenter
 from tests.vsphere.disk_machines import STORE, create_machine
 from vmount.api import open_disks
-from vmount.manager import MountManager
+from vmount.disk_set import OpenDiskSet
 from vmount.runtime import TrioRuntime
 from vmount.sources.machine_options import MachineOptions
 from vmount.sources.opening import OpenOptions
@@ -96,7 +96,7 @@ async def test_r7_the_end_of_all_tasks_leaves_it_alone(vm: Vm, tmp_path: Path, w
     with StateDir(tmp_path / "state").journal() as journal:
         async with trio.open_nursery() as nursery:
             runtime = TrioRuntime(nursery)
-            manager = await MountManager.open([vm.moref], runtime, options, journal)
+            manager = await OpenDiskSet.open([vm.moref], runtime, options, journal)
             try:
                 nursery.cancel_scope.cancel()
                 await trio.sleep_forever()

@@ -26,10 +26,10 @@ from tests.vddk.stub import Vddk, build_vddk
 from tests.vmount.test_datastore_path import NAMES
 from tests.vsphere.conftest import PASSWORD, USER
 from tests.vsphere.disk_machines import STORE, administrator
-from vmount.datastore_path import DatastorePath
-from vmount.transports.base import TransportError
-from vmount.transports.nbd.process import NbdProcess
-from vmount.transports.nbd.transport import open_nbd
+from vmount.backends.base import BackendError
+from vmount.backends.nbd.backend import open_nbd
+from vmount.backends.nbd.process import NbdProcess
+from vmount.datastores.path import DatastorePath
 from vmount.transports.vddk import VddkDisk, find_library, vddk_program
 
 __all__ = ["certificate", "made_of", "vcenter", "vcsim", "vm", "vmount"]
@@ -150,7 +150,7 @@ async def test_r16_odd_names_reach_vddk(
             assert await transport.read(512, 4096) == image.read_bytes()[512 : 512 + 4096]
             await transport.aclose()
         else:
-            with pytest.raises(TransportError):
+            with pytest.raises(BackendError):
                 await open_nbd(uri, nursery)
             await process.aclose()
             assert "not a virtual disk" in process.last_words

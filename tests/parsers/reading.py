@@ -8,7 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from fixtures.walk import hash_ranges
-from vmount.filemap import open_file
+from vmount.blocks.file_map import open_file
 from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from vmount.errors import VmountError
-from vmount.recovery import Outcome, Recovery, Report
+from vmount.jobs.cleanup import Outcome, Recovery, Report
 from vmount.state import StateDir
 from vmount.state.journal import Journal
 from vmount.state.processes import MARK, process_start

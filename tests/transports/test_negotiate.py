@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from vmount.datastore_path import DatastorePath
+from vmount.backends.base import BackendRefused
+from vmount.datastores.path import DatastorePath
+from vmount.disks.disk import Refusal
 from vmount.errors import SourceError, UsageError, VmountError
 from vmount.parsers.errors import Unsupported
 from vmount.parsers.vmdk.chain import ParentChanged
-from vmount.transports.base import TransportRefused
-from vmount.transports.negotiate import NoTransport, Refusal, WantedDisk, negotiate, parse_order
+from vmount.transports.negotiate import NoTransport, WantedDisk, negotiate, parse_order
 
 WANTED = WantedDisk("scsi0-0", DatastorePath("ds", "web/web.vmdk"), 512)
 
@@ -27,7 +28,7 @@ class Opened:
 
 @dataclass
 class Way:
-    """A route that opens, or raises."""
+    """A transport that opens, or raises."""
 
     name: str
     error: Exception | None = None
@@ -70,7 +71,7 @@ async def test_r4_the_first_that_can_is_used() -> None:
 async def test_r44_what_does_not_verify_is_closed_and_refused() -> None:
     async def verify(_: WantedDisk, opened: Opened) -> None:
         if opened.name == "san":
-            raise TransportRefused("cannot be read")
+            raise BackendRefused("cannot be read")
 
     ways = [Way("san"), Way("https")]
     found = await negotiate(WANTED, ways, verify)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.loop_devices import attached
-from vmount.block_devices import BlockDevices, normal_wwn
+from vmount.backends.device_identity import BlockDevices, normal_wwn
 
 NAA = "naa.600508b4000156d70001200000b00000"
 WWN = "600508b4000156d70001200000b00000"

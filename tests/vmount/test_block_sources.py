@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.contracts.block_source import check_block_source
+from vmount.backends.local_file import LocalFile
 from vmount.blocks.slices import Slice
 from vmount.parsers.reader import BytesReader
 from vmount.runtime import InlineRuntime, TrioRuntime
-from vmount.transports.file import LocalFile
 
 CONTENT = random.Random(7).randbytes(300_001)
 

@@ -13,18 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
-from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
+from tests.backends.nbd.servers import listen_unix, nbdkit, running, uri_of
+from vmount.backends.base import BackendError, BackendStats, Extent
+from vmount.backends.nbd.backend import open_nbd
 from vmount.cache import LINE, CacheBudget, CachedDisk, CacheOptions
 from vmount.parsers.errors import OutOfBounds
 from vmount.parsers.reader import Buffer, Span, check_bounds
-from vmount.transports.base import Extent, TransportError, TransportStats
-from vmount.transports.nbd.transport import open_nbd
 
 CONTENT = random.Random(3).randbytes(40 * LINE + 12345)
 
 
-class MemoryTransport:
-    """A Transport over bytes. It notes what is asked, and waits while `gate` is not set."""
+class MemoryBackend:
+    """A Backend over bytes. It notes what is asked, and waits while `gate` is not set."""
 
     def __init__(self, content: bytes = CONTENT, most_lines: int = 8) -> None:
         self.content = content
@@ -51,8 +51,8 @@ class MemoryTransport:
     def describe(self) -> dict[str, object]:
         return {}
 
-    def stats(self) -> TransportStats:
-        return TransportStats(len(self.asked), 0, 0, 0, 0, 0.0)
+    def stats(self) -> BackendStats:
+        return BackendStats(len(self.asked), 0, 0, 0, 0, 0.0)
 
     async def aclose(self) -> None:
         self.gate.set()
@@ -64,7 +64,7 @@ def lines(first: int, count: int = 1) -> Span:
 
 
 async def test_a_hit_takes_no_waiting(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     disk = CachedDisk(transport, nursery)
     assert disk.try_read(10, 100) is None
     assert await disk.read(10, 100) == CONTENT[10:110]
@@ -83,7 +83,7 @@ async def test_a_hit_takes_no_waiting(nursery: trio.Nursery) -> None:
 
 
 async def test_a_hit_in_one_slab_is_not_copied(nursery: trio.Nursery) -> None:
-    disk = CachedDisk(MemoryTransport(), nursery)
+    disk = CachedDisk(MemoryBackend(), nursery)
     await disk.read(0, 4 * LINE)
     data = disk.try_read(100, 3 * LINE)
     assert isinstance(data, memoryview)
@@ -92,7 +92,7 @@ async def test_a_hit_in_one_slab_is_not_copied(nursery: trio.Nursery) -> None:
 
 
 async def test_neighbouring_misses_are_one_request(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport(most_lines=8)
+    transport = MemoryBackend(most_lines=8)
     disk = CachedDisk(transport, nursery)
     assert await disk.read(3, 20 * LINE) == CONTENT[3 : 3 + 20 * LINE]
     assert sorted(transport.asked) == [lines(0, 8), lines(8, 8), lines(16, 5)]
@@ -103,7 +103,7 @@ async def test_neighbouring_misses_are_one_request(nursery: trio.Nursery) -> Non
 
 
 async def test_neighbouring_misses_of_several_tasks_share_requests(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     disk = CachedDisk(transport, nursery)
     async with trio.open_nursery() as readers:
         for line in (5, 6, 7, 6, 5):
@@ -113,7 +113,7 @@ async def test_neighbouring_misses_of_several_tasks_share_requests(nursery: trio
 
 
 async def test_concurrent_misses_share_a_fetch(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     transport.gate = trio.Event()
     disk = CachedDisk(transport, nursery)
     got: list[bytes] = []
@@ -132,12 +132,12 @@ async def test_concurrent_misses_share_a_fetch(nursery: trio.Nursery) -> None:
 
 
 async def test_an_error_reaches_everyone_and_is_not_kept(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
-    transport.error = TransportError("the cable is out")
+    transport = MemoryBackend()
+    transport.error = BackendError("the cable is out")
     disk = CachedDisk(transport, nursery)
 
     async def read() -> None:
-        with pytest.raises(TransportError, match="cable"):
+        with pytest.raises(BackendError, match="cable"):
             await disk.read(0, 10)
 
     async with trio.open_nursery() as readers:
@@ -150,7 +150,7 @@ async def test_an_error_reaches_everyone_and_is_not_kept(nursery: trio.Nursery) 
 
 
 async def test_a_cancelled_reader_does_not_harm_the_others(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     transport.gate = trio.Event()
     disk = CachedDisk(transport, nursery)
     got: list[bytes] = []
@@ -172,7 +172,7 @@ async def test_a_cancelled_reader_does_not_harm_the_others(nursery: trio.Nursery
 
 
 async def test_the_end_of_the_nursery_ends_the_waiting() -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     transport.gate = trio.Event()
 
     async def read(disk: CachedDisk) -> None:
@@ -186,7 +186,7 @@ async def test_the_end_of_the_nursery_ends_the_waiting() -> None:
 
 
 async def test_the_least_recently_used_goes_first(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport(most_lines=1)
+    transport = MemoryBackend(most_lines=1)
     disk = CachedDisk(transport, nursery, CacheOptions(capacity=3 * LINE))
     for line in (0, 1, 2):
         await disk.read(line * LINE, 1)
@@ -203,7 +203,7 @@ async def test_the_least_recently_used_goes_first(nursery: trio.Nursery) -> None
 
 @pytest.mark.parametrize("length", [0, 1, LINE - 1, LINE, 3 * LINE + 5, len(CONTENT)])
 async def test_what_was_read_before_is_not_fetched(nursery: trio.Nursery, length: int) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     disk = CachedDisk(transport, nursery)
     disk.preload(CONTENT[:length])
     known = length if length == len(CONTENT) else length // LINE * LINE
@@ -216,7 +216,7 @@ async def test_what_was_read_before_is_not_fetched(nursery: trio.Nursery, length
 async def test_several_share_one_budget(nursery: trio.Nursery) -> None:
     budget = CacheBudget(3 * LINE)
     first, second = (
-        CachedDisk(MemoryTransport(most_lines=1), nursery, budget=budget) for _ in range(2)
+        CachedDisk(MemoryBackend(most_lines=1), nursery, budget=budget) for _ in range(2)
     )
     for line in (0, 1):
         await first.read(line * LINE, 1)
@@ -229,13 +229,13 @@ async def test_several_share_one_budget(nursery: trio.Nursery) -> None:
 
 
 async def test_a_read_larger_than_the_cache(nursery: trio.Nursery) -> None:
-    disk = CachedDisk(MemoryTransport(most_lines=2), nursery, CacheOptions(capacity=LINE))
+    disk = CachedDisk(MemoryBackend(most_lines=2), nursery, CacheOptions(capacity=LINE))
     assert await disk.read(5, len(CONTENT) - 5) == CONTENT[5:]
     assert disk.stats().bytes_cached <= LINE
 
 
 async def test_r23_the_end(nursery: trio.Nursery) -> None:
-    disk = CachedDisk(MemoryTransport(), nursery)
+    disk = CachedDisk(MemoryBackend(), nursery)
     size = len(CONTENT)
     assert await disk.read(size - 3, 3) == CONTENT[-3:]
     assert await disk.read(size, 0) == b""
@@ -247,7 +247,7 @@ async def test_r23_the_end(nursery: trio.Nursery) -> None:
 
 
 async def test_guesses_are_fetched_together_and_used(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     disk = CachedDisk(transport, nursery)
     with assert_no_checkpoints():
         disk.prefetch([Span(5 * LINE, 10), Span(3 * LINE, 2 * LINE), Span(20 * LINE + 5, 1)])
@@ -261,7 +261,7 @@ async def test_guesses_are_fetched_together_and_used(nursery: trio.Nursery) -> N
 
 
 async def test_guesses_are_bounded(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport(most_lines=2)
+    transport = MemoryBackend(most_lines=2)
     transport.gate = trio.Event()
     options = CacheOptions(guesses_in_flight=6 * LINE, guess_requests=2, guesses_queued=10 * LINE)
     disk = CachedDisk(transport, nursery, options)
@@ -284,7 +284,7 @@ async def test_guesses_are_bounded(nursery: trio.Nursery) -> None:
 
 
 async def test_guesses_that_are_forgotten_wasted_or_fail(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport(most_lines=1)
+    transport = MemoryBackend(most_lines=1)
     disk = CachedDisk(transport, nursery, CacheOptions(capacity=2 * LINE, guess_requests=1))
     disk.prefetch([lines(0, 10)])
     disk.forget_guesses()
@@ -292,7 +292,7 @@ async def test_guesses_that_are_forgotten_wasted_or_fail(nursery: trio.Nursery) 
     assert transport.asked == [lines(0)]
     await disk.read(LINE, 2 * LINE)
     assert disk.stats().guesses_wasted == LINE
-    transport.error = TransportError("no")
+    transport.error = BackendError("no")
     disk.prefetch([lines(5)])
     await wait_all_tasks_blocked()
     transport.error = None
@@ -300,14 +300,14 @@ async def test_guesses_that_are_forgotten_wasted_or_fail(nursery: trio.Nursery) 
 
 
 async def test_r32_a_lie_about_zeros_changes_no_byte(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport()
+    transport = MemoryBackend()
     disk = CachedDisk(transport, nursery)
     disk.note_zeros([Extent(0, len(CONTENT), zero=True)])
     disk.prefetch([Span(0, len(CONTENT))])
     await wait_all_tasks_blocked()
     assert transport.asked == []
     assert await disk.read(0, len(CONTENT)) == CONTENT
-    half = CachedDisk(MemoryTransport(), nursery)
+    half = CachedDisk(MemoryBackend(), nursery)
     half.note_zeros([Extent(0, LINE + 1, zero=True), Extent(LINE + 1, LINE, zero=False)])
     half.prefetch([lines(0, 2)])
     await wait_all_tasks_blocked()
@@ -338,7 +338,7 @@ async def test_r32_a_server_that_lies_about_zeros(tmp_path: Path, nursery: trio.
 
 
 async def test_r25_many_readers_of_a_small_cache(nursery: trio.Nursery) -> None:
-    transport = MemoryTransport(most_lines=4)
+    transport = MemoryBackend(most_lines=4)
     disk = CachedDisk(transport, nursery, CacheOptions(capacity=6 * LINE))
 
     async def reader(seed: int) -> None:
@@ -369,7 +369,7 @@ def test_r24_any_sequence_of_reads(
     async def main() -> None:
         async with trio.open_nursery() as nursery:
             options = CacheOptions(capacity=capacity * LINE)
-            disk = CachedDisk(MemoryTransport(most_lines=most_lines), nursery, options)
+            disk = CachedDisk(MemoryBackend(most_lines=most_lines), nursery, options)
             for offset, length, guess in steps:
                 if guess:
                     disk.prefetch([Span(offset, length)])

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from vmount.datastore_path import DatastorePath, DatastorePathError, folder_url
+from vmount.datastores.path import DatastorePath, DatastorePathError, folder_url
 
 NAMES = [
     *("plain", "ds@1", "a b", "100%", "%20", "%2520", "a+b", "a#b", "a?b", "a&b", "a=b", "a;b"),

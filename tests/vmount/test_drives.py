@@ -18,7 +18,7 @@ from vmount.guest.links import DriveLinks
 from vmount.parsers.ntfs.reparse import ReparseLink
 from vmount.parsers.registry import Value
 from vmount.parsers.registry.mounted_devices import decode_mounted_devices
-from vmount.volumes import Found
+from vmount.volumes.find import Found
 
 if TYPE_CHECKING:
     from vmount.parsers.registry.mounted_devices import MountedDevice

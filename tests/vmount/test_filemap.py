@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmount.filemap import FileMap, SourceFile, open_file
+from vmount.blocks.file_map import FileMap, SourceFile, open_file
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
 from vmount.parsers.reader import Buffer, BytesReader, Span, run_sync

@@ -13,12 +13,12 @@ from fixtures.programs import run
 from tests.parsers.volume_images import load
 from vmount.api import open_disks
 from vmount.guest.fstab import find_volumes_of, parse_fstab
-from vmount.volumes import Found
+from vmount.volumes.find import Found
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vmount.volumes import DiskContent
+    from vmount.volumes.find import DiskContent
 
 STRANGE = """\
    # indented comment

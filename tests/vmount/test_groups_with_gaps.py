@@ -11,7 +11,7 @@ from tests.parsers.volume_images import load
 from vmount.disks.disk import Disk
 from vmount.parsers.reader import Buffer, BytesReader, run_sync
 from vmount.runtime import InlineRuntime
-from vmount.volumes import Found, find_volumes
+from vmount.volumes.find import Found, find_volumes
 
 
 class Unreadable(BytesReader):

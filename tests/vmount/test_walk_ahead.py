@@ -12,13 +12,13 @@ import pytest
 import trio
 import trio.testing
 
-from tests.transports.nbd.servers import listen_unix, nbdkit, running, uri_of
+from tests.backends.nbd.servers import listen_unix, nbdkit, running, uri_of
 from vmount.cache import LINE
-from vmount.manager import MountManager
-from vmount.prefetch.read_ahead import NEAR
-from vmount.prefetch.walk_ahead import Order, WalkAhead
+from vmount.disk_set import OpenDiskSet
 from vmount.runtime import TrioRuntime
 from vmount.tree.builder import build_tree
+from vmount.tree.read_ahead import NEAR
+from vmount.tree.walk_ahead import Order, WalkAhead
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,7 +95,7 @@ async def walker_of(image: Path, folder: Path) -> AsyncIterator[tuple[WalkAhead,
     listener = listen_unix(folder / "socket")
     with running(nbdkit("file", str(image)), listener):
         async with trio.open_nursery() as nursery:
-            manager = await MountManager.open([uri_of(listener)], TrioRuntime(nursery))
+            manager = await OpenDiskSet.open([uri_of(listener)], TrioRuntime(nursery))
             try:
                 tree = build_tree(manager, lambda: b"", lambda: b"")
                 remote = manager.disks[0].remote

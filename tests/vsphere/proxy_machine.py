@@ -19,13 +19,13 @@ from pyVmomi import vim
 
 from tests.loop_devices import attached
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter, settings_for
-from vmount.block_devices import BlockDevices
-from vmount.datastore_path import DatastorePath
+from vmount.backends.device_identity import BlockDevices
+from vmount.datastores.path import DatastorePath
 from vmount.errors import VmountError
-from vmount.routes.base import Machine, RouteOptions
-from vmount.routes.hotadd import HotAddRoute, ThisMachine
 from vmount.runtime import TrioRuntime
 from vmount.state import Journal, StateDir
+from vmount.transports.base import Machine, TransportOptions
+from vmount.transports.hotadd import HotAddTransport, ThisMachine
 from vmount.transports.negotiate import WantedDisk
 from vmount.vsphere.proxy import Firmware
 from vmount.vsphere.session import Session, connected
@@ -151,20 +151,20 @@ def disks_of(vm: vim.VirtualMachine) -> list[vim.vm.device.VirtualDisk]:
     ]
 
 
-def route(
+def transport(
     session: Session,
     nursery: trio.Nursery,
     journal: Journal | None,
     place: Place,
     vm: str = TARGET,
     proxy_vm: str = "",
-) -> HotAddRoute:
-    """Return the route to a machine's disks."""
-    options = RouteOptions(proxy_vm=proxy_vm)
+) -> HotAddTransport:
+    """Return the transport to a machine's disks."""
+    options = TransportOptions(proxy_vm=proxy_vm)
     machine = Machine(
         vm, None, "DC0", session, TrioRuntime(nursery), nursery, options, journal=journal
     )
-    return HotAddRoute(machine, place.here())
+    return HotAddTransport(machine, place.here())
 
 
 def use_disks(
@@ -183,7 +183,7 @@ def use_disks(
     async def use() -> None:
         with StateDir(state).journal() as journal:
             async with connected(settings) as session, trio.open_nursery() as nursery:
-                way = route(session, nursery, journal, place)
+                way = transport(session, nursery, journal, place)
                 opened = [await way.open(disk.wanted) for disk in disks]
                 pipe.send("ready")
                 for disk in opened:

@@ -26,14 +26,14 @@ from tests.vsphere.proxy_machine import (
     files_of,
     guest_kernel,
     make_disks,
-    route,
+    transport,
 )
-from vmount.datastore_path import DatastorePath
+from vmount.backends.base import BackendError
+from vmount.datastores.path import DatastorePath
 from vmount.errors import SourceError, VmountError
-from vmount.routes.hotadd import HotAddRoute
 from vmount.state import Journal, StateDir
 from vmount.state.things import AttachedDisk, TemporaryFolder
-from vmount.transports.base import TransportError
+from vmount.transports.hotadd import HotAddTransport
 from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode
 from vmount.vsphere.session import Session, connected
@@ -45,9 +45,9 @@ SIZE = 300_032
 
 
 class Site:
-    """A route to a machine's disks, and a second look at the machine that they are attached to."""
+    """A transport to a machine's disks, and a second look at the machine that they are attached to."""
 
-    def __init__(self, session: Session, way: HotAddRoute, journal: Journal) -> None:
+    def __init__(self, session: Session, way: HotAddTransport, journal: Journal) -> None:
         self.session = session
         self.way = way
         self.journal = journal
@@ -92,7 +92,7 @@ async def opened(
 ) -> AsyncIterator[Site]:
     with StateDir(tmp_path / "state").journal() as journal:
         async with connected(settings) as session, trio.open_nursery() as nursery:
-            yield Site(session, route(session, nursery, journal, place, vm), journal)
+            yield Site(session, transport(session, nursery, journal, place, vm), journal)
             nursery.cancel_scope.cancel()
 
 
@@ -260,7 +260,7 @@ async def test_a_device_that_does_not_appear(
 ) -> None:
     """As in a machine without disk.EnableUUID."""
     async with opened(settings, tmp_path, replace(place, appearing=0.3)) as site:
-        with pytest.raises(TransportError, match=r"disk\.EnableUUID"):
+        with pytest.raises(BackendError, match=r"disk\.EnableUUID"):
             await site.way.open(disks[0].wanted)
         assert await site.attached() == [OWN]
         assert not site.journal.entries
@@ -271,7 +271,7 @@ async def test_a_disk_of_another_size_is_not_read(
     settings: ConnectionSettings, tmp_path: Path, place: Place, disks: list[TestDisk]
 ) -> None:
     async with opened(settings, tmp_path, place) as site:
-        with pytest.raises(TransportError, match=f"has {SIZE} bytes, the disk has {SIZE * 2}"):
+        with pytest.raises(BackendError, match=f"has {SIZE} bytes, the disk has {SIZE * 2}"):
             await site.way.open(replace(disks[0].wanted, size=SIZE * 2))
         assert await site.attached() == [OWN]
 
@@ -324,7 +324,7 @@ async def test_the_machine_is_named(
     (place.folder / "dmi/product_uuid").unlink()
     with StateDir(tmp_path / "state").journal() as journal:
         async with connected(settings) as session, trio.open_nursery() as nursery:
-            way = route(session, nursery, journal, place, proxy_vm=name)
+            way = transport(session, nursery, journal, place, proxy_vm=name)
             disk = await way.open(disks[0].wanted)
             await disk.aclose()
             nursery.cancel_scope.cancel()
@@ -360,7 +360,7 @@ async def test_r51_r54_the_order_of_calls(
     with StateDir(tmp_path / "state").journal() as journal:
         async with connected(settings) as session, trio.open_nursery() as nursery:
             async with prepare(session, TARGET, AccessOptions(lock=LockMode.REQUIRE), journal):
-                way = route(session, nursery, journal, place)
+                way = transport(session, nursery, journal, place)
                 opened = [await way.open(disk.wanted) for disk in disks[:2]]
                 for disk, expected in zip(opened, content, strict=False):
                     assert bytes(await disk.data.read(0, SIZE)) == expected

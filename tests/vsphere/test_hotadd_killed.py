@@ -28,7 +28,7 @@ from tests.vsphere.proxy_machine import (
     make_disks,
     use_disks,
 )
-from vmount.recovery import Recovery, Report
+from vmount.jobs.cleanup import Recovery, Report
 from vmount.state import StateDir
 from vmount.vsphere.session import connected
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.nbd.servers import need
 from tests.loop_devices import attached
-from tests.transports.nbd.servers import need
 
 RULES = Path(__file__).parents[2] / "contrib" / "61-vmount.rules"
 ATTACHED, OTHER = "6000c29abb615d7c60d39e3c4b1d0001", "6000c29abb615d7c60d39e3c4b1d0002"

@@ -26,7 +26,7 @@ from tests.vsphere.conftest import PASSWORD, USER, Vcenter, settings_for
 from tests.vsphere.controls import Controls
 from tests.vsphere.meddling import Answer, Meddler, meddler
 from tests.vsphere.use_machine import use_machine
-from vmount.recovery import Recovery, Report
+from vmount.jobs.cleanup import Recovery, Report
 from vmount.state import StateDir
 from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce

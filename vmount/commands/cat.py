@@ -7,9 +7,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.api.file_reader import READ_SIZE
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.errors import Exit
-from vmount.file_reader import READ_SIZE
 
 if TYPE_CHECKING:
     import argparse

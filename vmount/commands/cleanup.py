@@ -12,7 +12,7 @@ import trio
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.errors import Exit
-from vmount.recovery import Outcome, Recovery
+from vmount.jobs.cleanup import Outcome, Recovery
 from vmount.state import StateDir
 
 if TYPE_CHECKING:

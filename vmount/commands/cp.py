@@ -19,20 +19,20 @@ from vmount.commands.options import (
     open_options,
     tell,
 )
-from vmount.copying import Copier, CopyOptions, CopyReport, Owner
-from vmount.copying.copier import name_of
-from vmount.copying.expanding import expand
+from vmount.commands.progress import progress_bar
 from vmount.disks.remote import is_remote
 from vmount.errors import Exit, UsageError, explain
-from vmount.folder_set import FolderSet
+from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
+from vmount.jobs.copying.copier import name_of
+from vmount.jobs.copying.expanding import expand
+from vmount.jobs.local_folder import FolderSet
 from vmount.parsers.ntfs import NtfsOptions
-from vmount.progress import progress_bar
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.copying.source import FileSource
+    from vmount.jobs.copying.source import FileSource
 
 MOST_SHOWN = 50
 """Lines of a kind that are told one by one; --json tells all."""

@@ -9,7 +9,7 @@ from vmount.api import open_disks
 from vmount.commands.ls import write_line
 from vmount.commands.options import add_source_arguments, open_options, tell_problem
 from vmount.errors import Exit, UsageError
-from vmount.searching.comparing import Change, Comparison, compare
+from vmount.jobs.diff import Change, Comparison, compare
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from vmount import __version__
+from vmount.backends.base import BackendError
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.datastores.luns import why_no_lun
+from vmount.doctor.results import Finding, State
 from vmount.errors import Exit, UsageError, explain, printable
-from vmount.findings import Finding, State
-from vmount.transports.base import TransportError
 from vmount.transports.vddk import find_library
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
 
-    from vmount.vsphere.checks import Transports
+    from vmount.doctor.virtual_machine import Transports
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
 LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
@@ -65,27 +65,27 @@ def examine_server(arguments: argparse.Namespace) -> list[Finding]:
         state = State.PROBLEM if is_wanted else State.OPTIONAL
         return [Finding("vCenter", state, str(error))]
     # Imported here: without a server nobody needs it.
-    from vmount.vsphere.checks import check_server
+    from vmount.doctor.virtual_machine import check_server
 
     return trio.run(check_server, settings, arguments.vm, transports_here())
 
 
 def transports_here() -> Transports:
     """Return which ways to a machine's disks this system has, in the order in which they are tried."""
-    from vmount.routes.hotadd import why_no_proxy
-    from vmount.routes.registry import ROUTES
-    from vmount.vsphere.checks import Transports
+    from vmount.doctor.virtual_machine import Transports
+    from vmount.transports.hotadd import why_no_proxy
+    from vmount.transports.registry import TRANSPORTS
 
     unusable = {}
     try:
         find_library()
         if shutil.which("nbdkit") is None:
             unusable["nbdssl"] = unusable["nbd"] = "nbdkit is not installed"
-    except TransportError as error:
+    except BackendError as error:
         unusable["nbdssl"] = unusable["nbd"] = explain(error)
     unusable |= {"san": trio.run(why_no_lun), "hotadd": why_no_proxy()}
     # Datastores that are mounted here are named by the command that reads them.
-    return Transports([name for name in ROUTES if name != "file"], unusable)
+    return Transports([name for name in TRANSPORTS if name != "file"], unusable)
 
 
 def examine() -> list[Finding]:

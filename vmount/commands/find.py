@@ -11,7 +11,7 @@ from vmount.api import open_disks
 from vmount.commands.ls import as_object, long_line, write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
 from vmount.errors import Exit
-from vmount.searching.finding import KINDS, Filter, parse_time
+from vmount.jobs.find import KINDS, Filter, parse_time
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from vmount.transports.nbd.transport import ExportInfo
+    from vmount.backends.nbd.backend import ExportInfo
 
 
 WIDTH_OF_FILES = 160
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
     options = open_options(arguments, *arguments.sources)
     # Its warnings are part of what is shown.
-    logging.getLogger("vmount.manager").setLevel(logging.ERROR)
+    logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
     if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):
         try:
             exports = trio.run(exports_of, arguments.sources[0], options.remote)

@@ -19,9 +19,9 @@ from vmount.commands.options import (
 )
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
-from vmount.mounting.app import check_mountpoint, serve
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import error_of
+from vmount.mounting.serve import check_mountpoint, serve
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
 from vmount.state import StateDir

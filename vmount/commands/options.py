@@ -15,11 +15,11 @@ from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
 from vmount.errors import UsageError, explain, printable
 from vmount.parsers.ntfs import UserMap, parse_user_map
-from vmount.routes.configuration import read_programs
-from vmount.routes.registry import ROUTES, known_transports
 from vmount.sources.machine_options import MachineOptions, with_connection
 from vmount.sources.opening import OpenOptions
+from vmount.transports.configuration import read_programs
 from vmount.transports.negotiate import parse_order
+from vmount.transports.registry import TRANSPORTS, known_transports
 from vmount.vsphere.profiles import config_path
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--transport",
         metavar="NAME:...",
-        help=f"try these in order for each disk (default: {':'.join(ROUTES)}; "
+        help=f"try these in order for each disk (default: {':'.join(TRANSPORTS)}; "
         "more in the configuration file)",
     )
     group.add_argument(

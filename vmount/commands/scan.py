@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.progress import progress_bar
 from vmount.errors import Exit, UsageError, VmountError, printable
-from vmount.folder_set import FolderSet, trees_of
-from vmount.progress import progress_bar
-from vmount.scan.clamd import Clamd, clamd_address
-from vmount.scan.programs import Clamscan, Command
-from vmount.scan.report import Seen, read_clean
-from vmount.scan.scanner import Scan
-from vmount.scan.sources import ScannedDisks
+from vmount.jobs.local_folder import FolderSet, trees_of
+from vmount.jobs.scan.clamd import Clamd, clamd_address
+from vmount.jobs.scan.programs import Clamscan, Command
+from vmount.jobs.scan.report import Seen, read_clean
+from vmount.jobs.scan.scanner import Scan
+from vmount.jobs.scan.sources import ScannedDisks
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator
 
-    from vmount.scan.corpus import Source
-    from vmount.scan.report import ScanReport
-    from vmount.scan.scanner import Progress
+    from vmount.jobs.scan.corpus import Source
+    from vmount.jobs.scan.report import ScanReport
+    from vmount.jobs.scan.scanner import Progress
 
 MOST_SHOWN = 20
 """Files not scanned that are told one by one; --json tells all."""

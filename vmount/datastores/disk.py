@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import trio
 
     from vmount.cache import CacheOptions
-    from vmount.datastore_path import DatastorePath
+    from vmount.datastores.path import DatastorePath
     from vmount.datastores.places import DatastorePlace
 
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmount.backends.base import BackendRefused
+from vmount.backends.local_file import LocalFile
 from vmount.datastores.places import DirectFile
-from vmount.transports.base import TransportRefused
-from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
-    from vmount.datastore_path import DatastorePath
+    from vmount.datastores.path import DatastorePath
     from vmount.runtime import Runtime
 
 SECTOR = 512
@@ -30,7 +30,7 @@ class FolderPlace:
         """Open a file. Symbolic links are followed as far as they stay in the folder."""
         folder = self._folders.get(path.datastore)
         if folder is None:
-            raise TransportRefused(
+            raise BackendRefused(
                 f"datastore {path.datastore!r} is not mounted here (--datastore NAME=DIR tells where)"
             )
         root = folder.resolve()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vmount.block_devices import BlockDevice, BlockDevices, distinct
+from vmount.backends.device_identity import BlockDevice, BlockDevices, distinct
 from vmount.errors import UsageError, explain
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from vmount.backends.base import BackendError
+from vmount.backends.block_device import DirectDevice, DirectOptions, open_direct
 from vmount.blocks.slices import Slice
 from vmount.cache import CachedDisk, CacheOptions
 from vmount.datastores.lun_choice import LunChoice
@@ -21,11 +23,9 @@ from vmount.errors import explain
 from vmount.parsers.errors import NotRecognised, ParseError
 from vmount.parsers.partition.table import read_partition_table
 from vmount.parsers.vmfs.discover import read_member
-from vmount.transports.base import TransportError
-from vmount.transports.direct import DirectDevice, DirectOptions, open_direct
 
 if TYPE_CHECKING:
-    from vmount.block_devices import BlockDevice
+    from vmount.backends.device_identity import BlockDevice
     from vmount.parsers.reader import BlockSource
     from vmount.parsers.vmfs.discover import Member
 
@@ -125,12 +125,12 @@ async def close_all(luns: Sequence[Lun]) -> None:
 
 
 def check_told_apart(luns: Sequence[Lun]) -> None:
-    """Raise TransportError if two of the LUNs say the same of themselves."""
+    """Raise BackendError if two of the LUNs say the same of themselves."""
     seen: dict[str, Lun] = {}
     for lun in luns:
         other = seen.setdefault(lun.member.device_uuid, lun)
         if other is not lun:
-            raise TransportError(
+            raise BackendError(
                 f"{other.device.path} and {lun.device.path} are two disks with one VMFS identity"
                 f" ({lun.member.device_uuid}): a copy or a snapshot of the array; name the right one with --lun"
             )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmount.datastore_path import DatastorePath
 from vmount.datastores.opener import VOLUMES, DatastoreOpener
+from vmount.datastores.path import DatastorePath
 from vmount.errors import SourceError
 from vmount.parsers.vmdk.vmx import parse_vmx
 

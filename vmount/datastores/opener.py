@@ -16,7 +16,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from vmount.cache import CacheBudget, CachedDisk, CacheOptions
-from vmount.datastore_path import DatastorePath, DatastorePathError
+from vmount.datastores.path import DatastorePath, DatastorePathError
 from vmount.datastores.places import DatastorePlace, DirectFile
 from vmount.parsers.reader import Buffer, BytesReader
 from vmount.parsers.vmdk.opener import OpenedFile, candidates
@@ -24,7 +24,7 @@ from vmount.parsers.vmdk.opener import OpenedFile, candidates
 if TYPE_CHECKING:
     import trio
 
-    from vmount.transports.base import Transport
+    from vmount.backends.base import Backend
 
 SMALL = 64 << 10
 """Bytes of a file that is read whole: descriptors are a few hundred long."""
@@ -54,7 +54,7 @@ class DatastoreOpener:
         self._stack = AsyncExitStack()
         self._paths: dict[str, DatastorePath] = {}
         """By the names given out: text alone does not always tell where a datastore's name ends."""
-        self.distant: list[tuple[str, Transport, CachedDisk]] = []
+        self.distant: list[tuple[str, Backend, CachedDisk]] = []
         """The large distant files: name, transport, cache."""
 
     def name_of(self, path: DatastorePath) -> str:

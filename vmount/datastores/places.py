@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from vmount.datastore_path import DatastorePath
+    from vmount.backends.base import Backend
+    from vmount.datastores.path import DatastorePath
     from vmount.parsers.reader import BlockSource
-    from vmount.transports.base import Transport
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class DirectFile:
 class DistantFile:
     """A file that is read through a cache."""
 
-    transport: Transport
+    transport: Backend
     head: bytes = b""
     """Its first bytes, if opening has brought them."""
 
@@ -40,7 +40,7 @@ class DatastorePlace(Protocol):
         """Open a file for reading. Its first sector can be read when this returns.
 
         Raises FileNotFoundError, or another OSError with the code ENOENT, if there is no such file;
-        another OSError (TransportError, as a rule) naming the file if it cannot be had from here.
+        another OSError (BackendError, as a rule) naming the file if it cannot be had from here.
         """
         ...
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from vmount.backends.base import BackendError
+from vmount.backends.san_file import LunRun, open_san_file
 from vmount.blocks.slices import Piece, Scattered
 from vmount.datastores.luns import Lun, Rejected, check_told_apart, close_all, find_luns
 from vmount.datastores.places import DistantFile
 from vmount.disks.remote import statistics
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
-from vmount.transports.base import TransportError
-from vmount.transports.san import LunRun, open_san_file
 
 if TYPE_CHECKING:
-    from vmount.datastore_path import DatastorePath
+    from vmount.backends.block_device import DirectOptions
     from vmount.datastores.lun_choice import LunChoice
-    from vmount.transports.direct import DirectOptions
+    from vmount.datastores.path import DatastorePath
 
 
 class Datastore:
@@ -119,7 +119,7 @@ class SanPlace:
         try:
             return await store.open(path.path, str(path))
         except ParseError as error:
-            raise TransportError(f"{path}: {error}") from error
+            raise BackendError(f"{path}: {error}") from error
 
     async def store(self, name: str) -> Datastore:
         """Return the datastore of a name or UUID; "": the only one there is. Raises OSError."""
@@ -134,13 +134,13 @@ class SanPlace:
             return found[0]
         known = ", ".join(sorted(repr(store.names[0]) for store in self._stores.values()))
         if found:
-            raise TransportError(
+            raise BackendError(
                 f"several datastores{f' are called {name!r}' if name else ''}: {known};"
                 " name one, or its LUNs with --lun"
             )
         what = f"no LUN of datastore {name!r} can be read here" if name else "no LUN of a datastore"
         reasons = "; ".join([*problems, *([f"there are {known}"] if known else [])])
-        raise TransportError(f"{what}{f' ({reasons})' if reasons else ''}", code=errno.ENODEV)
+        raise BackendError(f"{what}{f' ({reasons})' if reasons else ''}", code=errno.ENODEV)
 
     async def aclose(self) -> None:
         """Close the LUNs. A second call does nothing."""
@@ -167,7 +167,7 @@ class SanPlace:
         try:
             check_told_apart(luns)
             filesystem = await open_vmfs([lun.source for lun in luns])
-        except (TransportError, ParseError) as error:
+        except (BackendError, ParseError) as error:
             self._rejected.append(Rejected(luns[0].device, f"{luns[0].device.path}: {error}"))
         else:
             self._stores[uuid] = Datastore(filesystem, luns)

@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vmount.datastore_path import DatastorePath, DatastorePathError
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.machine import read_machine
+from vmount.datastores.path import DatastorePath, DatastorePathError
 from vmount.datastores.san import DatastoreBytes, OpenLuns, SanPlace
 from vmount.disks.disk import Disk, disk_of, path_component, unique_name
 from vmount.disks.remote import SAN

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
-from vmount.datastore_path import DatastorePath
+from vmount.backends.https.backend import open_https_file
+from vmount.datastores.path import DatastorePath
 from vmount.datastores.places import DistantFile
-from vmount.transports.https.transport import open_https_file
 
 if TYPE_CHECKING:
-    from vmount.transports.https.client import HttpsClient
+    from vmount.backends.https.client import HttpsClient
 
 Address = Callable[[DatastorePath], str]
 

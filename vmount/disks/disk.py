@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from vmount.parsers.model import Filesystem
 from vmount.parsers.reader import BlockSource
-from vmount.transports.negotiate import Refusal
 
 
 class Distant(Protocol):
@@ -21,6 +20,14 @@ class Distant(Protocol):
     def stats(self) -> dict[str, Any]:
         """Return counters of cache and transport; fits JSON."""
         ...
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A transport that was tried and not used."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)

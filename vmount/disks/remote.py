@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from vmount.backends.block_device import DirectOptions
+from vmount.backends.https.options import HttpsOptions
+from vmount.backends.nbd.backend import list_exports, open_nbd
+from vmount.backends.nbd.options import NbdOptions
+from vmount.backends.nbd.uri import SCHEMES, NbdUriError, parse_nbd_uri
 from vmount.cache import CachedDisk, CacheOptions
-from vmount.transports.direct import DirectOptions
-from vmount.transports.https.options import HttpsOptions
-from vmount.transports.nbd.options import NbdOptions
-from vmount.transports.nbd.transport import list_exports, open_nbd
-from vmount.transports.nbd.uri import SCHEMES, NbdUriError, parse_nbd_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from vmount.backends.base import Backend, BackendStats, Extent
+    from vmount.backends.nbd.backend import ExportInfo
     from vmount.cache import CacheStats
-    from vmount.transports.base import Extent, Transport, TransportStats
-    from vmount.transports.nbd.transport import ExportInfo
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def is_browsing(source: str) -> bool:
 class RemoteDisk:
     """An open distant disk. `data` is what to read it through."""
 
-    def __init__(self, name: str, transport: Transport, data: CachedDisk) -> None:
+    def __init__(self, name: str, transport: Backend, data: CachedDisk) -> None:
         self.name = name
         """How the transport is called: "nbd", "nbds"."""
         self.data = data
@@ -159,7 +159,7 @@ async def exports_of(uri: str, options: RemoteOptions) -> Sequence[ExportInfo]:
     return await list_exports(uri, options.nbd)
 
 
-def statistics(pairs: Sequence[tuple[CacheStats, TransportStats]]) -> dict[str, Any]:
+def statistics(pairs: Sequence[tuple[CacheStats, BackendStats]]) -> dict[str, Any]:
     """Return the counters of caches and their transports, added up; fits JSON."""
     caches = [cache for cache, _ in pairs]
     transports = [transport for _, transport in pairs]

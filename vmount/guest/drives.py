@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vmount.parsers.ntfs import ReparseLink
-    from vmount.volumes import Found, Volume
+    from vmount.volumes.find import Found, Volume
 
 FIRST_ASSIGNED = "D"
 

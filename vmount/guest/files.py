@@ -8,17 +8,17 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from vmount.filemap import open_file
+from vmount.blocks.file_map import open_file
 from vmount.parsers.errors import Unsupported
 from vmount.parsers.reader import check_bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vmount.filemap import FileMap
+    from vmount.blocks.file_map import FileMap
     from vmount.parsers.model import Attrs, Filesystem, Ino
     from vmount.parsers.reader import BlockSource, Buffer, Span
-    from vmount.volumes import Volume
+    from vmount.volumes.find import Volume
 
 LARGEST_TEXT = 1 << 20
 """Bytes: fstab and os-release are texts of a few KiB."""

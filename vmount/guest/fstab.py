@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vmount.disks.disk import Disk
-    from vmount.volumes import Found, Volume
+    from vmount.volumes.find import Found, Volume
 
 MOST_ENTRIES = 1024
 """Lines of an fstab that are looked at; a real one has a few dozen."""

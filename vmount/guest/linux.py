@@ -16,7 +16,7 @@ from vmount.parsers.errors import ParseError
 
 if TYPE_CHECKING:
     from vmount.parsers.model import Ino
-    from vmount.volumes import Found, Volume
+    from vmount.volumes.find import Found, Volume
 
 MOST_MOUNTS = 256
 """Volumes in one tree; a guest with more would be a strange one."""

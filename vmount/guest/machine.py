@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from vmount.guest.info import GuestInfo
     from vmount.runtime import Runtime
-    from vmount.volumes import Found, Volume
+    from vmount.volumes.find import Found, Volume
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vmount.guest.drives import Drives
     from vmount.parsers.model import Attrs, Ino
-    from vmount.volumes import Volume
+    from vmount.volumes.find import Volume
 
 SYSTEM_FOLDERS = ("Windows", "WINNT")
 """Of every Windows since NT 3.1 that was installed without being told another name."""

@@ -22,13 +22,13 @@ from typing import Any, TypeVar, cast
 import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
-from vmount.filemap import FileMap
+from vmount.blocks.file_map import FileMap
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 from vmount.parsers.model import Attrs
 from vmount.parsers.reader import Buffer
-from vmount.prefetch.walk_ahead import WalkAhead
 from vmount.tree.dismounted import ClosedFile
 from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)
 

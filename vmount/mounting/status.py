@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from vmount import __version__
 
 if TYPE_CHECKING:
-    from vmount.manager import MountManager
+    from vmount.disk_set import OpenDiskSet
     from vmount.mounting.config import MountConfig
     from vmount.mounting.fuse_ops import FuseOps
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Statistics:
     """What .vmount/status.json says."""
 
-    def __init__(self, config: MountConfig, manager: MountManager) -> None:
+    def __init__(self, config: MountConfig, manager: OpenDiskSet) -> None:
         self.operations: FuseOps | None = None
         self._config = config
         self._manager = manager

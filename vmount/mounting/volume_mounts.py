@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from vmount.manager import MountManager
+    from vmount.disk_set import OpenDiskSet
     from vmount.mounting.fuse_ops import FuseOps
     from vmount.tree.tree import Tree
-    from vmount.volumes import Volume
+    from vmount.volumes.find import Volume
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class VolumeMounts:
     """The volumes of a mount that is being served."""
 
     def __init__(
-        self, manager: MountManager, tree: Tree, operations: FuseOps, mountpoint: Path
+        self, manager: OpenDiskSet, tree: Tree, operations: FuseOps, mountpoint: Path
     ) -> None:
         self._manager = manager
         self._tree = tree

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vmount.backends.local_file import LocalFile
 from vmount.parsers.vmdk.opener import OpenedFile, candidates
-from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

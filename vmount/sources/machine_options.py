@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmount.datastores.lun_choice import LunChoice
 from vmount.errors import UsageError
-from vmount.routes.base import RouteOptions
+from vmount.transports.base import TransportOptions
 from vmount.vsphere.access_options import AccessOptions
 from vmount.vsphere.layer import Layer
 
@@ -43,9 +43,9 @@ class MachineOptions:
     proxy_vm: str = ""
     """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
 
-    def reading(self, remote: RemoteOptions, *, force: bool) -> RouteOptions:
+    def reading(self, remote: RemoteOptions, *, force: bool) -> TransportOptions:
         """Return what transports are told."""
-        return RouteOptions(
+        return TransportOptions(
             self.transports,
             self.datastores,
             self.programs,

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from vmount.datastore_path import DatastorePathError
+from vmount.backends.local_file import LocalFile
+from vmount.datastores.path import DatastorePathError
 from vmount.disks.disk import ChainLink, Disk, disk_of, path_component, unique_name
 from vmount.disks.remote import WEB, RemoteDisk, RemoteOptions, exports_of, is_nbd, is_san
 from vmount.errors import SourceError, explain
@@ -25,7 +26,6 @@ from vmount.parsers.vmdk.disk import open_vmdk
 from vmount.parsers.vmdk.vmx import parse_vmx
 from vmount.sources.machine_files import LocalFileOpener, check_reach
 from vmount.sources.machine_options import FORCE, MachineOptions, is_machine
-from vmount.transports.file import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,9 +129,9 @@ class OpenFiles:
 
     async def _open_web(self, name: str, url: str, options: OpenOptions) -> Disk:
         """Open a disk on an HTTPS server by its descriptor; its other files are beside it."""
+        from vmount.backends.https.client import HttpsClient, check_address
         from vmount.datastores.disk import DatastoreReading, open_datastore_disk
         from vmount.datastores.web import WebPlace, basic_credentials, split_url
-        from vmount.transports.https.client import HttpsClient, check_address
 
         shown = url.partition("?")[0]
         try:

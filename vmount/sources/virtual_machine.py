@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from vmount.datastore_path import DatastorePath, DatastorePathError
-from vmount.disks.disk import Disk, OpenedDisk, disk_of
+from vmount.datastores.path import DatastorePath, DatastorePathError
+from vmount.disks.disk import Disk, OpenedDisk, Refusal, disk_of
 from vmount.errors import SourceError
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
-from vmount.routes.base import Machine, RouteOptions
-from vmount.routes.registry import routes_for
 from vmount.sources.machine_options import FORCE, MachineOptions
-from vmount.transports.negotiate import NoTransport, Refusal, Route, WantedDisk, negotiate
+from vmount.transports.base import Machine, TransportOptions
+from vmount.transports.negotiate import NoTransport, Transport, WantedDisk, negotiate
+from vmount.transports.registry import transports_for
 
 if TYPE_CHECKING:
     from vmount.runtime import Runtime
@@ -68,7 +68,7 @@ class OpenMachine:
         runtime: Runtime,
         journal: Journal | None,
         options: MachineOptions,
-        reading: RouteOptions,
+        reading: TransportOptions,
     ) -> OpenMachine:
         """Find a machine by moRef, name, UUID or path, make it ready to be read, and open its disks.
 
@@ -99,7 +99,7 @@ class OpenMachine:
         runtime: Runtime,
         journal: Journal,
         options: MachineOptions,
-        reading: RouteOptions,
+        reading: TransportOptions,
     ) -> None:
         # Imported here: this takes pyvmomi with it.
         from vmount.vsphere.access import prepare
@@ -140,11 +140,11 @@ class OpenMachine:
         disks = disks_of(access.config.hardware.device, may_change=not is_off)
         if not disks:
             raise SourceError(f"{name}: the machine has no virtual disk")
-        routes = routes_for(machine)
-        for route in routes:
-            self._stack.push_async_callback(route.aclose)
+        transports = transports_for(machine)
+        for transport in transports:
+            self._stack.push_async_callback(transport.aclose)
         opened = await machine.runtime.gather(
-            [partial(self._open_disk, disk, routes) for disk in disks]
+            [partial(self._open_disk, disk, transports) for disk in disks]
         )
         if all(disk.data is None for disk in opened):
             raise SourceError("; ".join(disk.problem or "" for disk in opened))
@@ -156,7 +156,7 @@ class OpenMachine:
             for disk in opened
         ]
 
-    async def _open_disk(self, disk: VirtualDisk, routes: list[Route[OpenedDisk]]) -> Disk:
+    async def _open_disk(self, disk: VirtualDisk, transports: list[Transport[OpenedDisk]]) -> Disk:
         """Open a disk, or say why it cannot be read."""
         refused: tuple[Refusal, ...] = ()
         try:
@@ -165,7 +165,7 @@ class OpenMachine:
             wanted = WantedDisk(
                 disk.name, DatastorePath.parse(disk.file), disk.size, disk.key, disk.uuid
             )
-            found = await negotiate(wanted, routes, _verify)
+            found = await negotiate(wanted, transports, _verify)
         except NoTransport as error:
             problem, refused = str(error), error.refused
         except ParentChanged as error:

@@ -1,1 +1,1 @@
-"""Ways to reach the bytes of a disk."""
+"""What `--transport` names: the ways to read the disks of a virtual machine in vSphere."""

@@ -1,113 +1,58 @@
-"""What every way to reach a disk has in common.
-
-A transport is one open remote disk. It owns its sockets, threads and deadlines; whoever reads through
-it gets the bytes that were asked for or an error, within a bounded time.
-"""
+"""What every transport is given."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vmount.parsers.reader import Buffer
+from vmount.datastores.lun_choice import LunChoice
+from vmount.disks.remote import RemoteOptions
 
+if TYPE_CHECKING:
+    import trio
 
-class Extent(NamedTuple):
-    """What a source says of a range of its bytes."""
-
-    offset: int
-    length: int
-    zero: bool
-    """The source says that the range reads as zeros. A hint: it must not change what is read."""
+    from vmount.runtime import Runtime
+    from vmount.state import Journal
+    from vmount.vsphere.session import Session
 
 
 @dataclass(frozen=True)
-class TransportStats:
-    """What a transport has done so far."""
+class TransportOptions:
+    """What the user wants of transports."""
 
-    requests: int
-    """Answered with data."""
-    bytes_received: int
-    """Payload of those answers."""
-    in_flight: int
-    """Sent and not answered yet, the cancelled ones included."""
-    retries: int
-    """Requests sent again, after an error or a lost connection."""
-    reconnects: int
-    latency: float
-    """Mean of the seconds from request to answer; 0 if there was none."""
-
-
-class Transport(Protocol):
-    """One open remote disk."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that can be read."""
-        ...
-
-    @property
-    def max_read(self) -> int:
-        """Bytes that one request may ask for. A longer read becomes several, at the same time."""
-        ...
-
-    @property
-    def preferred_read(self) -> int:
-        """Bytes to ask for at once when reading ahead: a smaller request costs about as much."""
-        ...
-
-    async def read(self, offset: int, length: int) -> Buffer:
-        """Return exactly `length` bytes.
-
-        Raises OutOfBounds where they do not all exist, OSError (in most cases TransportError) where
-        they cannot be had; never later than the transport's own deadline.
-        """
-        ...
-
-    async def allocated(self, offset: int, length: int) -> Sequence[Extent]:
-        """Return extents that cover the range exactly, in order; neighbours differ in `zero`.
-
-        A hint. A source that cannot tell calls everything data. Raises as `read` does.
-        """
-        ...
-
-    def describe(self) -> Mapping[str, object]:
-        """Return what a user may want to know of the connection. Holds no secret; fits JSON."""
-        ...
-
-    def stats(self) -> TransportStats:
-        """Return the counters as they are now."""
-        ...
-
-    async def aclose(self) -> None:
-        """Say goodbye and let go of everything. May be called again; reads then fail."""
-        ...
+    order: tuple[str, ...] = ()
+    """Names, the first to be tried first; empty: all that are known."""
+    datastores: Mapping[str, Path] = field(default_factory=dict)
+    """Folders of this machine by the names of the datastores that are mounted there."""
+    programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
+    remote: RemoteOptions = field(default_factory=RemoteOptions)
+    force: bool = False
+    """Open a chain whose parent has changed since."""
+    luns: LunChoice = field(default_factory=LunChoice)
+    """The devices that may be read as LUNs of datastores."""
+    proxy_vm: str = ""
+    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
 
 
-class TransportError(OSError):
-    """The bytes cannot be had. The message is one line that names the source and a remedy."""
+@dataclass(frozen=True)
+class Machine:
+    """A machine that is ready to be read: locked, its snapshot taken."""
 
-    def __init__(self, message: str, *, code: int = errno.EIO) -> None:
-        super().__init__(code, message)
-        self.message = message
-
-    def __str__(self) -> str:
-        return self.message
-
-
-class TransportTimeout(TransportError):
-    """A deadline has passed."""
-
-
-class TransportRefused(TransportError):
-    """The other end was reached and does not give what was asked for, or does not speak the protocol."""
-
-
-class SourceChanged(TransportError):
-    """After a reconnection the other end has another disk. Old and new bytes are never mixed."""
-
-
-class TransportClosed(TransportError):
-    """A read through a transport that has been closed."""
+    vm: str
+    """Its moRef."""
+    snapshot: str | None
+    """The moRef of the snapshot that is read; None: the machine is powered off."""
+    datacenter: str
+    """Inventory path of the data centre that it is in, without the leading slash."""
+    session: Session
+    runtime: Runtime
+    nursery: trio.Nursery
+    """For background tasks; it outlives the disks."""
+    options: TransportOptions
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """Names of datastores by what an ESXi host calls their volumes (/vmfs/volumes/...)."""
+    journal: Journal | None = None
+    """Where what must be undone is written down."""

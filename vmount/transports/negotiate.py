@@ -1,6 +1,6 @@
 """Which transport reads a disk: the first of the wanted ones that can, and why the others cannot.
 
-A *route* is a transport applied to one machine: it opens disks, or says why not.
+A *transport* is what `--transport` names, applied to one machine: it opens disks, or says why not.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from vmount.datastore_path import DatastorePath
+from vmount.datastores.path import DatastorePath
+from vmount.disks.disk import Refusal
 from vmount.errors import SourceError, UsageError, VmountError, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
@@ -41,15 +42,7 @@ class WantedDisk:
     """Of the disk's backing."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """A transport that was tried and not used."""
-
-    name: str
-    reason: str
-
-
-class Route(Protocol[T_co]):
+class Transport(Protocol[T_co]):
     """A way to the disks of one machine."""
 
     @property
@@ -88,7 +81,7 @@ class NoTransport(SourceError):
 
 
 class Closable(Protocol):
-    """What routes open."""
+    """What transports open."""
 
     @property
     def aclose(self) -> Callable[[], Awaitable[None]]:
@@ -98,34 +91,34 @@ class Closable(Protocol):
 
 async def negotiate(
     wanted: WantedDisk,
-    routes: Iterable[Route[T]],
+    transports: Iterable[Transport[T]],
     verify: Callable[[WantedDisk, T], Awaitable[None]],
 ) -> Negotiated[T]:
-    """Open a disk by the first route that can. What `verify` raises refuses a route as well.
+    """Open a disk by the first transport that can. What `verify` raises refuses a transport as well.
 
     Raises NoTransport with the reason of each; ParentChanged at once: that is about the disk and not about
     the way to it, and the next one may not notice.
     """
     refused: list[Refusal] = []
-    for route in routes:
+    for transport in transports:
         try:
-            opened = await _open(route, wanted, verify)
+            opened = await _open(transport, wanted, verify)
         except ParentChanged:
             raise
         except (OSError, ParseError, VmountError) as error:
             reason = explain(error) if isinstance(error, OSError) else str(error)
-            log.info("%s: not by %s: %s", wanted.name, route.name, reason)
-            refused.append(Refusal(route.name, reason))
+            log.info("%s: not by %s: %s", wanted.name, transport.name, reason)
+            refused.append(Refusal(transport.name, reason))
             continue
-        log.info("%s: read by %s", wanted.name, route.name)
-        return Negotiated(route.name, opened, tuple(refused))
+        log.info("%s: read by %s", wanted.name, transport.name)
+        return Negotiated(transport.name, opened, tuple(refused))
     raise NoTransport(wanted.name, refused)
 
 
 async def _open(
-    route: Route[T], wanted: WantedDisk, verify: Callable[[WantedDisk, T], Awaitable[None]]
+    transport: Transport[T], wanted: WantedDisk, verify: Callable[[WantedDisk, T], Awaitable[None]]
 ) -> T:
-    opened = await route.open(wanted)
+    opened = await transport.open(wanted)
     try:
         await verify(wanted, opened)
     except BaseException:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vmount.transports.base import TransportError
-from vmount.transports.nbd.process import NbdProgram
+from vmount.backends.base import BackendError
+from vmount.backends.nbd.process import NbdProgram
 
 LIBRARY_VARIABLE = "VMOUNT_VDDK_LIBDIR"
 USUAL_PLACES = (
@@ -46,13 +46,13 @@ class VddkDisk:
 
 
 def find_library(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return the folder that VDDK is installed in. Raises TransportError."""
+    """Return the folder that VDDK is installed in. Raises BackendError."""
     named = environment.get(LIBRARY_VARIABLE)
     places = [named] if named else USUAL_PLACES
     for place in places:
         if any(Path(place).glob(LIBRARY)):
             return Path(place)
-    raise TransportError(
+    raise BackendError(
         f"VDDK is not installed: no {LIBRARY} in {', '.join(places)} ({LIBRARY_VARIABLE} names its folder)",
         code=errno.ENOENT,
     )
@@ -62,11 +62,11 @@ def find_library(environment: Mapping[str, str] = os.environ) -> Path:
 def vddk_program(disk: VddkDisk, library: Path) -> Iterator[NbdProgram]:
     """Give the program that serves a disk; start it within the context.
 
-    Raises TransportError if there is no nbdkit.
+    Raises BackendError if there is no nbdkit.
     """
     nbdkit = shutil.which("nbdkit")
     if nbdkit is None:
-        raise TransportError("nbdkit is not installed", code=errno.ENOENT)
+        raise BackendError("nbdkit is not installed", code=errno.ENOENT)
     with memory_file(disk.password) as descriptor:
         yield NbdProgram(
             f"nbdkit vddk ({disk.transport})",

@@ -21,12 +21,12 @@ from vmount.tree.tree import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from vmount.disk_set import OpenDiskSet
     from vmount.guest import RootMount
-    from vmount.manager import MountManager
 
 
 def build_tree(
-    manager: MountManager, info: Callable[[], bytes], status: Callable[[], bytes]
+    manager: OpenDiskSet, info: Callable[[], bytes], status: Callable[[], bytes]
 ) -> Tree:
     """Lay out what a mount shows: info.json, disks/, volumes/, the guest's drives/ and root/, and the
     hidden .vmount/."""

@@ -7,13 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vmount.disk_set import OpenDiskSet
     from vmount.disks.disk import Disk
     from vmount.guest import Guest
-    from vmount.manager import MountManager
-    from vmount.volumes import Volume
+    from vmount.volumes.find import Volume
 
 
-def describe(manager: MountManager) -> dict[str, Any]:
+def describe(manager: OpenDiskSet) -> dict[str, Any]:
     """Return the description of a set of disks. Sizes and offsets are in bytes."""
     return {
         "machines": [asdict(machine) for machine in manager.machines],

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from urllib.parse import unquote_to_bytes
 
+from vmount.blocks.file_map import BytesFile, FileMap, SourceFile, open_file
 from vmount.disks.disk import path_component
-from vmount.filemap import BytesFile, FileMap, SourceFile, open_file
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.model import Attrs, DirEntry, Ino, XAttr
 from vmount.parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem

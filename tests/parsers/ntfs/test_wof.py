@@ -26,7 +26,7 @@ from fixtures.wof import (
     wof_reparse,
 )
 from tests.parsers.ntfs.reading import FileReader, read_range, tree
-from vmount.filemap import open_file
+from vmount.blocks.file_map import open_file
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 from vmount.parsers.model import FileData, Inline, Packed, Run, Runs
 from vmount.parsers.ntfs import open_ntfs

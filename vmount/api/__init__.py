@@ -1,0 +1,47 @@
+"""The Python API: the disks of a machine without FUSE and without an event loop.
+
+    with open_disks("web01.vmdk") as disks:
+        for volume in disks.volumes:
+            print(volume.name, volume.fstype)
+        print(disks.listdir("disk0-p1/Users"))
+        with disks.open("disk0-p1/Users/ann/notes.txt") as file:
+            data = file.read()
+
+A program that needs a mount has one for as long as the set is open, volume by volume:
+
+    with open_disks("web01.vmdk") as disks:
+        for handle in disks.volume_handles():
+            print(handle.mount())
+
+Paths are those of the mount ("volumes/disk0-p1/Users", "disks/disk0.raw"); "volumes/" may be left out.
+They are str or bytes; names that are not UTF-8 round-trip as in `os.fsdecode`. A set is to be used from
+one thread at a time.
+"""
+
+from vmount.api.disk_set import DiskSet, Entry, open_disks
+from vmount.api.file_reader import FileReader
+from vmount.api.files import FileRef
+from vmount.api.handles import (
+    DiskSetInfo,
+    OsFamily,
+    OsInfo,
+    VolumeHandle,
+    VolumeInfo,
+    VolumeType,
+)
+from vmount.sources.opening import OpenOptions
+
+__all__ = [
+    "DiskSet",
+    "DiskSetInfo",
+    "Entry",
+    "FileReader",
+    "FileRef",
+    "OpenOptions",
+    "OsFamily",
+    "OsInfo",
+    "VolumeHandle",
+    "VolumeInfo",
+    "VolumeType",
+    "open_disks",
+]

@@ -1,0 +1,1 @@
+"""What reads bytes: local files, block devices, NBD and HTTPS servers."""

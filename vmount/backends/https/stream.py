@@ -1,0 +1,98 @@
+"""The sockets under httpcore: TLS that is decrypted into one buffer, as much as there is at a time.
+
+httpcore's own stream for trio hands over one TLS record of 16 KiB a call, each through a stack of scopes and
+events: that took half of the time of a read.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+import trio
+
+from vmount.backends.channel import Channel, Tls, connect_reason, dial_tcp
+
+
+class HttpStream(httpcore.AsyncNetworkStream):
+    """A connection. Deadlines are those of whoever sends the request."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        """Return what is there, at most so much; nothing at the end of the stream."""
+        buffer = bytearray(max_bytes)
+        try:
+            count = await self._channel.recv_into(memoryview(buffer))
+        except (OSError, trio.ClosedResourceError) as error:
+            raise httpcore.ReadError(str(error)) from error
+        return bytes(memoryview(buffer)[:count])
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Send all of it."""
+        try:
+            await self._channel.send_all(buffer)
+        except (OSError, trio.ClosedResourceError) as error:
+            raise httpcore.WriteError(str(error)) from error
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> HttpStream:
+        """Encrypt from here on."""
+        try:
+            with trio.fail_after(_seconds(timeout)):
+                await self._channel.start_tls(Tls(ssl_context, server_hostname))
+        except trio.TooSlowError as error:
+            self._channel.close()
+            raise httpcore.ConnectTimeout("no TLS in time") from error
+        except OSError as error:
+            self._channel.close()
+            raise httpcore.ConnectError(connect_reason(error)) from error
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what httpcore asks for: the TLS object, and whether an idle connection has ended."""
+        if info == "ssl_object":
+            return self._channel.ssl_socket
+        if info == "is_readable":
+            return self._channel.is_readable()
+        return None
+
+
+class HttpBackend(httpcore.AsyncNetworkBackend):
+    """Makes connections."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> HttpStream:
+        """Connect to a server."""
+        try:
+            with trio.fail_after(_seconds(timeout)):
+                return HttpStream(await dial_tcp(host, port))
+        except trio.TooSlowError as error:
+            raise httpcore.ConnectTimeout("no connection in time") from error
+        except OSError as error:
+            raise httpcore.ConnectError(connect_reason(error)) from error
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await trio.sleep(seconds)
+
+
+def _seconds(timeout: float | None) -> float:
+    return float("inf") if timeout is None else timeout

@@ -1,0 +1,92 @@
+"""The mount manager: a set of disks that are open together, and their volumes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from vmount.guest import Guest, find_guest
+from vmount.sources.opening import OpenFiles, OpenOptions
+from vmount.volumes.find import Found, find_volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmount.disks.disk import Disk
+    from vmount.runtime import Runtime
+    from vmount.sources.virtual_machine import MachineInfo
+    from vmount.state import Journal
+
+log = logging.getLogger(__name__)
+
+
+class OpenDiskSet:
+    """All disks of a machine, open read-only, and all volumes on them. Close it when done."""
+
+    def __init__(
+        self, sources: Sequence[str], files: OpenFiles, found: Found, guest: Guest
+    ) -> None:
+        self.sources = tuple(sources)
+        self.contents = found.contents
+        self.volumes = found.volumes
+        """Disk by disk; then those made of several pieces."""
+        self.guest = guest
+        self._found_warnings = found.warnings
+        self._files = files
+
+    @classmethod
+    async def open(
+        cls,
+        sources: Sequence[str],
+        runtime: Runtime,
+        options: OpenOptions | None = None,
+        journal: Journal | None = None,
+    ) -> OpenDiskSet:
+        """Open the disks that `sources` name, find their volumes and what the guest does with them.
+
+        Raises SourceError if a source cannot be opened, UsageError for a drive letter of a volume that is
+        not there; then nothing stays open. What must be undone is written to the journal, which only
+        virtual machines need.
+        """
+        options = options or OpenOptions()
+        files = OpenFiles(runtime, journal)
+        try:
+            disks = await files.open_sources(sources, options)
+            found = await find_volumes(disks, runtime, options.ntfs)
+            guest = await find_guest(found, runtime, options.drives)
+            manager = cls(sources, files, found, guest)
+        except BaseException:
+            await files.aclose()
+            raise
+        for warning in manager.warnings:
+            log.warning("%s", warning)
+        return manager
+
+    @property
+    def disks(self) -> tuple[Disk, ...]:
+        """The disks in the order given."""
+        return tuple(content.disk for content in self.contents)
+
+    @property
+    def machines(self) -> tuple[MachineInfo, ...]:
+        """What is told of the virtual machines among the sources."""
+        return tuple(self._files.machines)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know, one sentence each."""
+        texts: list[str] = []
+        for content in self.contents:
+            texts += [f"{content.disk.name}: {text}" for text in content.disk.warnings]
+            if content.disk.problem is not None:
+                texts.append(f"{content.disk.name}: {content.disk.problem}")
+            texts += content.warnings
+        texts += self._found_warnings
+        for volume in self.volumes:
+            texts += volume.warnings
+        texts += self.guest.warnings
+        return tuple(texts)
+
+    async def aclose(self) -> None:
+        """Release the sources. A second call does nothing."""
+        await self._files.aclose()

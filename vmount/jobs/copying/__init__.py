@@ -1,0 +1,11 @@
+"""Copying files out of a set of disks: restoring.
+
+copier walks and places; content writes one file; keeping sets what belongs to it; expanding finds what a
+path or pattern of the user names; report is the outcome.
+"""
+
+from vmount.jobs.copying.copier import Copier
+from vmount.jobs.copying.options import CopyOptions, Owner
+from vmount.jobs.copying.report import CopyReport
+
+__all__ = ["Copier", "CopyOptions", "CopyReport", "Owner"]

@@ -1,0 +1,166 @@
+"""Writing one file: beside its place first, and there only when it is whole.
+
+Strategy: the bytes go into a part file in the same directory, whose name tells the file and the version of
+it that they are of. An interrupted copy leaves it, and a later one that resumes goes on at its end. Only
+what may hold something is read and written, so holes stay holes.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from vmount.jobs.copying.source import ContentReader
+    from vmount.parsers.model import Attrs
+
+PIECE = 1 << 20
+"""Bytes copied at a time, and of the smallest hole that is kept where a source does not tell its holes."""
+ZEROS = bytes(PIECE)
+SUFFIX = ".vmount-part"
+
+
+@dataclass(frozen=True)
+class ContentOptions:
+    """How a content is written."""
+
+    resume: bool
+    verify: bool
+
+
+class VerifyError(OSError):
+    """What was read back is not what was written."""
+
+
+def write_content(
+    reader: ContentReader,
+    place: Path,
+    attrs: Attrs,
+    options: ContentOptions,
+    on_bytes: Callable[[int], None],
+    finish: Callable[[int | Path], None],
+) -> None:
+    """Write a file to its place. Raises OSError; what is at the place is then as it was.
+
+    `on_bytes` is given the numbers of bytes as they are written. When all of them are, `finish` is given the
+    descriptor, to set what else belongs to the file, and the place when it is there, to set what closing
+    and renaming change.
+    """
+    part = part_of(place, attrs)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    if not options.resume:
+        flags |= os.O_TRUNC
+    try:
+        descriptor = os.open(part, flags, 0o600)
+    except OSError as error:
+        error.filename = str(place)  # a part file's name tells nobody anything
+        raise
+    try:
+        try:
+            end, digest = _write(descriptor, reader, options, on_bytes)
+            if end != attrs.size or options.resume:
+                os.ftruncate(descriptor, attrs.size)
+            if digest is not None:
+                _verify(descriptor, reader, digest, place)
+            finish(descriptor)
+        finally:
+            os.close(descriptor)
+        try:
+            os.replace(part, place)  # noqa: PTH105 (a part is a str: they are many)
+        except IsADirectoryError as error:
+            raise IsADirectoryError(
+                errno.EISDIR, "a directory is in its place", str(place)
+            ) from error
+        finish(place)
+    except OSError:
+        if not options.resume:
+            with suppress(FileNotFoundError):
+                os.unlink(part)  # noqa: PTH108
+        raise
+
+
+def _write(
+    descriptor: int,
+    reader: ContentReader,
+    options: ContentOptions,
+    on_bytes: Callable[[int], None],
+) -> tuple[int, bytes | None]:
+    """Write what is not there yet. Return where it ends, and the digest of the whole if it is to be
+    verified."""
+    begun = os.fstat(descriptor).st_size // PIECE * PIECE if options.resume else 0
+    digest = hashlib.sha256() if options.verify else None
+    end = 0
+    for offset, length in _pieces(reader):
+        is_written = offset + length <= begun
+        if is_written and digest is None:
+            continue
+        reader.seek(offset)
+        piece = _exactly(reader, length)
+        if digest is not None:
+            digest.update(piece)
+        if is_written:
+            continue
+        # A source that does not tell its holes has them here.
+        if not ZEROS.startswith(piece):
+            _write_at(descriptor, piece, offset)
+            end = offset + length
+        on_bytes(length)
+    return end, None if digest is None else digest.digest()
+
+
+def _write_at(descriptor: int, piece: bytes, offset: int) -> None:
+    written = 0
+    while written < len(piece):
+        written += os.pwrite(descriptor, piece[written:] if written else piece, offset + written)
+
+
+def part_of(place: Path, attrs: Attrs) -> str:
+    """Return the path of the part file for a version of a file."""
+    folder, slash, name = str(place).rpartition("/")
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    version = f"{attrs.size:x}-{attrs.mtime & (1 << 64) - 1:x}"
+    return f"{folder}{slash}.{digest}-{version}{SUFFIX}"
+
+
+def is_there(place: Path, attrs: Attrs) -> bool:
+    """Say whether a whole copy of this version of a file is at its place: its time is set last."""
+    with suppress(OSError):
+        status = place.lstat()
+        same_kind = stat.S_IFMT(status.st_mode) == stat.S_IFMT(attrs.mode)
+        return same_kind and (status.st_size, status.st_mtime_ns) == (attrs.size, attrs.mtime)
+    return False
+
+
+def _pieces(reader: ContentReader) -> Iterator[tuple[int, int]]:
+    for start, length in reader.spans():
+        for offset in range(start, start + length, PIECE):
+            yield offset, min(PIECE, start + length - offset)
+
+
+def _exactly(reader: ContentReader, length: int) -> bytes:
+    piece = reader.read(length) or b""
+    while len(piece) < length:
+        more = reader.read(length - len(piece))
+        if not more:
+            raise OSError(errno.EIO, "the file is shorter than its directory says")
+        piece += more
+    return piece
+
+
+def _verify(descriptor: int, reader: ContentReader, expected: bytes, place: Path) -> None:
+    """Compare what is on the target's disk with what was read."""
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    digest = hashlib.sha256()
+    for offset, length in _pieces(reader):
+        digest.update(os.pread(descriptor, length, offset))
+    if digest.digest() != expected:
+        raise VerifyError(errno.EIO, "the copy differs from what was read", str(place))

@@ -1,0 +1,178 @@
+"""clamd as an engine (clamd(8), COMMANDS): files go over its socket, or as open descriptors.
+
+Commands begin with "z" and end with a zero byte, and so do the answers. A stream is sent in pieces, each
+after its length as 32 bits in network order; a length of 0 ends it.
+"""
+
+from __future__ import annotations
+
+import array
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmount.errors import VmountError, explain
+from vmount.jobs.scan.engine import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONFIGURATIONS = (Path("/etc/clamav/clamd.conf"), Path("/etc/clamd.d/scan.conf"))
+"""Of Debian and of Fedora."""
+LARGEST_PIECE = 1 << 20
+ANSWER_LIMIT = 300.0
+"""Seconds that clamd may take over a file."""
+LONGEST_ANSWER = 64 << 10
+DEFAULT_LARGEST = 100 << 20
+"""Bytes: MaxFileSize of clamd.conf(5), and StreamMaxLength."""
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+@dataclass(frozen=True)
+class ClamdAddress:
+    """Where clamd listens, and what it takes."""
+
+    socket: str | tuple[str, int]
+    """The path of a Unix socket, or host and port."""
+    largest: int | None = DEFAULT_LARGEST
+    """Bytes of the largest file that is scanned whole."""
+
+
+def clamd_address(text: str | None) -> ClamdAddress:
+    """Return the address that a user gave (a path, or host:port), or that of the local configuration.
+
+    Raises VmountError if there is none.
+    """
+    configured = next((path for path in CONFIGURATIONS if path.exists()), None)
+    settings = _settings(configured) if configured is not None else {}
+    sizes = [_size(settings.get(key)) for key in ("maxfilesize", "streammaxlength")]
+    limits = [size for size in sizes if size]
+    largest = min(limits) if limits else None
+    if text is not None:
+        host, _, port = text.rpartition(":")
+        if "/" not in text and port.isdecimal():
+            return ClamdAddress((host.strip("[]") or "localhost", int(port)), largest)
+        return ClamdAddress(text, largest)
+    if "localsocket" in settings:
+        return ClamdAddress(settings["localsocket"], largest)
+    if "tcpsocket" in settings:
+        host = settings.get("tcpaddr", "localhost")
+        return ClamdAddress((host, int(settings["tcpsocket"])), largest)
+    raise VmountError(
+        "clamd is not configured on this machine",
+        remedy="install clamav-daemon, name its socket with --socket, or use --engine clamscan",
+    )
+
+
+def _settings(path: Path) -> dict[str, str]:
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    words = [line.split(None, 1) for line in lines if not line.lstrip().startswith("#")]
+    return {word[0].lower(): word[1].strip().strip('"') for word in words if len(word) == 2}
+
+
+def _size(text: str | None) -> int:
+    """Return a size of clamd.conf in bytes; 0: no limit."""
+    matched = re.fullmatch(r"(\d+)([kmg]?)b?", (text or "").lower())
+    return DEFAULT_LARGEST if matched is None else int(matched[1]) * _UNITS[matched[2]]
+
+
+class Clamd:
+    """A clamd that runs here or elsewhere."""
+
+    def __init__(self, address: ClamdAddress, connections: int = 4) -> None:
+        self.connections = connections
+        self.largest = address.largest
+        self._address = address
+
+    def version(self) -> str:
+        """Return what clamd says of itself and of its signatures. Raises VmountError."""
+        with self._connect() as connection:
+            connection.sendall(b"zVERSION\0")
+            return self._answer(connection)
+
+    def scan(self, pieces: Iterable[bytes]) -> Verdict:
+        """Send a file. clamd says no more of a file that is too large for it, which is told."""
+        refused = None
+        with self._connect() as connection:
+            connection.sendall(b"zINSTREAM\0")
+            for piece in pieces:
+                if refused is None:
+                    refused = self._send(connection, piece)
+            if refused is None:
+                refused = self._send(connection, b"")
+            try:
+                return _verdict(self._answer(connection))
+            except VmountError:
+                if refused is not None:
+                    return Verdict(None, f"clamd: {refused}")
+                raise
+
+    def scan_open(self, descriptor: int) -> Verdict:
+        """Pass an open file to a clamd that runs here; to another its content."""
+        with self._connect() as connection:
+            if connection.family == socket.AF_UNIX:
+                connection.sendall(b"zFILDES\0")
+                rights = array.array("i", [descriptor]).tobytes()
+                connection.sendmsg([b"\0"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
+                return _verdict(self._answer(connection))
+        with open(descriptor, "rb", closefd=False) as file:
+            return self.scan(iter(lambda: file.read(LARGEST_PIECE), b""))
+
+    def _connect(self) -> socket.socket:
+        where = self._address.socket
+        try:
+            if isinstance(where, tuple):
+                return socket.create_connection(where, timeout=ANSWER_LIMIT)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(ANSWER_LIMIT)
+                connection.connect(where)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+        except OSError as error:
+            shown = where if isinstance(where, str) else ":".join(map(str, where))
+            raise VmountError(
+                f"clamd does not answer at {shown}: {explain(error)}",
+                remedy="start clamav-daemon, name its socket with --socket, or use --engine clamscan",
+            ) from error
+
+    def _send(self, connection: socket.socket, piece: bytes) -> str | None:
+        """Send a piece; return why clamd takes no more, if so: its answer tells, once all is sent."""
+        try:
+            connection.sendall(struct.pack(">I", len(piece)) + piece)
+        except OSError as error:
+            return explain(error)
+        return None
+
+    def _answer(self, connection: socket.socket) -> str:
+        answer = b""
+        try:
+            while not answer.endswith(b"\0") and len(answer) < LONGEST_ANSWER:
+                part = connection.recv(4096)
+                if not part:
+                    break
+                answer += part
+        except OSError as error:
+            raise VmountError(f"clamd: {explain(error)}") from error
+        if not answer:
+            raise VmountError("clamd has hung up", remedy="its log tells why")
+        return answer.rstrip(b"\0\n").decode("utf-8", "replace")
+
+
+def _verdict(answer: str) -> Verdict:
+    """Read "stream: OK", "fd[10]: Eicar-Signature FOUND", "... size limit exceeded. ERROR"."""
+    text = answer.partition(": ")[2] or answer
+    if text == "OK":
+        return Verdict(None)
+    if text.endswith(" FOUND"):
+        return Verdict(text.removesuffix(" FOUND"))
+    return Verdict(None, f"clamd: {text.removesuffix(' ERROR').rstrip('. ')}")

@@ -1,0 +1,159 @@
+"""What is to be scanned, in the order in which it lies on the disks.
+
+Strategy: files in the order of their names are all over a disk; in the order of their first bytes they
+make long runs, of which a distant disk gives the next piece while the last one is scanned. A content that
+is there under several names (hard links, or files that share all their clusters) is read once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from vmount.jobs.scan.report import Seen
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from vmount.api import FileRef
+    from vmount.parsers.reader import Span
+
+T = TypeVar("T")
+
+LOCATED_TOGETHER = 256
+"""Files that are opened at the same time to see where they lie."""
+VOLUME_SHIFT = 48
+
+
+class Source(Protocol):
+    """Files to be scanned: those of a disk set (vmount.api), or of a folder."""
+
+    def files(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
+        """Yield every regular file at or below a path. Raises OSError if that is not there."""
+        ...
+
+    def open_files(
+        self, files: Sequence[FileRef]
+    ) -> Sequence[io.BufferedIOBase | io.FileIO | OSError]:
+        """Open files at the same time. A FileIO is one whose descriptor may be passed on."""
+        ...
+
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Begin a call; return what waits for its value."""
+        ...
+
+    def places(self, files: Sequence[FileRef]) -> Sequence[tuple[Span, ...]]:
+        """Return where the bytes of each file lie; nothing where that is not known."""
+        ...
+
+    def streams(self, files: Sequence[FileRef]) -> Sequence[FileRef]:
+        """Return the alternate streams of files."""
+        ...
+
+    def folder(self) -> str:
+        """Return where a program finds the files. Raises VmountError."""
+        ...
+
+
+@dataclass
+class Content:
+    """A content to be scanned, and the names that it is there under."""
+
+    file: FileRef
+    others: list[FileRef] = field(default_factory=list)
+
+    @property
+    def files(self) -> list[FileRef]:
+        """All that have it."""
+        return [self.file, *self.others]
+
+
+@dataclass
+class Corpus:
+    """What was found below the paths."""
+
+    contents: list[Content] = field(default_factory=list)
+    """In the order in which they are to be read."""
+    unchanged: list[FileRef] = field(default_factory=list)
+    """What an earlier scan has found clean, and is as it was."""
+    problems: list[OSError] = field(default_factory=list)
+    """What could not be listed."""
+
+    @property
+    def size(self) -> int:
+        """Bytes to be scanned."""
+        return sum(content.file.attrs.size for content in self.contents)
+
+
+def find_contents(
+    disks: Source,
+    paths: Sequence[str],
+    clean: Mapping[str, Seen],
+    on_progress: Callable[[int], None],
+) -> Corpus:
+    """Find the files at or below the paths. `on_progress` is given their number so far. Raises OSError."""
+    corpus = Corpus()
+    by_number: dict[int, Content] = {}
+    for path in paths:
+        for file in disks.files(path, corpus.problems.append):
+            known = by_number.get(file.number)
+            if known is not None:
+                if all(file.path != other.path for other in known.files):
+                    known.others.append(file)
+                continue
+            by_number[file.number] = Content(file)
+            on_progress(len(by_number))
+    fresh = []
+    for content in by_number.values():
+        if all(clean.get(file.path) == seen_of(file) for file in content.files):
+            corpus.unchanged += content.files
+        else:
+            fresh.append(content)
+    corpus.contents = _in_disk_order(disks, fresh)
+    return corpus
+
+
+def seen_of(file: FileRef) -> Seen:
+    """Return what tells whether a file has changed since."""
+    attrs = file.attrs
+    number = file.number & ((1 << VOLUME_SHIFT) - 1)
+    return Seen(number, attrs.size, attrs.mtime, attrs.ctime)
+
+
+def _in_disk_order(disks: Source, contents: list[Content]) -> list[Content]:
+    """Sort by place, and put together what lies at the same places."""
+    by_place: dict[object, Content] = {}
+    keyed: list[tuple[tuple[int, int, int], Content]] = []
+    for start in range(0, len(contents), LOCATED_TOGETHER):
+        batch = contents[start : start + LOCATED_TOGETHER]
+        batch += [Content(stream) for stream in disks.streams([c.file for c in batch])]
+        places = disks.places([content.file for content in batch])
+        for content, spans in zip(batch, places, strict=True):
+            file = content.file
+            volume = file.number >> VOLUME_SHIFT
+            # Files with holes may have the same pieces at other offsets.
+            if spans and sum(span.length for span in spans) == file.attrs.size:
+                first = by_place.setdefault((volume, file.attrs.size, spans), content)
+                if first is not content:
+                    first.others += content.files
+                    continue
+            place = spans[0].offset if spans else 0
+            keyed.append(((volume, place, file.number), content))
+    keyed.sort(key=lambda item: item[0])
+    return [content for _, content in keyed]
+
+
+def in_batches(contents: Sequence[Content], most: int, size: int) -> Iterator[Sequence[Content]]:
+    """Cut a list into batches of at most `most` contents, and `size` bytes or a single content."""
+    batch: list[Content] = []
+    total = 0
+    for content in contents:
+        length = content.file.attrs.size
+        if batch and (len(batch) >= most or total + length > size):
+            yield batch
+            batch, total = [], 0
+        batch.append(content)
+        total += length
+    if batch:
+        yield batch

@@ -1,0 +1,140 @@
+"""A mount of one's own: a process that serves it for as long as this one wants it.
+
+pyfuse3 holds one session a process, so a program that mounts starts another: `python -m vmount.mounting.server_process`.
+What to mount goes to it through a pipe and not through its arguments, which everybody can see; the pipe
+stays open, and when it closes, however this program ends, the mount goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import vmount
+from vmount.errors import Exit, MountError, VmountError
+from vmount.mounting.control import ask, error_of
+from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.serve import serve
+from vmount.mounting.unmount import dismount, fusermount
+from vmount.state import MountRecord, StateDir
+from vmount.vsphere.passwords import Password, known
+from vmount.vsphere.secret import Secret
+
+if TYPE_CHECKING:
+    from vmount.mounting.config import MountConfig
+
+PATIENCE = 60.0
+"""Seconds for a process to end that has not mounted yet, once it was told to."""
+
+
+class Server:
+    """A process that serves a mount. Close it when done."""
+
+    def __init__(self, config: MountConfig, state_dir: Path) -> None:
+        """Start it, and return when the mount answers. Raises VmountError."""
+        self.mountpoint = config.mountpoint
+        self._state = StateDir(state_dir)
+        self._record: MountRecord | None = None
+        package = str(Path(vmount.__file__).parent.parent)
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "vmount.mounting.server_process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
+        try:
+            answer = self._begin(config, state_dir)
+            if "error" in answer:
+                raise error_of(answer)
+        except BaseException:
+            self.close()
+            raise
+        self._record = self._state.find(str(self.mountpoint))
+
+    def ask(self, what: str, **values: Any) -> Any:
+        """Ask the process for something and return its answer. Raises VmountError."""
+        assert self._record is not None
+        return ask(self._record.socket, {"do": what, **values})
+
+    def dismount(self, volume: str, *, force: bool) -> dict[str, Any]:
+        """Dismount a volume and return how it is then. Raises VmountError."""
+        assert self._record is not None
+        return dismount(partial(ask, self._record.socket), volume, force=force)
+
+    def close(self) -> None:
+        """Unmount and wait for the end of the process. A second call does nothing."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if not process.stdin.closed:
+            process.stdin.close()
+        try:
+            process.wait(PATIENCE if self._record is None else self._record.patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        if process.returncode < 0 and self._record is not None:
+            mount = find_mount(str(self.mountpoint))
+            if mount is not None:
+                fusermount(mount, lazy=True)
+            self._state.forget_mount(str(self.mountpoint))
+
+    def _begin(self, config: MountConfig, state_dir: Path) -> dict[str, Any]:
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _Pickler(process.stdin).dump((config, state_dir))
+            process.stdin.flush()
+        except BrokenPipeError as error:
+            raise MountError("the serving process has ended at once") from error
+        line = process.stdout.readline()
+        if not line:
+            raise MountError(f"the serving process has ended with code {process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+class _Pickler(pickle.Pickler):
+    """Writes what to mount, passwords as well: this pipe is the one way on which they leave a process."""
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Return how to make a thing again."""
+        if isinstance(thing, Password):
+            return known, (thing.origin, thing.read())
+        if isinstance(thing, Secret):
+            return Secret, (thing.reveal(),)
+        return NotImplemented
+
+
+def main() -> int:
+    """Serve what standard input says, until it ends."""
+    # What comes through this pipe was written by the program that started this one.
+    config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+
+    def send(answer: dict[str, Any]) -> None:
+        if not answers.closed:
+            answers.write(json.dumps(answer).encode() + b"\n")
+            answers.close()
+
+    try:
+        serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)
+    except VmountError as error:
+        send({"error": str(error), "code": error.exit_code})
+        return error.exit_code
+    return Exit.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

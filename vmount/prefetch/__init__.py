@@ -1,1 +1,0 @@
-"""Asking ahead of whoever reads a file or walks a tree on a distant disk."""

@@ -1,1 +1,0 @@
-"""The transports as ways to the disks of one machine in vSphere, and which of them there are."""

@@ -1,1 +1,0 @@
-"""Finding files, and what differs between two trees."""

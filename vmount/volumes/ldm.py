@@ -1,0 +1,57 @@
+"""The volumes of Windows' dynamic disks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmount.disks.disk import path_component, unique_name
+from vmount.errors import explain
+from vmount.parsers.errors import ParseError
+from vmount.parsers.ldm.disk import LdmDisk, read_ldm_disk
+from vmount.parsers.ldm.group import assemble
+from vmount.volumes.base import Assembly, built, extents_of_words
+from vmount.volumes.device import Device, Extent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vmount.disks.disk import Disk
+    from vmount.parsers.reader import BlockSource
+
+
+async def assemble_dynamic(disks: Sequence[Disk], taken: set[str]) -> Assembly:
+    """Make the volumes of dynamic disks. A disk whose database cannot be read is a warning."""
+    made = Assembly()
+    members: list[tuple[str, LdmDisk]] = []
+    sources: dict[str, BlockSource] = {}
+    for disk in disks:
+        assert disk.data is not None
+        try:
+            members.append((disk.name, await read_ldm_disk(disk.data)))
+        except ParseError as error:
+            made.warnings.append(f"{disk.name}: dynamic disk: {error}")
+        except OSError as error:
+            made.warnings.append(f"{disk.name}: dynamic disk: {explain(error)}")
+        else:
+            sources[disk.name] = disk.data
+            made.members[disk.name] = "a dynamic disk"
+    result = assemble(members)
+    made.warnings += result.warnings
+    extents_of = extents_of_words(
+        {name: (Extent(name, 0, source.size),) for name, source in sources.items()}
+    )
+    for volume in result.volumes:
+        name = unique_name(path_component(f"ldm-{volume.group}-{volume.name}"), taken)
+        device = Device(
+            name,
+            "ldm",
+            volume.size,
+            extents_of(volume.mapping),
+            None,
+            problem=volume.problem,
+            guid=volume.guid,
+        )
+        made.devices.append(built(device, volume.mapping, sources, made.warnings))
+        if volume.degraded:
+            made.warnings.append(f"{name}: a disk is missing; its redundancy makes up for it")
+    return made
