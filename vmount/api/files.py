@@ -72,14 +72,25 @@ class FilesTogether:
                 yield file
 
     def below(
-        self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
+        self,
+        path: str | bytes = "volumes",
+        on_error: Callable[[OSError], None] | None = None,
+        *,
+        dangling: bool = False,
     ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; several directories are listed at a time.
 
-        What cannot be listed is passed over and its OSError given to `on_error`; without that it is
-        raised.
+        A path that is a link stands for what the link leads to; with `dangling`, for the link itself if it
+        leads to nothing. What cannot be listed is passed over and its OSError given to `on_error`;
+        without that it is raised.
         """
-        start, attrs = self._resolve(path, follow=True)
+        try:
+            start, attrs = self._resolve(path, follow=True)
+        except OSError:
+            if not dangling:
+                raise
+            # Raises again if there is no link either.
+            start, attrs = self._resolve(path, follow=False)
         top = os.fsdecode(path).rstrip("/")
         yield FileRef(top, start, attrs)
         pending = [(top, start)] if stat.S_ISDIR(attrs.mode) else []
