@@ -82,7 +82,7 @@ def test_a_link_in_the_place_of_a_directory_is_refused(
     host.mkdir()
     target.mkdir()
     (target / "directory").symlink_to(host)
-    words = [target] if into == "the folder" else ["-T", target / "directory"]
+    words: list[str | Path] = [target] if into == "the folder" else ["-T", target / "directory"]
     *start, last = words
     done = vmount.run("cp", *start, image, "disk0/directory", last, check=False)
     assert done.returncode == 3

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vmount.commands.options import (
     add_source_arguments,
@@ -25,9 +27,7 @@ from vmount.mounting.serve import check_mountpoint, serve
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
 from vmount.state import StateDir
-
-if TYPE_CHECKING:
-    import argparse
+from vmount.tree.tree import RAW_MODE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="to whom files belong: to me (default), or as in the guest",
     )
     add_user_map_argument(parser)
+    parser.add_argument(
+        "--raw-mode",
+        type=_raw_mode,
+        default=RAW_MODE,
+        metavar="MODE",
+        help="of the block files, such as 0440 (default: 0400); who may read one reads every file on it",
+    )
     parser.add_argument(
         "--streams",
         action="store_true",
@@ -97,6 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
+        raw_mode=arguments.raw_mode,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )
@@ -180,3 +188,11 @@ def _serve_as_child(
         send({"error": str(error), "code": error.exit_code})
         return error.exit_code
     return Exit.OK
+
+
+def _raw_mode(text: str) -> int:
+    """Read a mode for argparse: octal, of rights to read."""
+    mode = int(text, 8) if re.fullmatch(r"0?[0-7]{1,3}", text) else -1
+    if mode & ~0o444:
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode such as 0440: rights to read")
+    return mode

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmount.sources.opening import OpenOptions
+from vmount.tree.tree import RAW_MODE
 
 
 class OwnerMode(enum.StrEnum):
@@ -27,6 +28,8 @@ class MountConfig:
     owner: OwnerMode = OwnerMode.ME
     allow_other: bool = False
     noexec: bool = False
+    raw_mode: int = RAW_MODE
+    """Of block files."""
     foreground: bool = False
     volumes: tuple[str, ...] | None = None
     """The volumes to be shown at first; None: all."""

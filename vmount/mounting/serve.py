@@ -123,10 +123,17 @@ async def _serve_recorded(
         try:
             info = as_json(describe(manager)).encode()
             statistics = Statistics(config, manager)
-            tree = build_tree(manager, lambda: info, lambda: as_json(statistics.now()).encode())
+            tree = build_tree(
+                manager,
+                lambda: info,
+                lambda: as_json(statistics.now()).encode(),
+                config.raw_mode,
+            )
             is_distant = any(disk.remote is not None for disk in manager.disks)
             walker = WalkAhead(tree, nursery) if is_distant else tree
             operations = FuseOps(tree, walker, _owner(config.owner))
+            # The lists name the guest's users: they mean something only where files are theirs.
+            operations.enable_acl = config.allow_other and config.owner is OwnerMode.GUEST
             statistics.operations = operations
             mounts = VolumeMounts(manager, tree, operations, config.mountpoint)
             if config.volumes is not None:

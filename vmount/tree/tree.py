@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
+RAW_MODE = 0o400
+"""Of block files: who may read one reads every file of a volume, whatever that file's mode."""
 LARGEST_XATTR = 1 << 16
 """Bytes: XATTR_SIZE_MAX of Linux; a longer value cannot be given to a caller."""
 
@@ -106,7 +108,9 @@ class Listing:
 class Tree:
     """All that is below the mount point; numbers in, values out. Methods raise as Filesystem's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw_mode: int = RAW_MODE) -> None:
+        """`raw_mode` is the mode of block files, of which each shows all files of a volume."""
+        self._raw_mode = raw_mode
         self._nodes: list[Node | None] = [None]
         self._volumes: list[MountedVolume | None] = [None]
         self._places: dict[str, list[_Place]] = {}
@@ -342,7 +346,7 @@ class Tree:
                 folders = (child for child in children.values() if self._is_directory(child))
                 mode, nlink = stat.S_IFDIR | 0o755, 2 + sum(1 for _ in folders)
             case BlockFile(source):
-                size = source.size
+                mode, size = stat.S_IFREG | self._raw_mode, source.size
             case TextFile(render):
                 size = len(render())
             case Link(target):
