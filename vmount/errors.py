@@ -70,16 +70,20 @@ def explain(error: OSError) -> str:
     return f"{error.filename}: {text}" if error.filename is not None else text
 
 
-def printable(text: str) -> str:
-    """Return text for a terminal or a log: what a guest's name could steer it with is escaped.
+def printable(text: str, *, keep_bytes: bool = False) -> str:
+    """Return text for a terminal, a message or a log: what a guest's name could steer it with is escaped.
 
-    Bytes that are no UTF-8 (surrogate escapes) stay what they are.
+    So are bytes that are no UTF-8 (surrogate escapes): as \\x9b, since a terminal may take that byte for the
+    start of a command. `keep_bytes` leaves them as they are, for lines that go to a program.
     """
     if text.isprintable():
         return text
     return "".join(
-        char
-        if char.isprintable() or "\udc80" <= char <= "\udcff"
-        else char.encode("unicode_escape").decode()
-        for char in text
+        char if char.isprintable() else _escaped(char, keep_bytes=keep_bytes) for char in text
     )
+
+
+def _escaped(char: str, *, keep_bytes: bool) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return char if keep_bytes else f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
-                sys.stdout.buffer.write(file.path.encode("utf-8", "surrogateescape") + b"\0")
+                write_line(file.path, end=b"\0")
             elif arguments.long:
                 write_line(long_line(disks, file.path, file.path, file.attrs))
             else:

@@ -60,7 +60,7 @@ def _say_exports(exports: Sequence[ExportInfo], *, as_json_text: bool) -> int:
     print("the server exports (name one at the end of the URI):")
     for export in exports:
         size = "" if export.size is None else human_size(export.size)
-        print(f"  {export.name or '(no name)'}  {size}  {export.description}".rstrip())
+        print(printable(f"  {export.name or '(no name)'}  {size}  {export.description}".rstrip()))
     return Exit.OK
 
 
@@ -105,13 +105,13 @@ def _print_tables(info: dict[str, Any]) -> None:
     for volume in info["volumes"]:
         partition = volume["partition"] or {}
         volumes.add_row(
-            volume["name"],
+            Text(printable(volume["name"])),
             human_size(volume["size"]),
             volume["fstype"] or "?",
             Text(printable(_place(volume))),
             Text(printable(volume["label"])),
             Text(printable(partition.get("name") or partition.get("type_name") or "")),
-            volume["uuid"],
+            Text(printable(volume["uuid"])),
             Text(printable(volume["problem"] or ""), style="yellow"),
         )
     console.print(disks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,21 @@ def describe(manager: OpenDiskSet) -> dict[str, Any]:
     }
 
 
+CONTROLS = re.compile("[\\x7f-\\x9f]")
+
+
 def as_json(value: object, *, indent: int | None = 2) -> str:
     """Return a value as JSON with a newline at its end.
 
-    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX.
+    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX. Control characters are
+    escaped too: JSON asks for those below 32 only, and terminals obey some of the others.
     """
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
         text = json.dumps(value, indent=indent)
-    return text + "\n"
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _disk(disk: Disk) -> dict[str, Any]:

@@ -119,6 +119,12 @@ class TargetTree:
         self._top = os.open(top, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[str, int] = OrderedDict()
 
+    def path_of(self, path: str) -> str:
+        """Return the path that is shown for one below the top."""
+        if not path:
+            return self.shown
+        return path if self.shown == "." else f"{self.shown.rstrip('/')}/{path}"
+
     def close(self) -> None:
         """Close all of it."""
         while self._open:
@@ -141,7 +147,7 @@ class TargetTree:
         except OSError as error:
             if error.errno == errno.ELOOP:
                 error.strerror = "a symbolic link is where a directory was expected"
-            error.filename = f"{self.shown}/{path}"
+            error.filename = self.path_of(path)
             raise
         self._open[path] = opened
         if len(self._open) > MOST_OPEN:
@@ -186,7 +192,7 @@ class Place(NamedTuple):
 
     def __str__(self) -> str:
         """Return the path that is shown for it."""
-        return f"{self.tree.shown.rstrip('/')}/{self.path}" if self.path else self.tree.shown
+        return self.tree.path_of(self.path)
 
     @property
     def name(self) -> str:
