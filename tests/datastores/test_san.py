@@ -24,9 +24,10 @@ from vmount.datastores.san import SanPlace
 from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError
 from vmount.runtime import TrioRuntime
-from vmount.transports.base import Machine, TransportOptions
-from vmount.transports.datastore import file_transport, san_transport
-from vmount.transports.negotiate import WantedDisk, negotiate
+from vmount.transports.base import Machine, TransportOptions, WantedDisk
+from vmount.transports.file import file_transport
+from vmount.transports.negotiate import negotiate
+from vmount.transports.san import san_transport
 
 if TYPE_CHECKING:
     from vmount.vsphere.session import Session

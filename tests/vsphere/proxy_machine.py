@@ -24,9 +24,8 @@ from vmount.datastores.path import DatastorePath
 from vmount.errors import VmountError
 from vmount.runtime import TrioRuntime
 from vmount.state import Journal, StateDir
-from vmount.transports.base import Machine, TransportOptions
+from vmount.transports.base import Machine, TransportOptions, WantedDisk
 from vmount.transports.hotadd import HotAddTransport, ThisMachine
-from vmount.transports.negotiate import WantedDisk
 from vmount.vsphere.proxy import Firmware
 from vmount.vsphere.session import Session, connected
 

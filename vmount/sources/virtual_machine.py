@@ -20,8 +20,8 @@ from vmount.errors import SourceError
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
 from vmount.sources.machine_options import FORCE, MachineOptions
-from vmount.transports.base import Machine, TransportOptions
-from vmount.transports.negotiate import NoTransport, Transport, WantedDisk, negotiate
+from vmount.transports.base import Machine, Transport, TransportOptions, WantedDisk
+from vmount.transports.negotiate import NoTransport, negotiate
 from vmount.transports.registry import transports_for
 
 if TYPE_CHECKING:
