@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.console import human_size
 from vmount.commands.options import (
     add_source_arguments,
     add_user_map_argument,
@@ -166,7 +167,7 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
             tell(f"not kept: {what} of {kept.example}{more}: {reason}")
         files = "1 file" if report.files == 1 else f"{report.files} files"
-        parts = [f"{files}, {report.bytes} bytes copied"]
+        parts = [f"{files}, {human_size(report.bytes)} copied"]
         if report.already_there:
             parts.append(f"{report.already_there} were there already")
         if report.verified:
