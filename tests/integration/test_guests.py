@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
     from tests.integration.conftest import Vmount
 
-GONE = "disk0-p1: fstab: /gone: UUID=0a1b2c3d-dead-4000-8000-000000000009 is on none of the open disks"
+GONE = (
+    "disk0-p1: fstab: /gone: UUID=0a1b2c3d-dead-4000-8000-000000000009 is on none of the open disks"
+)
 
 
 @pytest.fixture(scope="module")

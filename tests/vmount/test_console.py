@@ -49,9 +49,8 @@ def on_terminal(columns: int) -> str:
     if pid == 0:
         try:
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-            sys.stdout = open(1, "w", closefd=False)
-            print_table(COLUMNS, ROWS, title="Volumes")
-            sys.stdout.flush()
+            with open(1, "w", closefd=False) as sys.stdout:
+                print_table(COLUMNS, ROWS, title="Volumes")
         finally:
             os._exit(0)
     shown = b""

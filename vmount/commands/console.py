@@ -1,4 +1,4 @@
-"""What commands print for people: sizes, tables that fit a terminal and a pipe, lines on standard error."""
+"""What commands print for people: sizes, and tables that fit a terminal and a pipe."""
 
 from __future__ import annotations
 

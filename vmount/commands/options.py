@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
+from vmount.commands.streams import STDERR
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
-from vmount.errors import UsageError, explain, printable
+from vmount.errors import UsageError, explain
 from vmount.parsers.ntfs import UserMap, parse_user_map
 from vmount.sources.machine_options import MachineOptions, with_connection
 from vmount.sources.opening import OpenOptions
@@ -225,7 +225,4 @@ def tell_problem(what: str, error: OSError) -> None:
 
 def tell(text: str) -> None:
     """Write a line to standard error, after what is on its way to standard output."""
-    sys.stdout.flush()
-    line = f"vmount: {printable(text)}\n"
-    sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
-    sys.stderr.flush()
+    STDERR.say(text)
