@@ -17,8 +17,9 @@ from vmount.commands.console import (
     print_wrapped,
 )
 from vmount.commands.options import add_source_arguments, open_options
-from vmount.disks.remote import exports_of, is_nbd
+from vmount.disks.remote import exports_of
 from vmount.errors import Exit, SourceError, explain
+from vmount.sources.nbd import is_nbd
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:

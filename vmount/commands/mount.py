@@ -24,6 +24,7 @@ from vmount.mounting.control import answer_of, error_of
 from vmount.mounting.fuse_library import require_fuse
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
+from vmount.sources.registry import forms
 from vmount.state import StateDir
 from vmount.tree.info import as_json
 
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="a VMDK, .vmx, raw image or device"
-    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=forms())
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
     parser.add_argument(
         "-f", "--foreground", action="store_true", help="do not go to the background"

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
-
-from vmount.datastores.lun_choice import LunChoice
-from vmount.disks.remote import RemoteOptions
 
 if TYPE_CHECKING:
     import trio
 
     from vmount.datastores.path import DatastorePath
     from vmount.disks.disk import OpenedDisk
+    from vmount.options import OpenOptions
     from vmount.runtime import Runtime
     from vmount.state import Journal
     from vmount.vsphere.privileges import Privilege
@@ -76,25 +73,6 @@ class Transport(Protocol[T_co]):
 
 
 @dataclass(frozen=True)
-class TransportOptions:
-    """What the user wants of transports."""
-
-    order: tuple[str, ...] = ()
-    """Names, the first to be tried first; empty: all that are known."""
-    datastores: Mapping[str, Path] = field(default_factory=dict)
-    """Folders of this machine by the names of the datastores that are mounted there."""
-    programs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Commands that serve a disk over NBD, by the names that the configuration file gives them."""
-    remote: RemoteOptions = field(default_factory=RemoteOptions)
-    force: bool = False
-    """Open a chain whose parent has changed since."""
-    luns: LunChoice = field(default_factory=LunChoice)
-    """The devices that may be read as LUNs of datastores."""
-    proxy_vm: str = ""
-    """The machine that vmount runs in, as moRef, UUID or inventory path; empty: the firmware tells."""
-
-
-@dataclass(frozen=True)
 class Machine:
     """A machine that is ready to be read: locked, its snapshot taken."""
 
@@ -108,7 +86,7 @@ class Machine:
     runtime: Runtime
     nursery: trio.Nursery
     """For background tasks; it outlives the disks."""
-    options: TransportOptions
+    options: OpenOptions
     volumes: Mapping[str, str] = field(default_factory=dict)
     """Names of datastores by what an ESXi host calls their volumes (/vmfs/volumes/...)."""
     journal: Journal | None = None

@@ -52,10 +52,10 @@ def known_transports(programs: Mapping[str, object]) -> Sequence[str]:
 def transports_for(machine: Machine) -> list[Transport[OpenedDisk]]:
     """Return the wanted transports in order. Datastores that are mounted here come first in any case."""
     options = machine.options
-    if options.order:
-        modes = [mode_of(name) for name in options.order]
+    if options.transports:
+        modes = [mode_of(name) for name in options.transports]
     else:
         modes = [mode for mode in all_modes() if mode.by_default]
-    if options.datastores and "file" not in options.order:
+    if options.datastores and "file" not in options.transports:
         modes.insert(0, mode_of("file"))
     return [mode.open(machine) for mode in modes]
