@@ -22,6 +22,7 @@ from vmount.logs import leave_terminal
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import error_of
 from vmount.mounting.serve import check_mountpoint, serve
+from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
 from vmount.sources.registry import forms
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=replace(options, ntfs=ntfs),
+        options=replace(options, filesystems=FilesystemOptions(ntfs)),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
