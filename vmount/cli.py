@@ -63,8 +63,7 @@ WORDS = {
 }
 
 EPILOG = """\
-A SOURCE is a VMDK, the .vmx of a machine (all its disks), a raw image, a block device, the URI of an NBD
-server, an https:// address, or a machine in vCenter or on an ESXi host by moRef, name, UUID or path.
+A SOURCE is {forms}.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
@@ -221,7 +220,7 @@ def parser_of(name: str, command: Command) -> Parser:
     parser = Parser(
         prog="vmount" if name == MOUNT else f"vmount {name}",
         description=_described(name),
-        epilog=EPILOG if name == MOUNT else None,
+        epilog=_epilog() if name == MOUNT else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -265,6 +264,12 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 
 
+def _epilog() -> str:
+    from vmount.sources.registry import forms  # loaded for help alone
+
+    return EPILOG.format(forms=forms())
+
+
 def _overview() -> str:
     lines = ["Mount the disks of a VMware virtual machine, read-only.", "", "usage:"]
     rows = [
@@ -278,7 +283,7 @@ def _overview() -> str:
         "vmount COMMAND --help tells more; the options of a mount: vmount mount --help",
         "",
     ]
-    return "\n".join(lines) + EPILOG
+    return "\n".join(lines) + _epilog()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The mount manager: a set of disks that are open together, and their volumes."""
+"""A disk set: the disks that are open together, and their volumes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from vmount.guest import Guest, find_guest
-from vmount.sources.opening import OpenFiles, OpenOptions
+from vmount.options import OpenOptions
+from vmount.sources.base import Opening
+from vmount.sources.opening import open_sources
 from vmount.volumes.find import Found, find_volumes
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ class OpenDiskSet:
     """All disks of a machine, open read-only, and all volumes on them. Close it when done."""
 
     def __init__(
-        self, sources: Sequence[str], files: OpenFiles, found: Found, guest: Guest
+        self, sources: Sequence[str], opening: Opening, found: Found, guest: Guest
     ) -> None:
         self.sources = tuple(sources)
         self.contents = found.contents
@@ -32,7 +34,7 @@ class OpenDiskSet:
         """Disk by disk; then those made of several pieces."""
         self.guest = guest
         self._found_warnings = found.warnings
-        self._files = files
+        self._opening = opening
 
     @classmethod
     async def open(
@@ -49,14 +51,14 @@ class OpenDiskSet:
         virtual machines need.
         """
         options = options or OpenOptions()
-        files = OpenFiles(runtime, journal)
+        opening = Opening(runtime, journal, options)
         try:
-            disks = await files.open_sources(sources, options)
-            found = await find_volumes(disks, runtime, options.ntfs)
+            disks = await open_sources(sources, opening)
+            found = await find_volumes(disks, runtime, options.filesystems)
             guest = await find_guest(found, runtime, options.drives)
-            manager = cls(sources, files, found, guest)
+            manager = cls(sources, opening, found, guest)
         except BaseException:
-            await files.aclose()
+            await opening.stack.aclose()
             raise
         for warning in manager.warnings:
             log.warning("%s", warning)
@@ -70,7 +72,7 @@ class OpenDiskSet:
     @property
     def machines(self) -> tuple[MachineInfo, ...]:
         """What is told of the virtual machines among the sources."""
-        return tuple(self._files.machines)
+        return tuple(self._opening.machines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -89,4 +91,4 @@ class OpenDiskSet:
 
     async def aclose(self) -> None:
         """Release the sources. A second call does nothing."""
-        await self._files.aclose()
+        await self._opening.stack.aclose()

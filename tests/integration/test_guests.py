@@ -23,9 +23,9 @@ from tests.parsers.reading import FileReader
 from vmount.api import open_disks
 from vmount.disks.disk import Disk
 from vmount.guest import find_guest
+from vmount.options import OpenOptions
 from vmount.parsers.reader import run_sync
 from vmount.runtime import InlineRuntime
-from vmount.sources.opening import OpenOptions
 from vmount.volumes.find import find_volumes
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from vmount.disk_set import OpenDiskSet
     from vmount.guest import Guest
     from vmount.mounting.server_process import Server
-    from vmount.sources.opening import OpenOptions
+    from vmount.options import OpenOptions
     from vmount.sources.virtual_machine import MachineInfo
     from vmount.volumes.find import Volume
 
@@ -111,13 +111,12 @@ class Mounting:
         """Have the process read the snapshot that is there already, and take none of its own."""
         if len(machines) == 1 and machines[0].snapshot is not None:
             access = replace(
-                self._options.machine.access,
+                self._options.access,
                 snapshot=machines[0].snapshot,
                 quiesce=Quiesce.NO,
                 keep_snapshot=False,
             )
-            machine = replace(self._options.machine, access=access)
-            self._options = replace(self._options, machine=machine)
+            self._options = replace(self._options, access=access)
 
     @property
     def mountpoint(self) -> Path | None:

@@ -10,8 +10,9 @@ import trio
 
 from vmount.api import open_disks
 from vmount.commands.options import add_source_arguments, open_options
-from vmount.disks.remote import exports_of, is_nbd
+from vmount.disks.remote import exports_of
 from vmount.errors import Exit, SourceError, explain, printable
+from vmount.sources.nbd import is_nbd
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:

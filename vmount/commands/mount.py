@@ -22,8 +22,10 @@ from vmount.logs import leave_terminal
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import error_of
 from vmount.mounting.serve import check_mountpoint, serve
+from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
+from vmount.sources.registry import forms
 from vmount.state import StateDir
 
 if TYPE_CHECKING:
@@ -32,9 +34,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="a VMDK, .vmx, raw image or device"
-    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=forms())
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
     parser.add_argument(
         "-f", "--foreground", action="store_true", help="do not go to the background"
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=replace(options, ntfs=ntfs),
+        options=replace(options, filesystems=FilesystemOptions(ntfs)),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
