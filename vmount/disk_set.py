@@ -55,7 +55,7 @@ class OpenDiskSet:
         opening = Opening(runtime, journal, options)
         try:
             disks = await open_sources(sources, opening)
-            found = await find_volumes(disks, runtime, options.ntfs)
+            found = await find_volumes(disks, runtime, options.filesystems)
             guest = await find_guest(found, runtime, options.drives)
             manager = cls(sources, opening, found, guest)
         except BaseException:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
-from vmount.parsers.ntfs import NtfsOptions
+from vmount.parsers.detect import FilesystemOptions
 from vmount.vsphere.access_options import AccessOptions
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class OpenOptions:
     """Open a snapshot chain whose parent has changed since."""
     drives: Mapping[str, str] = field(default_factory=dict)
     """Names of volumes by the drive letters that they are to have."""
-    ntfs: NtfsOptions = field(default_factory=NtfsOptions)
-    """How NTFS volumes are shown."""
+    filesystems: FilesystemOptions = field(default_factory=FilesystemOptions)
+    """How volumes are shown, by format."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
     """Deadlines, caches and connections of distant disks."""
     connection: ConnectionSettings | None = None

@@ -26,6 +26,7 @@ from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.jobs.copying.copier import name_of
 from vmount.jobs.copying.expanding import expand
 from vmount.jobs.local_folder import FolderSet
+from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.registry import recognise
 from vmount.tree.info import as_json
@@ -129,7 +130,8 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
         yield FolderSet(path.absolute())
         return
     opening = open_options(arguments, arguments.source)
-    opening = replace(opening, ntfs=NtfsOptions(users=ntfs_users(arguments)))
+    ntfs = NtfsOptions(users=ntfs_users(arguments))
+    opening = replace(opening, filesystems=FilesystemOptions(ntfs))
     with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         yield disks
 

@@ -22,6 +22,7 @@ from vmount.logs import leave_terminal
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import answer_of, error_of
 from vmount.mounting.fuse_library import require_fuse
+from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
 from vmount.sources.registry import forms
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=replace(options, ntfs=ntfs),
+        options=replace(options, filesystems=FilesystemOptions(ntfs)),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
