@@ -8,10 +8,10 @@ within the file they are never short.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.lru import Lru
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
 from vmount.parsers.reader import BlockSource, Buffer, Span
 
@@ -197,16 +197,19 @@ class PackedFile:
         self._source = source
         self._chunks = layout.chunks
         self._unit = layout.chunks.unit
-        self._decoded: OrderedDict[int, Buffer] = OrderedDict()
-        self._keep = max(2, DECODED_CHUNKS_KEPT // self._unit)
+        self._decoded: Lru[int, Buffer] = Lru(max(2, DECODED_CHUNKS_KEPT // self._unit))
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if their chunks are decoded already."""
         length = max(0, min(length, self.size - offset))
         wanted = self._wanted(offset, length)
-        if any(index not in self._decoded for index in wanted):
-            return None
-        return self._join(offset, length, [self._decoded[index] for index in wanted])
+        chunks = []
+        for index in wanted:
+            chunk = self._decoded.get(index)
+            if chunk is None:
+                return None
+            chunks.append(chunk)
+        return self._join(offset, length, chunks)
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes, decoding their chunks."""
@@ -249,9 +252,7 @@ class PackedFile:
     async def _decode(self, index: int) -> Buffer:
         length = min(self._unit, self.size - index * self._unit)
         stored = await self._stored(await self._chunks.chunk(index), length)
-        self._decoded[index] = stored
-        if len(self._decoded) > self._keep:
-            self._decoded.popitem(last=False)
+        self._decoded.put(index, stored)
         return stored
 
     async def _stored(self, chunk: Chunk, length: int) -> Buffer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vmount.api import open_disks
 from vmount.commands.ls import as_object, long_line, write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
+from vmount.commands.streams import reads_source
 from vmount.errors import Exit
 from vmount.jobs.find import KINDS, Filter, parse_time
 from vmount.tree.info import as_json
@@ -46,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
     """Find; the exit code is 3 if a directory could not be listed."""
     wanted = _filter(arguments)
