@@ -46,6 +46,8 @@ class Owner:
 
     uid: int | None
     gid: int | None
+    permissions: int | None = None
+    """Of all files but links; None: their own."""
 
 
 BY_HANDLE = frozenset({"read", "readdir"})
@@ -295,6 +297,8 @@ class FuseOps(pyfuse3.Operations):
         (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, _) = attrs
         owner = self._owner
         entry.st_ino = number
+        if owner.permissions is not None and not stat.S_ISLNK(mode):
+            mode = stat.S_IFMT(mode) | owner.permissions
         entry.st_mode = mode
         entry.st_nlink = nlink
         entry.st_uid = uid if owner.uid is None else owner.uid
