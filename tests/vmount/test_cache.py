@@ -29,7 +29,7 @@ class MemoryBackend:
     def __init__(self, content: bytes = CONTENT, most_lines: int = 8) -> None:
         self.content = content
         self.size = len(content)
-        self.max_read = self.preferred_read = most_lines * LINE
+        self.max_read = most_lines * LINE
         self.asked: list[Span] = []
         self.gate = trio.Event()
         self.gate.set()
