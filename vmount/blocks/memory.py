@@ -1,0 +1,153 @@
+"""What the process may keep in memory at a time, in sum.
+
+Strategy: two kinds of memory share one bound. What an open object holds (a file's map, a listing) is *held*:
+it is taken before it is kept and given back when its owner is gone; an object that finds no room costs its
+caller ENOMEM, and nobody else anything. What can be fetched again (lines of distant disks, decoded chunks) is
+*cached*: caches shrink to what is left. Small objects are not counted one by one: their number is bounded by
+the descriptors of those who opened them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+SMALL = 64 << 10
+"""Bytes: objects up to this size are not counted."""
+MOST_HELD = 512 << 20
+"""Bytes that open objects may hold together, where the machine has memory enough."""
+MOST_DECODED = 64 << 20
+"""Bytes of decoded chunks of compressed files that are kept, where the machine has memory enough."""
+LEAST = 64 << 20
+"""Bytes: the bound of a process on a machine, or in a container, that has very little."""
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+class TooLarge(OSError):
+    """An object needs more memory than is left for it (ENOMEM)."""
+
+    def __init__(self, what: str, wanted: int, left: int) -> None:
+        super().__init__(
+            errno.ENOMEM,
+            f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are left for open"
+            " files and listings; close some, or give the process more memory",
+        )
+
+
+class Cache(Protocol):
+    """Something that gives memory back when it is told to."""
+
+    def trim(self) -> None:
+        """Keep no more than may be kept now."""
+        ...
+
+
+class MemoryBudget:
+    """A bound in bytes on what is held and cached together."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.most_held = min(MOST_HELD, capacity // 2)
+        self.held = 0
+        """Bytes taken by open objects."""
+        self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
+
+    @property
+    def left_for_caches(self) -> int:
+        """Bytes that caches may keep now, each of them."""
+        return self.capacity - self.held
+
+    def share(self, cache: Cache) -> None:
+        """Let a cache be told when it has to shrink."""
+        self._caches.add(cache)
+
+    def hold(self, owner: object, amount: int, what: str) -> None:
+        """Count `amount` bytes for as long as `owner` lives. Raises TooLarge; `what` is for its message."""
+        if amount <= SMALL:
+            return
+        if self.held + amount > self.most_held:
+            raise TooLarge(what, amount, self.most_held - self.held)
+        self.held += amount
+        weakref.finalize(owner, self._give_back, amount)
+        for cache in self._caches:
+            cache.trim()
+
+    def _give_back(self, amount: int) -> None:
+        self.held -= amount
+
+
+class Decoded(Generic[K, V]):
+    """Decoded pieces of many objects, as many as there is memory for; the least recently used go first."""
+
+    def __init__(self, budget: MemoryBudget, capacity: int = MOST_DECODED) -> None:
+        self._budget = budget
+        self._capacity = min(capacity, budget.capacity // 8)
+        self._pieces: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self.cached = 0
+        """Bytes."""
+        budget.share(self)
+
+    def get(self, key: K) -> V | None:
+        """Return a piece, None if it is not kept."""
+        found = self._pieces.get(key)
+        if found is None:
+            return None
+        self._pieces.move_to_end(key)
+        return found[0]
+
+    def keep(self, key: K, piece: V, size: int) -> None:
+        """Keep a piece of `size` bytes; the last one is kept whatever its size."""
+        old = self._pieces.pop(key, None)
+        self.cached += size - (old[1] if old is not None else 0)
+        self._pieces[key] = piece, size
+        self.trim()
+
+    def trim(self) -> None:
+        """Keep no more than may be kept now."""
+        most = min(self._capacity, self._budget.left_for_caches)
+        while self.cached > most and len(self._pieces) > 1:
+            _, (_, size) = self._pieces.popitem(last=False)
+            self.cached -= size
+
+
+def memory_of_process(cgroup: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Return the bytes that this process may use: the machine's, or the least of its control groups'."""
+    least = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            folder, name = cgroup, "memory.max"
+        elif "memory" in controllers.split(","):
+            folder, name = cgroup / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        own = folder / path.lstrip("/")
+        for group in (own, *own.parents):
+            if group != folder and folder not in group.parents:
+                break
+            least = min(least, _limit(group / name, least))
+    return least
+
+
+def _limit(file: Path, otherwise: int) -> int:
+    try:
+        text = file.read_text().strip()
+    except OSError:
+        return otherwise
+    return int(text) if text.isdigit() else otherwise
+
+
+PROCESS = MemoryBudget(max(LEAST, memory_of_process() // 2))
+"""The bound of this process, for all that is not given another."""
