@@ -45,8 +45,13 @@ class TooLarge(OSError):
 class Cache(Protocol):
     """Something that gives memory back when it is told to."""
 
-    def trim(self) -> None:
-        """Keep no more than may be kept now."""
+    @property
+    def cached(self) -> int:
+        """Bytes kept now."""
+        ...
+
+    def evict(self) -> None:
+        """Let go of what was used longest ago; of something, if `cached` is not 0."""
         ...
 
 
@@ -61,13 +66,24 @@ class MemoryBudget:
         self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
 
     @property
-    def left_for_caches(self) -> int:
-        """Bytes that caches may keep now, each of them."""
-        return self.capacity - self.held
+    def cached(self) -> int:
+        """Bytes kept by caches."""
+        return sum(cache.cached for cache in self._caches)
 
     def share(self, cache: Cache) -> None:
-        """Let a cache be told when it has to shrink."""
+        """Count what a cache keeps, and let it shrink when others need the memory."""
         self._caches.add(cache)
+
+    def trim(self) -> None:
+        """Let the largest caches shrink until all is within the bound. For who has just kept something."""
+        over = self.held + self.cached - self.capacity
+        while over > 0:
+            largest = max(self._caches, key=lambda cache: cache.cached)
+            before = largest.cached
+            if not before:
+                return
+            largest.evict()
+            over -= before - largest.cached
 
     def hold(self, owner: object, amount: int, what: str) -> None:
         """Count `amount` bytes for as long as `owner` lives. Raises TooLarge; `what` is for its message."""
@@ -76,9 +92,8 @@ class MemoryBudget:
         if self.held + amount > self.most_held:
             raise TooLarge(what, amount, self.most_held - self.held)
         self.held += amount
-        weakref.finalize(owner, self._give_back, amount)
-        for cache in self._caches:
-            cache.trim()
+        weakref.finalize(owner, self._give_back, amount).atexit = False
+        self.trim()
 
     def _give_back(self, amount: int) -> None:
         self.held -= amount
@@ -108,12 +123,13 @@ class Decoded(Generic[K, V]):
         old = self._pieces.pop(key, None)
         self.cached += size - (old[1] if old is not None else 0)
         self._pieces[key] = piece, size
-        self.trim()
+        while self.cached > self._capacity and len(self._pieces) > 1:
+            self.evict()
+        self._budget.trim()
 
-    def trim(self) -> None:
-        """Keep no more than may be kept now."""
-        most = min(self._capacity, self._budget.left_for_caches)
-        while self.cached > most and len(self._pieces) > 1:
+    def evict(self) -> None:
+        """Let go of the piece that was used longest ago."""
+        if self._pieces:
             _, (_, size) = self._pieces.popitem(last=False)
             self.cached -= size
 

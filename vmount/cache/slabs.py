@@ -41,7 +41,7 @@ class CacheBudget:
 
     def __init__(self, capacity: int, memory: MemoryBudget = PROCESS) -> None:
         self.capacity = capacity
-        """Bytes; less is kept while the open objects of `memory` leave less."""
+        """Bytes; less is kept while others of `memory` need it."""
         self.slabs: OrderedDict[Slab, Slabs] = OrderedDict()
         """And whose they are, the least recently used first."""
         self.cached = 0
@@ -49,10 +49,17 @@ class CacheBudget:
         self._memory = memory
         memory.share(self)
 
-    def trim(self) -> None:
-        """Let go of what is over the bound."""
-        most = min(self.capacity, self._memory.left_for_caches)
-        while self.cached > most and self.slabs:
+    def add(self, slab: Slab, owner: Slabs) -> None:
+        """Keep a slab, and let go of what is over the bounds."""
+        self.slabs[slab] = owner
+        self.cached += len(slab.view)
+        while self.cached > self.capacity:
+            self.evict()
+        self._memory.trim()
+
+    def evict(self) -> None:
+        """Let go of the slab that was used longest ago."""
+        if self.slabs:
             slab, owner = self.slabs.popitem(last=False)
             self.cached -= len(slab.view)
             owner.forget(slab)
@@ -81,12 +88,10 @@ class Slabs:
 
     def keep(self, slab: Slab) -> None:
         """Store a slab, and let go of those that are over the bound."""
-        self._budget.slabs[slab] = self
-        self._budget.cached += len(slab.view)
         self.cached += len(slab.view)
         for line in slab.lines:
             self.lines[line] = slab
-        self._budget.trim()
+        self._budget.add(slab, self)
 
     def forget(self, slab: Slab) -> None:
         """Let go of an evicted slab."""
