@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check lint format types coverage bench man clean setup setup-test
+.PHONY: help tables demo test fuzz check lint format types coverage bench man clean setup setup-test
 
 PYTHON := .venv/bin/python
 SOURCES := vmount parsers tests fixtures bench scripts
@@ -42,6 +42,9 @@ bench: setup-test ## Compare the speed with that of other programs
 
 man: setup ## Write the manual page anew, from the command's own help
 	$(PYTHON) -m scripts.man
+
+tables: setup ## Write the tables of the documentation that come from the code
+	@$(PYTHON) -m scripts.tables
 
 clean: ## Remove all that was made, and the virtual environment
 	rm -rf build dist .venv .coverage .hypothesis *.egg-info fixtures/cache

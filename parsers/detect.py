@@ -2,39 +2,65 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.parsers.errors import NotRecognised, ParseError
 from vmount.parsers.exfat import open_exfat
 from vmount.parsers.ext.filesystem import open_ext
 from vmount.parsers.fat import open_fat
-from vmount.parsers.ntfs import open_ntfs
+from vmount.parsers.ntfs import NtfsOptions, open_ntfs
 from vmount.parsers.xfs.filesystem import open_xfs
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from vmount.parsers.model import Filesystem
-    from vmount.parsers.ntfs import NtfsOptions
     from vmount.parsers.reader import BlockSource
     from vmount.parsers.signatures import Signature
 
-PROBES: tuple[tuple[str, Callable[[BlockSource], Awaitable[Filesystem]]], ...] = (
-    ("ext", open_ext),
-    ("xfs", open_xfs),
-    ("ntfs", open_ntfs),
-    ("fat", open_fat),
-    ("exfat", open_exfat),
-)
-"""In this order: a volume that was formatted anew may still hold the backup boot sector
-of an NTFS or FAT.
-A probe returns the open file system or raises NotRecognised to let the next one try."""
 
-_DATASTORE = (
-    "a VMware datastore, no disk of a machine: give its LUN as san:DEVICE: to see its files"
+@dataclass(frozen=True)
+class FilesystemOptions:
+    """How file systems are to be shown, by format. Formats that are not named have no options."""
+
+    ntfs: NtfsOptions = field(default_factory=NtfsOptions)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a probe is given."""
+
+    reader: BlockSource
+    """The volume."""
+    options: FilesystemOptions = field(default_factory=FilesystemOptions)
+    devices: Sequence[BlockSource] = ()
+    """All volumes of the set, this one among them: for formats that span several."""
+
+
+class Probe(NamedTuple):
+    """How a format is opened."""
+
+    name: str
+    open: Callable[[Candidate], Awaitable[Filesystem]]
+    """Raises NotRecognised to let the next probe try."""
+
+
+PROBES: tuple[Probe, ...] = (
+    Probe("ext", lambda volume: open_ext(volume.reader)),
+    Probe("xfs", lambda volume: open_xfs(volume.reader)),
+    Probe("ntfs", lambda volume: open_ntfs(volume.reader, volume.options.ntfs)),
+    Probe("fat", lambda volume: open_fat(volume.reader)),
+    Probe("exfat", lambda volume: open_exfat(volume.reader)),
 )
-_REMARKS = {"VMFS_volume_member": _DATASTORE, "VMFS": _DATASTORE}
+"""In this order: a volume that was formatted again may still hold the backup boot sector of an NTFS or FAT.
+A new format is a package with its `open`, and a line here."""
+
+_DATASTORE = "a VMware datastore, not a disk of a VM; to see its files, name its LUN as san:DEVICE:"
+_REMARKS = {
+    "VMFS_volume_member": _DATASTORE,
+    "VMFS": _DATASTORE,
+    "swap": "swap space, which holds no files",
+}
 """What to say of formats that are readable in another way."""
 
 
@@ -51,21 +77,15 @@ class Detected:
     problem: str | None
 
 
-async def detect(
-    reader: BlockSource, signature: Signature | None, ntfs: NtfsOptions | None = None
-) -> Detected:
-    """Say what is on a volume, and open it if its format is one that can be read.
+async def detect(volume: Candidate, signature: Signature | None) -> Detected:
+    """Find out what is on a volume, and open it if its format can be read.
 
-    `signature` is what `identify` says of it; `ntfs` says how an NTFS is to be shown. Raises OSError where
-    the volume cannot be read: that is not an answer to what is on it.
+    `signature` is what `identify` says of it. Raises OSError where the volume cannot be read: that is not an
+    answer to what is on it.
     """
     for name, probe in PROBES:
         try:
-            filesystem: Filesystem
-            if probe is open_ntfs and ntfs is not None:
-                filesystem = await open_ntfs(reader, ntfs)
-            else:
-                filesystem = await probe(reader)
+            filesystem = await probe(volume)
         except NotRecognised:
             continue
         except ParseError as error:
@@ -74,6 +94,6 @@ async def detect(
         return Detected(info.fstype, info.label, info.uuid, filesystem, None)
     if signature is None:
         return Detected(None, "", "", None, "no known file system")
-    unread = f"{signature.name} cannot be read yet; its bytes are in the block file"
+    unread = f"{signature.name} is not supported; its bytes are in the block file"
     problem = _REMARKS.get(signature.name, unread)
     return Detected(signature.name, signature.label, signature.uuid, None, problem)

@@ -29,26 +29,47 @@ class Field(NamedTuple):
     """
 
     name: str
+    """The specification's name, in our spelling."""
     format: str
+    at: int | None = None
+    """Offset in bytes that the specification gives; checked when the structure is declared."""
+    note: str = ""
+    """What the field means, its unit, and the specification's name where ours differs."""
 
 
 class Layout:
     """A structure of fixed size without alignment gaps.
 
-    `byte_order` is "<" (little-endian) or ">" (big-endian).
+    `byte_order` is "<" (little-endian) or ">" (big-endian). `size` is the structure's size in bytes as the
+    specification has it, `source` names the specification and the section. Raises ValueError, when the module
+    is imported, if a field is not `at` its offset or the fields do not add up to `size`.
     """
 
-    def __init__(self, name: str, *fields: Field, byte_order: str = "<") -> None:
+    def __init__(
+        self,
+        name: str,
+        *fields: Field,
+        byte_order: str = "<",
+        size: int | None = None,
+        source: str = "",
+    ) -> None:
         self.name = name
         self.fields = fields
         self.byte_order = byte_order
+        self.source = source
         self._offsets: dict[str, int] = {}
         position = 0
         for field in fields:
             if field.name in self._offsets:
                 raise ValueError(f"{name} has two fields {field.name}")
+            if field.at is not None and field.at != position:
+                raise ValueError(
+                    f"{name}.{field.name} is at {position:#x}, declared at {field.at:#x}"
+                )
             self._offsets[field.name] = position
             position += struct.calcsize(byte_order + field.format)
+        if size is not None and size != position:
+            raise ValueError(f"{name} has {position} bytes, declared {size}")
         self.size = position
         """Bytes on disk."""
 

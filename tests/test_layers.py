@@ -23,6 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("volumes",),
     ("sources",),
     ("transports",),
+    ("options",),
     ("datastores",),
     ("disks",),
     ("cache",),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.tables import filled_in, pages
+
 ROOT = Path(__file__).parent.parent
 PACKAGE_LISTS = ["packages.txt", "packages-demo.txt", "packages-test.txt"]
 
@@ -57,3 +59,9 @@ def test_pages_name_only_targets_that_exist(page: Path) -> None:
 
 def test_the_targets_that_people_expect_exist() -> None:
     assert {"help", "demo", "test", "check", "clean"} <= make_targets()
+
+
+@pytest.mark.parametrize("page", list(pages()), ids=lambda page: page.name)
+def test_tables_are_as_the_code_has_them(page: Path) -> None:
+    text = page.read_text()
+    assert filled_in(text) == text, "run: make tables"

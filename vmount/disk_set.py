@@ -1,4 +1,4 @@
-"""The mount manager: a set of disks that are open together, and their volumes."""
+"""A disk set: the disks that are open together, and their volumes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from vmount.guest import Guest, find_guest
-from vmount.sources.opening import OpenFiles, OpenOptions
+from vmount.options import OpenOptions
+from vmount.sources.base import Opening
+from vmount.sources.opening import open_sources
 from vmount.volumes.find import Found, find_volumes
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ class OpenDiskSet:
     """All disks of a machine, open read-only, and all volumes on them. Close it when done."""
 
     def __init__(
-        self, sources: Sequence[str], files: OpenFiles, found: Found, guest: Guest
+        self, sources: Sequence[str], opening: Opening, found: Found, guest: Guest
     ) -> None:
         self.sources = tuple(sources)
         self.contents = found.contents
@@ -32,7 +34,7 @@ class OpenDiskSet:
         """Disk by disk; then those made of several pieces."""
         self.guest = guest
         self._found_warnings = found.warnings
-        self._files = files
+        self._opening = opening
 
     @classmethod
     async def open(
@@ -46,19 +48,20 @@ class OpenDiskSet:
 
         Raises SourceError if a source cannot be opened, UsageError for a drive letter of a volume that is
         not there; then nothing stays open. What must be undone is written to the journal, which only
-        virtual machines need.
+        virtual machines need. Warnings about the disks are logged, and those about the guest are not: who
+        reads one file of a guest does not ask about its fstab.
         """
         options = options or OpenOptions()
-        files = OpenFiles(runtime, journal)
+        opening = Opening(runtime, journal, options)
         try:
-            disks = await files.open_sources(sources, options)
-            found = await find_volumes(disks, runtime, options.ntfs)
+            disks = await open_sources(sources, opening)
+            found = await find_volumes(disks, runtime, options.filesystems)
             guest = await find_guest(found, runtime, options.drives)
-            manager = cls(sources, files, found, guest)
+            manager = cls(sources, opening, found, guest)
         except BaseException:
-            await files.aclose()
+            await opening.stack.aclose()
             raise
-        for warning in manager.warnings:
+        for warning in manager.source_warnings:
             log.warning("%s", warning)
         return manager
 
@@ -70,11 +73,16 @@ class OpenDiskSet:
     @property
     def machines(self) -> tuple[MachineInfo, ...]:
         """What is told of the virtual machines among the sources."""
-        return tuple(self._files.machines)
+        return tuple(self._opening.machines)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know, one sentence each."""
+        return self.source_warnings + self.guest.warnings
+
+    @property
+    def source_warnings(self) -> tuple[str, ...]:
+        """Those about disks and volumes: what of them cannot be read, or not as it should be."""
         texts: list[str] = []
         for content in self.contents:
             texts += [f"{content.disk.name}: {text}" for text in content.disk.warnings]
@@ -84,9 +92,8 @@ class OpenDiskSet:
         texts += self._found_warnings
         for volume in self.volumes:
             texts += volume.warnings
-        texts += self.guest.warnings
         return tuple(texts)
 
     async def aclose(self) -> None:
         """Release the sources. A second call does nothing."""
-        await self._files.aclose()
+        await self._opening.stack.aclose()

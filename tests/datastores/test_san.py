@@ -23,10 +23,12 @@ from vmount.datastores.path import DatastorePath
 from vmount.datastores.san import SanPlace
 from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError
+from vmount.options import OpenOptions
 from vmount.runtime import TrioRuntime
-from vmount.transports.base import Machine, TransportOptions
-from vmount.transports.datastore import file_transport, san_transport
-from vmount.transports.negotiate import WantedDisk, negotiate
+from vmount.transports.base import Machine, WantedDisk
+from vmount.transports.file import file_transport
+from vmount.transports.negotiate import negotiate
+from vmount.transports.san import san_transport
 
 if TYPE_CHECKING:
     from vmount.vsphere.session import Session
@@ -230,7 +232,7 @@ async def test_r4_r45_the_next_transport_takes_over(
         if refused.startswith("Input"):
             os.truncate(image, end - 4096)
         links = {} if refused.startswith("no LUN") else {"wwn-0x6000000000000001": device}
-        options = TransportOptions(
+        options = OpenOptions(
             datastores={NAMES[version]: folder},
             luns=LunChoice(devices=machine(tmp_path, links)),
         )

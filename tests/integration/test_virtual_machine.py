@@ -31,9 +31,8 @@ from tests.vsphere.conftest import Vcenter
 from tests.vsphere.disk_machines import STORE, create_machine
 from vmount.api import open_disks
 from vmount.disk_set import OpenDiskSet
+from vmount.options import OpenOptions
 from vmount.runtime import TrioRuntime
-from vmount.sources.machine_options import MachineOptions
-from vmount.sources.opening import OpenOptions
 from vmount.state import StateDir
 
 __all__ = ["certificate", "made_of", "vcenter", "vcsim", "vm", "vmount"]
@@ -74,7 +73,7 @@ def test_r2_r36_a_machine_is_mounted_walked_and_left_alone(
 
 
 def test_info_ls_cat_and_cp_leave_it_alone(vmount: Vmount, vm: Vm, tmp_path: Path) -> None:
-    shown = vmount.run("info", "web01").stdout.decode()
+    shown = vmount.run("info", "-v", "web01").stdout.decode()
     assert f"web01 ({vm.moref})" in shown
     assert "not by nbdssl: VDDK is not installed" in " ".join(shown.split())
     info = json.loads(vmount.run("info", "--json", "DC0/vm/web01").stdout)
@@ -92,7 +91,7 @@ def test_info_ls_cat_and_cp_leave_it_alone(vmount: Vmount, vm: Vm, tmp_path: Pat
 @pytest.mark.parametrize("way", ["https", "file"])
 async def test_r7_the_end_of_all_tasks_leaves_it_alone(vm: Vm, tmp_path: Path, way: str) -> None:
     folders = {STORE: vm.vcenter.datastores[STORE]} if way == "file" else {}
-    options = OpenOptions(machine=MachineOptions(connection_to(vm.vcenter), datastores=folders))
+    options = OpenOptions(connection=connection_to(vm.vcenter), datastores=folders)
     with StateDir(tmp_path / "state").journal() as journal:
         async with trio.open_nursery() as nursery:
             runtime = TrioRuntime(nursery)
@@ -106,7 +105,7 @@ async def test_r7_the_end_of_all_tasks_leaves_it_alone(vm: Vm, tmp_path: Path, w
 
 
 def test_the_python_api_mounts_the_snapshot_that_it_reads(vm: Vm, tmp_path: Path) -> None:
-    options = OpenOptions(machine=MachineOptions(connection_to(vm.vcenter)))
+    options = OpenOptions(connection=connection_to(vm.vcenter))
     with open_disks(vm.moref, options=options, state_dir=tmp_path / "state") as disks:
         name, made = next(iter(vm.volumes().items()))
         volume = vm.made_of.volumes[made]

@@ -43,3 +43,13 @@ def test_a_structure_that_does_not_fit_is_refused() -> None:
 def test_a_picker_takes_fields_in_disk_order_only() -> None:
     with pytest.raises(ValueError, match="order"):
         SAMPLES[0].picker("b", "a")
+
+
+def test_a_field_off_its_offset_is_refused_when_it_is_declared() -> None:
+    with pytest.raises(ValueError, match=r"thing\.second is at 0x4, declared at 0x8"):
+        Layout("thing", Field("first", "I", at=0), Field("second", "I", at=8))
+
+
+def test_a_structure_of_another_size_is_refused_when_it_is_declared() -> None:
+    with pytest.raises(ValueError, match="thing has 4 bytes, declared 8"):
+        Layout("thing", Field("first", "I"), size=8)

@@ -12,7 +12,8 @@ from vmount.disks.disk import Refusal
 from vmount.errors import SourceError, UsageError, VmountError
 from vmount.parsers.errors import Unsupported
 from vmount.parsers.vmdk.chain import ParentChanged
-from vmount.transports.negotiate import NoTransport, WantedDisk, negotiate, parse_order
+from vmount.transports.base import WantedDisk
+from vmount.transports.negotiate import NoTransport, negotiate, parse_order
 
 WANTED = WantedDisk("scsi0-0", DatastorePath("ds", "web/web.vmdk"), 512)
 

@@ -22,11 +22,11 @@ from tests.vsphere.conftest import PASSWORD, USER, Vcenter, settings_for
 from vmount.backends.device_identity import BlockDevices
 from vmount.datastores.path import DatastorePath
 from vmount.errors import VmountError
+from vmount.options import OpenOptions
 from vmount.runtime import TrioRuntime
 from vmount.state import Journal, StateDir
-from vmount.transports.base import Machine, TransportOptions
+from vmount.transports.base import Machine, WantedDisk
 from vmount.transports.hotadd import HotAddTransport, ThisMachine
-from vmount.transports.negotiate import WantedDisk
 from vmount.vsphere.proxy import Firmware
 from vmount.vsphere.session import Session, connected
 
@@ -160,7 +160,7 @@ def transport(
     proxy_vm: str = "",
 ) -> HotAddTransport:
     """Return the transport to a machine's disks."""
-    options = TransportOptions(proxy_vm=proxy_vm)
+    options = OpenOptions(proxy_vm=proxy_vm)
     machine = Machine(
         vm, None, "DC0", session, TrioRuntime(nursery), nursery, options, journal=journal
     )

@@ -29,7 +29,7 @@ from vmount.api.handles import (
     VolumeInfo,
     VolumeType,
 )
-from vmount.sources.opening import OpenOptions
+from vmount.options import OpenOptions
 
 __all__ = [
     "DiskSet",

@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
@@ -22,11 +21,13 @@ from vmount.api.handles import (
     os_info_of,
 )
 from vmount.disk_set import OpenDiskSet
-from vmount.disks.remote import is_browsing, is_remote
 from vmount.errors import SourceError
+from vmount.options import OpenOptions
 from vmount.parsers.model import Attrs
-from vmount.sources.machine_options import is_machine, with_connection
-from vmount.sources.opening import OpenOptions, absolute
+from vmount.sources.connection import with_connection
+from vmount.sources.opening import absolute
+from vmount.sources.registry import recognise
+from vmount.sources.san import is_browsing
 from vmount.state import StateDir, default_state_dir
 from vmount.tree.builder import build_tree
 from vmount.tree.info import as_json, describe
@@ -218,14 +219,14 @@ def open_disks(
         raise SourceError("no source given")
     names = [os.fspath(source) for source in sources]
     options = options or OpenOptions()
-    options = replace(options, machine=with_connection(options.machine, names))
+    options = with_connection(options, names)
     mounting = Mounting(
         tuple(map(absolute, names)),
         options,
         None if mountpoint is None else Path(mountpoint),
         None if state_dir is None else Path(state_dir),
     )
-    is_distant = any(is_remote(name) or is_machine(name) for name in names)
+    is_distant = any(recognise(name).is_remote for name in names)
     bridge: Bridge = TrioBridge() if is_distant else InlineBridge()
     journal = StateDir(Path(state_dir or default_state_dir())).journal()
     try:

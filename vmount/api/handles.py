@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vmount.errors import BusyError, MountError
 from vmount.mounting.config import MountConfig
+from vmount.mounting.fuse_library import require_fuse
 from vmount.state import default_state_dir
 from vmount.vsphere.access_options import Quiesce
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from vmount.disk_set import OpenDiskSet
     from vmount.guest import Guest
     from vmount.mounting.server_process import Server
-    from vmount.sources.opening import OpenOptions
+    from vmount.options import OpenOptions
     from vmount.sources.virtual_machine import MachineInfo
     from vmount.volumes.find import Volume
 
@@ -111,13 +112,12 @@ class Mounting:
         """Have the process read the snapshot that is there already, and take none of its own."""
         if len(machines) == 1 and machines[0].snapshot is not None:
             access = replace(
-                self._options.machine.access,
+                self._options.access,
                 snapshot=machines[0].snapshot,
                 quiesce=Quiesce.NO,
                 keep_snapshot=False,
             )
-            machine = replace(self._options.machine, access=access)
-            self._options = replace(self._options, machine=machine)
+            self._options = replace(self._options, access=access)
 
     @property
     def mountpoint(self) -> Path | None:
@@ -133,6 +133,7 @@ class Mounting:
             mountpoint = (self._wanted or self._own_folder or Path()).absolute()
             config = MountConfig(self._sources, mountpoint, self._options, volumes=())
             try:
+                require_fuse()
                 from vmount.mounting.server_process import Server  # the program of a mount with it
 
                 self._server = Server(config, self._state_dir)

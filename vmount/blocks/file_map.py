@@ -29,7 +29,7 @@ LARGEST_OFFSET = (1 << 63) - 1
 NUMBER = 8
 """Bytes of a number of a file's map."""
 
-DECODED: Decoded[tuple[int, int], Buffer] = Decoded(PROCESS)
+DECODED: Decoded[tuple[int, int]] = Decoded(PROCESS)
 """Decoded chunks of all open packed files: the kernel asks for less than a chunk at a time, and often for the
 one before again."""
 _TOKENS = itertools.count()
@@ -230,7 +230,7 @@ class PackedFile:
         source: BlockSource,
         data: FileData,
         layout: Packed,
-        decoded: Decoded[tuple[int, int], Buffer],
+        decoded: Decoded[tuple[int, int]],
     ) -> None:
         self.size = data.size
         self._valid = data.valid
@@ -293,7 +293,7 @@ class PackedFile:
     async def _decode(self, index: int) -> Buffer:
         length = min(self._unit, self.size - index * self._unit)
         stored = await self._stored(await self._chunks.chunk(index), length)
-        self._decoded.keep((self._token, index), stored, length)
+        self._decoded.keep((self._token, index), stored)
         return stored
 
     async def _stored(self, chunk: Chunk, length: int) -> Buffer:

@@ -12,12 +12,13 @@ from __future__ import annotations
 import errno
 import os
 import weakref
-from collections import OrderedDict
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from vmount.parsers.lru import Lru
+from vmount.parsers.reader import Buffer
+
 K = TypeVar("K")
-V = TypeVar("V")
 
 SMALL = 64 << 10
 """Bytes: objects up to this size are not counted."""
@@ -35,11 +36,11 @@ class TooLarge(OSError):
     """An object needs more memory than is left for it (ENOMEM)."""
 
     def __init__(self, what: str, wanted: int, left: int) -> None:
-        super().__init__(
-            errno.ENOMEM,
+        self.reason = (
             f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are left for open"
-            " files and listings; close some, or give the process more memory",
+            " files and listings; close some, or give the process more memory"
         )
+        super().__init__(errno.ENOMEM, self.reason)
 
 
 class Cache(Protocol):
@@ -99,39 +100,25 @@ class MemoryBudget:
         self.held -= amount
 
 
-class Decoded(Generic[K, V]):
-    """Decoded pieces of many objects, as many as there is memory for; the least recently used go first."""
+class Decoded(Generic[K]):
+    """Decoded pieces of many objects, as many as there is memory for."""
 
     def __init__(self, budget: MemoryBudget, capacity: int = MOST_DECODED) -> None:
         self._budget = budget
-        self._capacity = min(capacity, budget.capacity // 8)
-        self._pieces: OrderedDict[K, tuple[V, int]] = OrderedDict()
-        self.cached = 0
-        """Bytes."""
+        self._pieces: Lru[K, Buffer] = Lru(min(capacity, budget.capacity // 8), weigh=len)
+        self.get = self._pieces.get
+        self.evict = self._pieces.drop_oldest
         budget.share(self)
 
-    def get(self, key: K) -> V | None:
-        """Return a piece, None if it is not kept."""
-        found = self._pieces.get(key)
-        if found is None:
-            return None
-        self._pieces.move_to_end(key)
-        return found[0]
+    @property
+    def cached(self) -> int:
+        """Bytes kept now."""
+        return self._pieces.weight
 
-    def keep(self, key: K, piece: V, size: int) -> None:
-        """Keep a piece of `size` bytes; the last one is kept whatever its size."""
-        old = self._pieces.pop(key, None)
-        self.cached += size - (old[1] if old is not None else 0)
-        self._pieces[key] = piece, size
-        while self.cached > self._capacity and len(self._pieces) > 1:
-            self.evict()
+    def keep(self, key: K, piece: Buffer) -> None:
+        """Keep a piece."""
+        self._pieces.put(key, piece)
         self._budget.trim()
-
-    def evict(self) -> None:
-        """Let go of the piece that was used longest ago."""
-        if self._pieces:
-            _, (_, size) = self._pieces.popitem(last=False)
-            self.cached -= size
 
 
 def memory_of_process(cgroup: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> int:

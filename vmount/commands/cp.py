@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.console import human_size
 from vmount.commands.options import (
     add_source_arguments,
     add_user_map_argument,
@@ -20,13 +21,14 @@ from vmount.commands.options import (
     tell,
 )
 from vmount.commands.progress import progress_bar
-from vmount.disks.remote import is_remote
 from vmount.errors import Exit, UsageError, explain
 from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.jobs.copying.copier import name_of
 from vmount.jobs.copying.expanding import expand
 from vmount.jobs.local_folder import FolderSet
+from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
+from vmount.sources.registry import recognise
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -128,7 +130,8 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
         yield FolderSet(path.absolute())
         return
     opening = open_options(arguments, arguments.source)
-    opening = replace(opening, ntfs=NtfsOptions(users=ntfs_users(arguments)))
+    ntfs = NtfsOptions(users=ntfs_users(arguments))
+    opening = replace(opening, filesystems=FilesystemOptions(ntfs))
     with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         yield disks
 
@@ -137,7 +140,7 @@ def _split_source(arguments: argparse.Namespace) -> None:
     """Take SOURCE:PATH apart, if that is how the words are given. Raises UsageError."""
     words = [arguments.source, *arguments.paths]
     first = words[0]
-    if ":" not in first or is_remote(first) or Path(first).exists():
+    if ":" not in first or _is_address(first) or Path(first).exists():
         if len(words) < 2:
             raise UsageError(f"{first}: no PATH to be copied", remedy="see vmount cp --help")
         return
@@ -145,6 +148,12 @@ def _split_source(arguments: argparse.Namespace) -> None:
     if any(source != parts[0][0] or not path for source, _, path in parts):
         raise UsageError(f"{first}: SOURCE:PATH takes a PATH, and one SOURCE for all of them")
     arguments.source, arguments.paths = parts[0][0], [path for _, _, path in parts]
+
+
+def _is_address(text: str) -> bool:
+    """Return whether a word with a colon is a source by itself, as "nbd://host/" is."""
+    kind = recognise(text)
+    return kind.is_remote and not kind.needs_connection
 
 
 def _check_meaning(destination: Path, name: str) -> None:
@@ -166,7 +175,7 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
             tell(f"not kept: {what} of {kept.example}{more}: {reason}")
         files = "1 file" if report.files == 1 else f"{report.files} files"
-        parts = [f"{files}, {report.bytes} bytes copied"]
+        parts = [f"{files}, {human_size(report.bytes)} copied"]
         if report.already_there:
             parts.append(f"{report.already_there} were there already")
         if report.verified:

@@ -13,18 +13,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from vmount import __version__
-from vmount.backends.base import BackendError
 from vmount.commands.connection_options import add_connection_arguments, settings_from
-from vmount.datastores.luns import why_no_lun
 from vmount.doctor.results import Finding, State
-from vmount.errors import Exit, UsageError, explain, printable
-from vmount.transports.vddk import find_library
+from vmount.errors import Exit, UsageError, printable
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
 
-    from vmount.doctor.virtual_machine import Transports
+    from vmount.vsphere.settings import ConnectionSettings
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
 LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
@@ -64,28 +61,14 @@ def examine_server(arguments: argparse.Namespace) -> list[Finding]:
     except UsageError as error:
         state = State.PROBLEM if is_wanted else State.OPTIONAL
         return [Finding("vCenter", state, str(error))]
-    # Imported here: without a server nobody needs it.
-    from vmount.doctor.virtual_machine import check_server
-
-    return trio.run(check_server, settings, arguments.vm, transports_here())
+    return trio.run(_examine_server, settings, arguments.vm)
 
 
-def transports_here() -> Transports:
-    """Return which ways to a machine's disks this system has, in the order in which they are tried."""
-    from vmount.doctor.virtual_machine import Transports
-    from vmount.transports.hotadd import why_no_proxy
-    from vmount.transports.registry import TRANSPORTS
+async def _examine_server(settings: ConnectionSettings, vm: str | None) -> list[Finding]:
+    # Imported here: this takes pyvmomi with it.
+    from vmount.doctor.virtual_machine import check_server, check_transports
 
-    unusable = {}
-    try:
-        find_library()
-        if shutil.which("nbdkit") is None:
-            unusable["nbdssl"] = unusable["nbd"] = "nbdkit is not installed"
-    except BackendError as error:
-        unusable["nbdssl"] = unusable["nbd"] = explain(error)
-    unusable |= {"san": trio.run(why_no_lun), "hotadd": why_no_proxy()}
-    # Datastores that are mounted here are named by the command that reads them.
-    return Transports([name for name in TRANSPORTS if name != "file"], unusable)
+    return await check_server(settings, vm, await check_transports())
 
 
 def examine() -> list[Finding]:

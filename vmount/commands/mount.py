@@ -20,11 +20,14 @@ from vmount.commands.options import (
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
 from vmount.mounting.config import MountConfig, OwnerMode
-from vmount.mounting.control import error_of
-from vmount.mounting.serve import check_mountpoint, serve
+from vmount.mounting.control import answer_of, error_of
+from vmount.mounting.fuse_library import require_fuse
+from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
+from vmount.sources.registry import forms
 from vmount.state import StateDir
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
@@ -32,9 +35,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument(
-        "sources", nargs="+", metavar="SOURCE", help="a VMDK, .vmx, raw image or device"
-    )
+    parser.add_argument("sources", nargs="+", metavar="SOURCE", help=forms())
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
     parser.add_argument(
         "-f", "--foreground", action="store_true", help="do not go to the background"
@@ -93,13 +94,16 @@ def run(arguments: argparse.Namespace) -> int:
     config = MountConfig(
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
-        options=replace(options, ntfs=ntfs),
+        options=replace(options, filesystems=FilesystemOptions(ntfs)),
         owner=arguments.owner,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )
+    require_fuse()
+    from vmount.mounting.serve import check_mountpoint, serve
+
     state = StateDir(arguments.state_dir)
     check_mountpoint(mountpoint)
     if config.foreground:
@@ -113,9 +117,9 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _say(as_json: bool, mountpoint: Path, pid: int) -> None:
-    if as_json:
-        print(json.dumps({"mountpoint": str(mountpoint), "pid": pid}), flush=True)
+def _say(is_wanted: bool, mountpoint: Path, pid: int) -> None:
+    if is_wanted:
+        print(as_json({"mountpoint": str(mountpoint), "pid": pid}, indent=None), end="", flush=True)
 
 
 def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) -> dict[str, Any]:
@@ -172,11 +176,14 @@ def _serve_as_child(
                 os.close(descriptor)
         send({"pid": os.getpid()})
 
+    # It imports pyfuse3.
+    from vmount.mounting.serve import serve
+
     os.setsid()
     try:
         serve(config, state, on_ready)
     except VmountError as error:
         sys.stderr.flush()
-        send({"error": str(error), "code": error.exit_code})
+        send(answer_of(error))
         return error.exit_code
     return Exit.OK

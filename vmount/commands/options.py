@@ -5,25 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
+from vmount.commands.streams import STDERR
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
-from vmount.errors import UsageError, explain, printable
+from vmount.errors import UsageError, explain
+from vmount.options import OpenOptions
 from vmount.parsers.ntfs import UserMap, parse_user_map
-from vmount.sources.machine_options import MachineOptions, with_connection
-from vmount.sources.opening import OpenOptions
+from vmount.sources.connection import with_connection
 from vmount.transports.configuration import read_programs
 from vmount.transports.negotiate import parse_order
 from vmount.transports.registry import TRANSPORTS, known_transports
 from vmount.vsphere.profiles import config_path
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -154,21 +154,15 @@ def open_options(arguments: argparse.Namespace, *sources: str) -> OpenOptions:
     drives = dict(arguments.drive)
     if len(drives) < len(arguments.drive):
         raise UsageError("--drive: a letter is given twice")
-    return OpenOptions(
-        force=arguments.force,
-        remote=remote,
-        machine=_machine_options(arguments, sources),
-        drives=drives,
-    )
-
-
-def _machine_options(arguments: argparse.Namespace, sources: Sequence[str]) -> MachineOptions:
     programs: Mapping[str, tuple[str, ...]] = {}
     transports: tuple[str, ...] = ()
     if arguments.transport is not None:
         programs = read_programs(config_path(os.environ))
         transports = parse_order(arguments.transport, known_transports(programs))
-    options = MachineOptions(
+    options = OpenOptions(
+        force=arguments.force,
+        drives=drives,
+        remote=remote,
         access=access_options(arguments),
         transports=transports,
         datastores=dict(arguments.datastore),
@@ -225,7 +219,4 @@ def tell_problem(what: str, error: OSError) -> None:
 
 def tell(text: str) -> None:
     """Write a line to standard error, after what is on its way to standard output."""
-    sys.stdout.flush()
-    line = f"vmount: {printable(text)}\n"
-    sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
-    sys.stderr.flush()
+    STDERR.say(text)

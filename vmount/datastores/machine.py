@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 from vmount.datastores.opener import VOLUMES, DatastoreOpener
 from vmount.datastores.path import DatastorePath
 from vmount.errors import SourceError
-from vmount.parsers.vmdk.vmx import parse_vmx
+from vmount.parsers.vmdk.vmx import MAX_VMX, parse_vmx
 
 if TYPE_CHECKING:
     import trio
 
     from vmount.cache import CacheOptions
     from vmount.datastores.places import DatastorePlace
-
-LARGEST_VMX = 1 << 20
-"""Bytes. A .vmx is a few KiB; what is larger is something else."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,7 @@ async def read_machine(
     opener = DatastoreOpener(place, nursery, cache)
     try:
         source = (await opener.open(opener.name_of(path), None)).source
-        if source.size > LARGEST_VMX:
+        if source.size > MAX_VMX:
             raise SourceError(f"{path}: too large to be a .vmx")
         machine = parse_vmx(bytes(await source.read(0, source.size)))
     finally:

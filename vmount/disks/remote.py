@@ -12,7 +12,7 @@ from vmount.backends.block_device import DirectOptions
 from vmount.backends.https.options import HttpsOptions
 from vmount.backends.nbd.backend import list_exports, open_nbd
 from vmount.backends.nbd.options import NbdOptions
-from vmount.backends.nbd.uri import SCHEMES, NbdUriError, parse_nbd_uri
+from vmount.backends.nbd.uri import NbdUriError, parse_nbd_uri
 from vmount.cache import CachedDisk, CacheOptions
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 
 ZERO_MAP_STEP = 16 << 30
 """Bytes of a disk whose holes are asked for at a time, so that reads come between."""
-WEB = "https://"
-SAN = "san:"
 MOST_ZEROS = 1 << 18
 """Holes remembered: their map must not outgrow the cache."""
 GOODBYE = 2.0
@@ -71,26 +69,6 @@ class RemoteOptions:
                 connect_timeout=min(nbd.connect_timeout, timeout / 2),
             )
         return RemoteOptions(nbd, cache, https, direct)
-
-
-def is_remote(source: str) -> bool:
-    """Say whether a source is read by a transport and not by the kernel's file systems."""
-    return is_nbd(source) or source.startswith((WEB, SAN))
-
-
-def is_nbd(source: str) -> bool:
-    """Say whether a source is a URI of an NBD server."""
-    return source.partition(":")[0] in SCHEMES and ":" in source
-
-
-def is_san(source: str) -> bool:
-    """Say whether a source is on LUNs."""
-    return source.startswith(SAN)
-
-
-def is_browsing(source: str) -> bool:
-    """Say whether a source is a datastore itself, and not a disk in one."""
-    return is_san(source) and "[" not in source
 
 
 class RemoteDisk:

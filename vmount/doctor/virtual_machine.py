@@ -11,37 +11,43 @@ import trio
 
 from vmount.doctor.results import Finding, State
 from vmount.errors import VmountError, explain
+from vmount.transports.registry import all_modes
 from vmount.vsphere.certificates import read_leaf
 from vmount.vsphere.inventory import find_vm
-from vmount.vsphere.privileges import Privilege, Use, granted
+from vmount.vsphere.privileges import FOR_LOCK, FOR_SNAPSHOT, Privilege, Where, granted
+from vmount.vsphere.proxy import Firmware, find_proxy
 from vmount.vsphere.session import Session, connected, reach
 from vmount.vsphere.snapshot_tree import Power
 from vmount.vsphere.thumbprint import Thumbprint
 from vmount.vsphere.virtual_machine import CONNECTED, VirtualMachine
 
 if TYPE_CHECKING:
+    from vmount.transports.base import TransportMode
     from vmount.vsphere.settings import ConnectionSettings
 
-NFC_PORT = 902
 HTTPS_PORT = 443
 MOST_HOSTS = 16
 """Hosts whose ports are tried when no machine is named."""
-OUT_OF_REACH = frozenset({"vsan", "vvol"})
-"""Kinds of datastores (in small letters) whose files /folder does not give."""
 
 
 @dataclass(frozen=True)
-class Transports:
-    """The ways to a machine's disks, as far as this system decides about them."""
+class TransportCheck:
+    """A transport, and whether this system has what it needs."""
 
-    order: Sequence[str]
-    """In which they are tried."""
-    unusable: Mapping[str, str]
-    """Why some cannot be used here, by their names."""
+    mode: TransportMode
+    unusable: str
+    """Why it cannot be used here; "" if it can."""
+
+
+async def check_transports() -> list[TransportCheck]:
+    """Look at the transports that are tried by default, in their order."""
+    return [
+        TransportCheck(mode, await mode.why_unusable()) for mode in all_modes() if mode.by_default
+    ]
 
 
 async def check_server(
-    settings: ConnectionSettings, wanted: str | None, transports: Transports
+    settings: ConnectionSettings, wanted: str | None, transports: Sequence[TransportCheck]
 ) -> list[Finding]:
     """Look at all from the name of the server to the disks of the machine `wanted`, if one is named.
 
@@ -118,9 +124,10 @@ async def _check_certificate(settings: ConnectionSettings) -> Finding:
 
 
 async def _check_session(
-    session: Session, wanted: str | None, transports: Transports
+    session: Session, wanted: str | None, transports: Sequence[TransportCheck]
 ) -> list[Finding]:
     about, settings = session.about, session.settings
+    modes = [one.mode for one in transports]
     findings = [
         Finding("login", State.OK, f"{settings.user}, password from {settings.password.origin}"),
         Finding("server", State.OK, f"{about.name}, API {about.api_version}"),
@@ -128,7 +135,7 @@ async def _check_session(
     try:
         if wanted is None:
             hosts = await session.read(_host_names, session)
-            return findings + await _check_hosts(hosts, settings)
+            return findings + await _check_hosts(hosts, settings, modes)
         vm = await find_vm(session, wanted)
         return findings + await _check_machine(session, vm, transports)
     except VmountError as error:
@@ -136,24 +143,57 @@ async def _check_session(
 
 
 async def _check_machine(
-    session: Session, vm: VirtualMachine, transports: Transports
+    session: Session, vm: VirtualMachine, transports: Sequence[TransportCheck]
 ) -> list[Finding]:
     findings = [_machine(vm), *map(_disk(vm), vm.disks)]
     hosts = [] if vm.host is None else [vm.host.name]
-    ports = await _check_hosts(hosts, session.settings)
+    modes = [one.mode for one in transports]
+    ports = await _check_hosts(hosts, session.settings, modes)
+    uses = _uses(session, vm, modes)
     try:
-        lacking = await granted(session, vm)
+        proxy = await _proxy(session)
+        wanted = [one for one in uses if proxy is not None or one.where is not Where.PROXY]
+        lacking = await granted(session, vm, wanted, proxy)
     except VmountError as error:
         findings.append(Finding("privileges", State.OPTIONAL, f"cannot be asked for: {error}"))
         lacking = {}
-    needed = Use.SNAPSHOT if vm.power is not Power.OFF else None
-    findings += [
-        _privilege(privilege, where, needed)
-        for privilege, where in lacking.items()
-        if session.is_vcenter or privilege.use is not Use.LOCK
-    ]
-    against = _against(vm, lacking, ports)
-    return [*findings, *ports, *_ways(transports, against)]
+    findings += [_privilege(one, where, uses[one]) for one, where in lacking.items()]
+    return [*findings, *ports, *_ways(transports, vm, lacking, ports)]
+
+
+async def _proxy(session: Session) -> str | None:
+    """Return the moRef of the VM that vmount runs in; None if it is none of this inventory."""
+    try:
+        return await find_proxy(session, Firmware())
+    except VmountError:
+        return None
+
+
+@dataclass(frozen=True)
+class PrivilegeUse:
+    """What a privilege is needed for."""
+
+    purpose: str
+    is_needed: bool
+    """Whether nothing can be read without it."""
+
+
+def _uses(
+    session: Session, vm: VirtualMachine, modes: Sequence[TransportMode]
+) -> dict[Privilege, PrivilegeUse]:
+    """Return the privileges that reading a VM may take."""
+    is_running = vm.power is not Power.OFF
+    uses = {one: PrivilegeUse("a snapshot of a running VM", is_running) for one in FOR_SNAPSHOT}
+    users: dict[Privilege, list[str]] = {}
+    for mode in modes:
+        for privilege in mode.privileges:
+            users.setdefault(privilege, []).append(mode.name)
+    for privilege, names in users.items():
+        what = "transport" if len(names) == 1 else "transports"
+        uses[privilege] = PrivilegeUse(f"the {what} {' and '.join(names)}", False)
+    if session.is_vcenter:
+        uses |= {one: PrivilegeUse("the relocation lock", False) for one in FOR_LOCK}
+    return uses
 
 
 def _machine(vm: VirtualMachine) -> Finding:
@@ -182,25 +222,32 @@ def _disk(vm: VirtualMachine) -> Any:
     return look
 
 
-def _privilege(privilege: Privilege, where: tuple[str, ...], needed: Use | None) -> Finding:
+def _privilege(privilege: Privilege, where: tuple[str, ...], use: PrivilegeUse) -> Finding:
     if not where:
-        return Finding(privilege.id, State.OK, f"for {privilege.use}")
-    state = State.PROBLEM if privilege.use is needed else State.OPTIONAL
-    detail = f'for {privilege.use}: grant "{privilege.title}" on {", ".join(where)}'
+        return Finding(privilege.id, State.OK, f"for {use.purpose}")
+    state = State.PROBLEM if use.is_needed else State.OPTIONAL
+    detail = f'for {use.purpose}: grant "{privilege.title}" on {", ".join(where)}'
     return Finding(privilege.id, state, detail)
 
 
-async def _check_hosts(hosts: list[str], settings: ConnectionSettings) -> list[Finding]:
+async def _check_hosts(
+    hosts: list[str], settings: ConnectionSettings, modes: Sequence[TransportMode]
+) -> list[Finding]:
     """Try the ports that bytes come by, of all hosts at once."""
     found: dict[tuple[str, int], Finding] = {}
 
     async def look(host: str, port: int, use: str) -> None:
         found[host, port] = await _check_port(host, port, settings, needed=False, use=use)
 
+    uses = {HTTPS_PORT: "for https past the vCenter: "}
+    for mode in modes:
+        for port in mode.ports:
+            users = [one.name for one in modes if port in one.ports]
+            uses[port] = f"for {' and '.join(users)}: "
     async with trio.open_nursery() as nursery:
         for host in hosts[:MOST_HOSTS]:
-            nursery.start_soon(look, host, HTTPS_PORT, "for https past the vCenter: ")
-            nursery.start_soon(look, host, NFC_PORT, "for nbd and nbdssl: ")
+            for port, use in uses.items():
+                nursery.start_soon(look, host, port, use)
     return [found[key] for key in sorted(found)]
 
 
@@ -215,35 +262,43 @@ def _host_names(session: Session) -> list[str]:
         view.DestroyView()
 
 
-def _against(
-    vm: VirtualMachine, lacking: Mapping[Privilege, tuple[str, ...]], ports: list[Finding]
-) -> dict[str, list[str]]:
-    """Return what privileges, ports and datastores have against transports, by their names."""
-    without = {
-        use: [f"lacks {one.id}" for one, where in lacking.items() if where and one.use is use]
-        for use in Use
-    }
-    closed = [f"no {one.name}" for one in ports if one.state is not State.OK]
-    nfc = without[Use.NBD] + [one for one in closed if one.startswith(f"no port {NFC_PORT} ")]
-    kinds = [
-        f"{store.name} is {store.kind}, which gives no files"
-        for store in vm.datastores
-        if store.kind.lower() in OUT_OF_REACH
+def _obstacles(
+    check: TransportCheck,
+    vm: VirtualMachine,
+    lacking: Mapping[Privilege, tuple[str, ...]],
+    ports: Sequence[Finding],
+) -> list[str]:
+    """Return what keeps a transport from being used: this system, privileges, ports, datastores."""
+    mode = check.mode
+    wanted = tuple(f"port {port} " for port in mode.ports)
+    return [
+        *filter(None, [check.unusable]),
+        *(f"lacks {one.id}" for one in mode.privileges if lacking.get(one)),
+        *(
+            f"no {one.name}"
+            for one in ports
+            if one.state is not State.OK and wanted and one.name.startswith(wanted)
+        ),
+        *(
+            f"{store.name} is {store.kind}, whose disks are no files"
+            for store in vm.datastores
+            if store.kind.lower() in mode.closed_to
+        ),
     ]
-    return {
-        "nbdssl": nfc,
-        "nbd": nfc,
-        "https": without[Use.HTTPS] + kinds,
-        "hotadd": without[Use.HOTADD],
-    }
 
 
-def _ways(transports: Transports, against: Mapping[str, list[str]]) -> list[Finding]:
+def _ways(
+    transports: Sequence[TransportCheck],
+    vm: VirtualMachine,
+    lacking: Mapping[Privilege, tuple[str, ...]],
+    ports: Sequence[Finding],
+) -> list[Finding]:
     """Say which transport would be used, as far as can be said without opening a disk."""
     findings = []
     used = ""
-    for name in transports.order:
-        reasons = [*filter(None, [transports.unusable.get(name)]), *against.get(name, ())]
+    for check in transports:
+        name = check.mode.name
+        reasons = _obstacles(check, vm, lacking, ports)
         if reasons:
             findings.append(Finding(f"transport {name}", State.OPTIONAL, "; ".join(reasons)))
             continue

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmount.sources.opening import OpenOptions
+from vmount.options import OpenOptions
 
 
 class OwnerMode(enum.StrEnum):

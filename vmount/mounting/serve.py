@@ -120,6 +120,8 @@ async def _serve_recorded(
             )
         if ending.opening.cancelled_caught:
             raise MountError(f"{config.mountpoint}: not mounted: told to end before")
+        for warning in manager.guest.warnings:
+            log.warning("%s", warning)
         try:
             info = as_json(describe(manager)).encode()
             statistics = Statistics(config, manager)

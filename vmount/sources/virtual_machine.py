@@ -17,14 +17,15 @@ import trio
 from vmount.datastores.path import DatastorePath, DatastorePathError
 from vmount.disks.disk import Disk, OpenedDisk, Refusal, disk_of
 from vmount.errors import SourceError
+from vmount.options import FORCE
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
-from vmount.sources.machine_options import FORCE, MachineOptions
-from vmount.transports.base import Machine, TransportOptions
-from vmount.transports.negotiate import NoTransport, Transport, WantedDisk, negotiate
+from vmount.transports.base import Machine, Transport, WantedDisk
+from vmount.transports.negotiate import NoTransport, negotiate
 from vmount.transports.registry import transports_for
 
 if TYPE_CHECKING:
+    from vmount.options import OpenOptions
     from vmount.runtime import Runtime
     from vmount.state import Journal
     from vmount.vsphere.access import Access
@@ -67,22 +68,21 @@ class OpenMachine:
         name: str,
         runtime: Runtime,
         journal: Journal | None,
-        options: MachineOptions,
-        reading: TransportOptions,
+        options: OpenOptions,
     ) -> OpenMachine:
         """Find a machine by moRef, name, UUID or path, make it ready to be read, and open its disks.
 
         Raises VmountError; then it is left as it was.
         """
         if options.connection is None:
-            reason = options.problem or "no vCenter or host is configured"
+            reason = options.no_connection or "no vCenter or host is configured"
             raise SourceError(
                 f"{name}: No such file or directory, and no machine can be looked for: {reason}"
             )
         assert journal is not None, "what must be undone has to be written down"
         machine = cls()
         try:
-            await machine._open(name, runtime, journal, options, reading)
+            await machine._open(name, runtime, journal, options)
         except BaseException:
             await machine.aclose()
             raise
@@ -98,8 +98,7 @@ class OpenMachine:
         name: str,
         runtime: Runtime,
         journal: Journal,
-        options: MachineOptions,
-        reading: TransportOptions,
+        options: OpenOptions,
     ) -> None:
         # Imported here: this takes pyvmomi with it.
         from vmount.vsphere.access import prepare
@@ -125,7 +124,7 @@ class OpenMachine:
             session=session,
             runtime=runtime,
             nursery=nursery,
-            options=reading,
+            options=options,
             volumes=_volumes(vm),
             journal=journal,
         )

@@ -25,12 +25,13 @@ from vmount.disks.disk import OpenedDisk
 from vmount.disks.remote import RemoteDisk
 from vmount.errors import SourceError, explain
 from vmount.state.things import TemporaryFolder
+from vmount.transports.base import TransportMode
 from vmount.vsphere.attaching import Attached, Attacher
+from vmount.vsphere.privileges import ADD_EXISTING_DISK, REMOVE_DISK
 from vmount.vsphere.proxy import Firmware, find_proxy
 
 if TYPE_CHECKING:
-    from vmount.transports.base import Machine
-    from vmount.transports.negotiate import WantedDisk
+    from vmount.transports.base import Machine, WantedDisk
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +165,10 @@ def why_no_proxy(firmware: Firmware | None = None) -> str:
     return "" if uuids else "this is no virtual machine of vSphere"
 
 
+async def _why_not_here() -> str:
+    return why_no_proxy()
+
+
 def _wwn(uuid: str) -> str:
     """Return the WWN that a disk of a UUID has."""
     return uuid.replace("-", "").replace(" ", "").lower()
@@ -173,3 +178,15 @@ def _ambiguous(file: str, uuid: str) -> SourceError:
     return SourceError(
         f"a disk of the UUID {uuid} is attached already, and could not be told from {file}"
     )
+
+
+MODES = (
+    TransportMode(
+        name="hotadd",
+        needs="vmount runs in a VM of the inventory that has `disk.EnableUUID = TRUE`",
+        remarks="disks are attached independent-nonpersistent and detached again; see below",
+        open=HotAddTransport,
+        why_unusable=_why_not_here,
+        privileges=(ADD_EXISTING_DISK, REMOVE_DISK),
+    ),
+)

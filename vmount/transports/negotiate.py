@@ -8,58 +8,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import trio
 
-from vmount.datastores.path import DatastorePath
 from vmount.disks.disk import Refusal
 from vmount.errors import SourceError, UsageError, VmountError, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
+from vmount.transports.base import Closable, Transport, WantedDisk
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T", bound="Closable")
-T_co = TypeVar("T_co", covariant=True)
 
 SEPARATOR = ":"
-
-
-@dataclass(frozen=True)
-class WantedDisk:
-    """A disk of a machine, as vSphere tells of it."""
-
-    name: str
-    """Its controller address: "scsi0-0"."""
-    file: DatastorePath
-    """Of the state to be read."""
-    size: int = 0
-    """Bytes; 0 if that is not known."""
-    key: int | None = None
-    """Of the device in its machine."""
-    uuid: str = ""
-    """Of the disk's backing."""
-
-
-class Transport(Protocol[T_co]):
-    """A way to the disks of one machine."""
-
-    @property
-    def name(self) -> str:
-        """The transport's: "https"."""
-        ...
-
-    async def open(self, wanted: WantedDisk) -> T_co:
-        """Open a disk; nothing stays open when it cannot be.
-
-        Raises OSError, ParseError or VmountError with the reason.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Let go of what the disks shared; they are closed before. A second call does nothing."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -78,15 +41,6 @@ class NoTransport(SourceError):
         self.refused = tuple(refused)
         reasons = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in refused)
         super().__init__(f"{disk}: no transport can read it: {reasons or 'none is configured'}")
-
-
-class Closable(Protocol):
-    """What transports open."""
-
-    @property
-    def aclose(self) -> Callable[[], Awaitable[None]]:
-        """Lets go of it."""
-        ...
 
 
 async def negotiate(

@@ -1,10 +1,12 @@
-"""Transports through a program that serves one disk over NBD: `nbdkit vddk`, or what the user has configured."""
+"""Transports through a program that serves one disk over NBD; those that the user has configured."""
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -14,15 +16,14 @@ from vmount.backends.base import BackendError
 from vmount.backends.nbd.process import NbdProcess, NbdProgram
 from vmount.disks.disk import OpenedDisk
 from vmount.disks.remote import RemoteDisk, RemoteOptions
-from vmount.transports.vddk import VddkDisk, find_library, memory_file, vddk_program
+from vmount.transports.base import TransportMode
 from vmount.vsphere.thumbprint import Thumbprint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from vmount.transports.base import Machine
-    from vmount.transports.negotiate import WantedDisk
+    from vmount.transports.base import Machine, WantedDisk
 
 CONNECT_LIMIT = 120.0
 """Seconds for the first connection: only then VDDK logs in and opens the disk."""
@@ -69,31 +70,6 @@ class ProgramTransport:
         """Do nothing: the disks share nothing."""
 
 
-class VddkTransport(ProgramTransport):
-    """VMware's NFC protocol, spoken by VDDK in a process of its own. The name is VDDK's own."""
-
-    def check(self) -> None:
-        """Raise BackendError if VDDK is not installed."""
-        find_library()
-
-    def program(self, wanted: WantedDisk, thumbprint: str) -> AbstractContextManager[NbdProgram]:
-        """Give `nbdkit vddk` for a disk."""
-        machine = self.machine
-        settings = machine.session.settings
-        disk = VddkDisk(
-            host=settings.host,
-            port=settings.port,
-            user=settings.user,
-            password=settings.password.read().reveal(),
-            thumbprint=thumbprint,
-            vm=machine.vm,
-            snapshot=machine.snapshot,
-            file=str(wanted.file),
-            transport=self.name,
-        )
-        return vddk_program(disk, find_library())
-
-
 class ConfiguredTransport(ProgramTransport):
     """A command of the configuration file."""
 
@@ -134,3 +110,29 @@ def _thumbprint(machine: Machine) -> str:
         leaf = connection.getpeercert(binary_form=True)
     assert leaf is not None, "a server always sends one"
     return str(Thumbprint.of(leaf, "sha1"))
+
+
+def configured_mode(name: str) -> TransportMode:
+    """Return the transport of a command that the configuration file names."""
+    return TransportMode(
+        name=name,
+        needs="a program of yours that serves one disk over NBD",
+        remarks="see below",
+        open=partial(ConfiguredTransport, name),
+        by_default=False,
+    )
+
+
+@contextmanager
+def memory_file(secret: str) -> Iterator[int]:
+    """Give a descriptor of a file without a name that holds a secret, for a program that inherits it.
+
+    A pipe could be read once only: nbdkit's plugin starts nbdkit anew to have VDDK's own libraries found,
+    and reads the password again.
+    """
+    descriptor = os.memfd_create("secret")
+    try:
+        os.write(descriptor, secret.encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)

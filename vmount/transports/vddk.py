@@ -11,10 +11,21 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmount.backends.base import BackendError
 from vmount.backends.nbd.process import NbdProgram
+from vmount.errors import explain
+from vmount.transports.base import TransportMode
+from vmount.transports.program import ProgramTransport, memory_file
+from vmount.vsphere.privileges import DISK_RANDOM_READ, GET_VM_FILES
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from vmount.transports.base import WantedDisk
 
 LIBRARY_VARIABLE = "VMOUNT_VDDK_LIBDIR"
 USUAL_PLACES = (
@@ -23,6 +34,7 @@ USUAL_PLACES = (
     "/usr/local/lib/vmware-vix-disklib",
 )
 LIBRARY = "lib64/libvixDiskLib.so*"
+NFC_PORT = 902
 
 
 @dataclass(frozen=True)
@@ -95,16 +107,51 @@ def vddk_program(disk: VddkDisk, library: Path) -> Iterator[NbdProgram]:
         )
 
 
-@contextmanager
-def memory_file(secret: str) -> Iterator[int]:
-    """Give a descriptor of a file without a name that holds a secret, for a program that inherits it.
+class VddkTransport(ProgramTransport):
+    """VMware's NFC protocol, spoken by VDDK in a process of its own. The name is VDDK's own."""
 
-    A pipe could be read once only: nbdkit's plugin starts nbdkit anew to have VDDK's own libraries found,
-    and reads the password again.
-    """
-    descriptor = os.memfd_create("secret")
+    def check(self) -> None:
+        """Raise BackendError if VDDK is not installed."""
+        find_library()
+
+    def program(self, wanted: WantedDisk, thumbprint: str) -> AbstractContextManager[NbdProgram]:
+        """Give `nbdkit vddk` for a disk."""
+        machine = self.machine
+        settings = machine.session.settings
+        disk = VddkDisk(
+            host=settings.host,
+            port=settings.port,
+            user=settings.user,
+            password=settings.password.read().reveal(),
+            thumbprint=thumbprint,
+            vm=machine.vm,
+            snapshot=machine.snapshot,
+            file=str(wanted.file),
+            transport=self.name,
+        )
+        return vddk_program(disk, find_library())
+
+
+async def why_no_vddk() -> str:
+    """Return what is missing to use VDDK on this system; "" if nothing is."""
     try:
-        os.write(descriptor, secret.encode())
-        yield descriptor
-    finally:
-        os.close(descriptor)
+        find_library()
+    except BackendError as error:
+        return explain(error)
+    return "" if shutil.which("nbdkit") else "nbdkit is not installed"
+
+
+def _mode(name: str) -> TransportMode:
+    return TransportMode(
+        name=name,
+        needs="VMware's VDDK (in /opt/vmware-vix-disklib-distrib, or where `VMOUNT_VDDK_LIBDIR` says) and "
+        "nbdkit with its vddk plugin; port 902 of the host",
+        remarks="nbdkit runs for this mount alone, on a socket that nobody else can reach",
+        open=partial(VddkTransport, name),
+        why_unusable=why_no_vddk,
+        privileges=(DISK_RANDOM_READ, GET_VM_FILES),
+        ports=(NFC_PORT,),
+    )
+
+
+MODES = (_mode("nbdssl"), _mode("nbd"))

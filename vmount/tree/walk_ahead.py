@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import stat
-from collections import OrderedDict
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ import trio
 
 from vmount.blocks.file_map import FileMap, open_file
 from vmount.parsers.errors import ParseError
+from vmount.parsers.lru import Lru
 from vmount.tree.read_ahead import ReadAhead
 from vmount.tree.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
 
@@ -167,13 +167,15 @@ class WalkAhead:
     def __init__(self, tree: Tree, nursery: trio.Nursery) -> None:
         self._tree = tree
         self._nursery = nursery
-        self._directories: OrderedDict[int, _Directory] = OrderedDict()
+        self._directories: Lru[int, _Directory] = Lru(
+            DIRECTORIES_KEPT, dropped=self._forget_members
+        )
         self._where: dict[int, _Directory] = {}
         """By file or directory: the directory that it was seen in."""
-        self._listings: OrderedDict[int, Listing] = OrderedDict()
+        self._listings: Lru[int, Listing] = Lru(4 * DIRECTORIES_AHEAD)
         """Made ahead and not asked for yet."""
         self._listing: dict[int, trio.Event] = {}
-        self._data: OrderedDict[int, FileData] = OrderedDict()
+        self._data: Lru[int, FileData] = Lru(FILES_KEPT)
         self._window = 0
         self._asked: dict[int, int] = {}
         """Files asked for and not opened yet, with their bytes."""
@@ -188,7 +190,7 @@ class WalkAhead:
         running = self._listing.get(number)
         if running is not None:
             await running.wait()
-        listing = self._listings.pop(number, None)
+        listing = self._listings.pop(number)
         if listing is None:
             listing = await self._tree.listdir(number)
         self._remember(number, listing)
@@ -204,7 +206,7 @@ class WalkAhead:
             content = await self._tree.open(number)
             source = self._tree.block_source(number)
             return content if source is None else ReadAhead(content, source)
-        data = self._data.pop(number, None)
+        data = self._data.pop(number)
         if data is None:
             data = await volume.filesystem.data(number & INO_MASK)
         content = open_file(volume.data, data)
@@ -214,17 +216,16 @@ class WalkAhead:
         return ReadAhead(content, volume.data)
 
     def _remember(self, number: int, listing: Listing) -> None:
-        if number in self._directories:
-            self._directories.move_to_end(number)
+        if self._directories.get(number) is not None:
             return
         directory = _Directory(number, listing, self._where.get(number))
-        self._directories[number] = directory
+        self._directories.put(number, directory)
         self._where.update(dict.fromkeys(directory.members, directory))
-        if len(self._directories) > DIRECTORIES_KEPT:
-            _, old = self._directories.popitem(last=False)
-            for child in old.members:
-                if self._where.get(child) is old:
-                    del self._where[child]
+
+    def _forget_members(self, _number: int, old: _Directory) -> None:
+        for child in old.members:
+            if self._where.get(child) is old:
+                del self._where[child]
 
     # The next directories
 
@@ -250,9 +251,7 @@ class WalkAhead:
             log.debug("listing ahead: %s", error)
         else:
             self._remember(number, listing)
-            self._listings[number] = listing
-            if len(self._listings) > 4 * DIRECTORIES_AHEAD:
-                self._listings.popitem(last=False)
+            self._listings.put(number, listing)
         finally:
             self._listing.pop(number).set()
 
@@ -294,13 +293,13 @@ class WalkAhead:
                     yield child, current.sizes[child]
             parent = current.parent
             after = parent.folders.next(current.number) if parent is not None else None
-            current = self._directories.get(after) if after is not None else None
+            current = self._directories.peek(after) if after is not None else None
 
     def _follows_a_walk(self, directory: _Directory) -> bool:
         parent = directory.parent
         return parent is not None and any(
             before.files.visits > 1 and before.files.is_finished
-            for before in self._directories.values()
+            for before in self._directories
             if before.parent is parent and parent.folders.next(before.number) == directory.number
         )
 
@@ -319,8 +318,6 @@ class WalkAhead:
                     log.debug("fetching ahead: %s", error)
                     continue
                 spans.setdefault(volume.data, []).extend(content.where(0, HEAD_OF_FILE))
-                self._data[number] = data
-                if len(self._data) > FILES_KEPT:
-                    self._data.popitem(last=False)
+                self._data.put(number, data)
             for source, wanted in spans.items():
                 source.prefetch(wanted)

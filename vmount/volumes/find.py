@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmount.blocks.slices import Slice
 from vmount.errors import explain
-from vmount.parsers.detect import Detected, detect
+from vmount.parsers.detect import Candidate, Detected, FilesystemOptions, detect
 from vmount.parsers.errors import NotRecognised, ParseError
 from vmount.parsers.partition.table import read_partition_table
 from vmount.parsers.signatures import identify
@@ -24,7 +24,6 @@ from vmount.volumes.device import Device, Extent
 if TYPE_CHECKING:
     from vmount.disks.disk import Disk
     from vmount.parsers.model import Filesystem
-    from vmount.parsers.ntfs import NtfsOptions
     from vmount.parsers.partition.table import Partition, PartitionTable
     from vmount.parsers.reader import BlockSource
     from vmount.parsers.signatures import Signature
@@ -156,6 +155,11 @@ class _Search:
         self.warnings += assembly.warnings
         return assembly.devices
 
+    @property
+    def sources(self) -> list[BlockSource]:
+        """The bytes of all devices that can be read."""
+        return [device.source for device in self.devices if device.source is not None]
+
     def recognised_as(self, name: str) -> list[Device]:
         """Return the devices that have a signature."""
         return [device for device in self.devices if self._name_of(device) == name]
@@ -166,11 +170,11 @@ class _Search:
 
 
 async def find_volumes(
-    disks: Sequence[Disk], runtime: Runtime, ntfs: NtfsOptions | None = None
+    disks: Sequence[Disk], runtime: Runtime, options: FilesystemOptions | None = None
 ) -> Found:
     """Find the volumes of all disks. What cannot be read is in the result with its problem.
 
-    `ntfs` says how those with NTFS are to be shown.
+    `options` says how file systems are to be shown.
     """
     contents = await _gather(runtime, disks, _read_disk)
     search = _Search(runtime)
@@ -200,8 +204,10 @@ async def find_volumes(
 
         await search.add(search.take(await assemble_logical(pieces, taken)))
 
+    shown = options or FilesystemOptions()
+
     async def open_volume(device: Device) -> Volume:
-        return await _open_volume(device, search, ntfs)
+        return await _open_volume(device, search, shown)
 
     volumes = await _gather(runtime, search.devices, open_volume)
     return Found(tuple(contents), tuple(volumes), tuple(search.warnings))
@@ -249,7 +255,7 @@ def _partition(disk: Disk, source: BlockSource, partition: Partition) -> Device:
     )
 
 
-async def _open_volume(device: Device, search: _Search, ntfs: NtfsOptions | None) -> Volume:
+async def _open_volume(device: Device, search: _Search, options: FilesystemOptions) -> Volume:
     signature = search.signatures[device.name]
     found = Detected(None, "", "", None, device.problem)
     member_of = search.members.get(device.name)
@@ -264,7 +270,7 @@ async def _open_volume(device: Device, search: _Search, ntfs: NtfsOptions | None
         found = Detected(info.fstype, info.label, info.uuid, filesystem, None)
     elif device.source is not None:
         try:
-            found = await detect(device.source, signature, ntfs)
+            found = await detect(Candidate(device.source, options, search.sources), signature)
         except ParseError as error:
             found = Detected(None, "", "", None, str(error))
         except OSError as error:

@@ -1,4 +1,7 @@
-"""The privileges that vmount needs, each by vSphere's own name; the README has the same table."""
+"""The privileges that vmount needs, each by vSphere's own name.
+
+Which of them a transport needs is told by the transport (`vmount.transports.registry`).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import enum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vmount.vsphere.session import Session
     from vmount.vsphere.virtual_machine import VirtualMachine
@@ -15,19 +18,10 @@ if TYPE_CHECKING:
 class Where(enum.Enum):
     """On what a privilege is needed."""
 
-    MACHINE = "the machine"
+    MACHINE = "the VM"
+    PROXY = "the VM that vmount runs in"
     DATASTORE = "its datastores"
     VCENTER = "the vCenter itself"
-
-
-class Use(enum.StrEnum):
-    """What a privilege is needed for."""
-
-    SNAPSHOT = "a snapshot of a running machine"
-    NBD = "the transports nbd and nbdssl"
-    HTTPS = "the transport https"
-    HOTADD = "the transport hotadd (on the machine that vmount runs in)"
-    LOCK = "the relocation lock"
 
 
 class Privilege(NamedTuple):
@@ -37,62 +31,51 @@ class Privilege(NamedTuple):
     title: str
     """As the vSphere Client shows it."""
     where: Where
-    use: Use
 
 
-PRIVILEGES = (
-    Privilege(
-        "VirtualMachine.State.CreateSnapshot",
-        "Snapshot management: Create snapshot",
-        Where.MACHINE,
-        Use.SNAPSHOT,
-    ),
-    Privilege(
-        "VirtualMachine.State.RemoveSnapshot",
-        "Snapshot management: Remove snapshot",
-        Where.MACHINE,
-        Use.SNAPSHOT,
-    ),
-    Privilege(
-        "VirtualMachine.Provisioning.DiskRandomRead",
-        "Provisioning: Allow read-only disk access",
-        Where.MACHINE,
-        Use.NBD,
-    ),
-    Privilege(
-        "VirtualMachine.Provisioning.GetVmFiles",
-        "Provisioning: Allow virtual machine download",
-        Where.MACHINE,
-        Use.NBD,
-    ),
-    Privilege("Datastore.Browse", "Datastore: Browse datastore", Where.DATASTORE, Use.HTTPS),
-    Privilege(
-        "Datastore.FileManagement",
-        "Datastore: Low level file operations",
-        Where.DATASTORE,
-        Use.HTTPS,
-    ),
-    Privilege(
-        "VirtualMachine.Config.AddExistingDisk",
-        "Change configuration: Add existing disk",
-        Where.MACHINE,
-        Use.HOTADD,
-    ),
-    Privilege(
-        "VirtualMachine.Config.RemoveDisk",
-        "Change configuration: Remove disk",
-        Where.MACHINE,
-        Use.HOTADD,
-    ),
-    Privilege("Global.DisableMethods", "Global: Disable methods", Where.VCENTER, Use.LOCK),
-    Privilege("Global.EnableMethods", "Global: Enable methods", Where.VCENTER, Use.LOCK),
+CREATE_SNAPSHOT = Privilege(
+    "VirtualMachine.State.CreateSnapshot", "Snapshot management: Create snapshot", Where.MACHINE
 )
+REMOVE_SNAPSHOT = Privilege(
+    "VirtualMachine.State.RemoveSnapshot", "Snapshot management: Remove snapshot", Where.MACHINE
+)
+DISK_RANDOM_READ = Privilege(
+    "VirtualMachine.Provisioning.DiskRandomRead",
+    "Provisioning: Allow read-only disk access",
+    Where.MACHINE,
+)
+GET_VM_FILES = Privilege(
+    "VirtualMachine.Provisioning.GetVmFiles",
+    "Provisioning: Allow virtual machine download",
+    Where.MACHINE,
+)
+BROWSE_DATASTORE = Privilege("Datastore.Browse", "Datastore: Browse datastore", Where.DATASTORE)
+FILE_MANAGEMENT = Privilege(
+    "Datastore.FileManagement", "Datastore: Low level file operations", Where.DATASTORE
+)
+ADD_EXISTING_DISK = Privilege(
+    "VirtualMachine.Config.AddExistingDisk",
+    "Change configuration: Add existing disk",
+    Where.PROXY,
+)
+REMOVE_DISK = Privilege(
+    "VirtualMachine.Config.RemoveDisk", "Change configuration: Remove disk", Where.PROXY
+)
+DISABLE_METHODS = Privilege("Global.DisableMethods", "Global: Disable methods", Where.VCENTER)
+ENABLE_METHODS = Privilege("Global.EnableMethods", "Global: Enable methods", Where.VCENTER)
+
+FOR_SNAPSHOT = (CREATE_SNAPSHOT, REMOVE_SNAPSHOT)
+"""What a snapshot of a running VM takes."""
+FOR_LOCK = (DISABLE_METHODS, ENABLE_METHODS)
+"""What the relocation lock takes."""
 
 
 async def granted(
-    session: Session, vm: VirtualMachine, wanted: tuple[Privilege, ...] = PRIVILEGES
+    session: Session, vm: VirtualMachine, wanted: Sequence[Privilege], proxy: str | None = None
 ) -> Mapping[Privilege, tuple[str, ...]]:
     """Return for each privilege where it is lacking: nowhere, or objects by what people call them.
+
+    `proxy` is the moRef of the VM that vmount runs in; None: what is needed on it is not asked for.
 
     Raises VsphereError.
     """
@@ -101,6 +84,7 @@ async def granted(
     machine: Any = session.vm(vm.moref)
     places: dict[Where, list[tuple[str, Any]]] = {
         Where.MACHINE: [(vm.path, machine)],
+        Where.PROXY: [] if proxy is None else [(proxy, session.vm(proxy))],
         Where.DATASTORE: [
             (f"datastore {store.name}", vim.Datastore(store.moref, session.stub))
             for store in vm.datastores

@@ -17,7 +17,7 @@ from tests.parsers.vmfs.readers import (
     walk_mounted,
     walk_parser,
 )
-from vmount.parsers.detect import detect
+from vmount.parsers.detect import Candidate, detect
 from vmount.parsers.errors import NotRecognised, Unsupported
 from vmount.parsers.model import Inline, Runs
 from vmount.parsers.reader import BytesReader, Span, run_sync
@@ -148,7 +148,7 @@ def test_a_datastore_given_as_a_disk_says_what_to_give_instead(
 ) -> None:
     reader = FileReader(luns[name])
     signature = run_sync(identify(reader))
-    found = run_sync(detect(reader, signature))
+    found = run_sync(detect(Candidate(reader), signature))
     assert found.fstype == "VMFS_volume_member"
     assert found.filesystem is None
     assert found.problem is not None

@@ -1,0 +1,24 @@
+"""The transport `file`: datastores that are mounted on this system."""
+
+from __future__ import annotations
+
+from vmount.datastores.folder import FolderPlace
+from vmount.transports.base import Machine, TransportMode
+from vmount.transports.datastore import DatastoreTransport
+
+
+def file_transport(machine: Machine) -> DatastoreTransport:
+    """Return the transport for a VM."""
+    place = FolderPlace(machine.options.datastores, machine.runtime)
+    return DatastoreTransport("file", place, machine)
+
+
+MODES = (
+    TransportMode(
+        name="file",
+        needs="the datastore mounted here, for example by NFS, and named: `--datastore NAME=DIR`",
+        remarks="tried first where `--datastore` is given, and only there",
+        open=file_transport,
+        by_default=False,
+    ),
+)

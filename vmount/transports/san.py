@@ -1,0 +1,27 @@
+"""The transport `san`: VMFS datastores on LUNs that this system sees as block devices."""
+
+from __future__ import annotations
+
+from vmount.datastores.luns import why_no_lun
+from vmount.datastores.san import SanPlace
+from vmount.transports.base import Machine, TransportMode
+from vmount.transports.datastore import DatastoreTransport
+
+
+def san_transport(machine: Machine) -> DatastoreTransport:
+    """Return the transport for a VM."""
+    options = machine.options
+    place = SanPlace(options.luns, machine.nursery, options.remote.direct, machine.volumes)
+    return DatastoreTransport("san", place, machine)
+
+
+MODES = (
+    TransportMode(
+        name="san",
+        needs="the LUNs of the datastore visible here as block devices, and read permission on them "
+        "(root, or the group disk)",
+        remarks="reads past the page cache (O_DIRECT); see below",
+        open=san_transport,
+        why_unusable=why_no_lun,
+    ),
+)
