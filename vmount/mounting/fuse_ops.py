@@ -27,7 +27,8 @@ from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 from vmount.parsers.model import Attrs
 from vmount.parsers.reader import Buffer
 from vmount.tree.dismounted import ClosedFile
-from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.listing import Listing
+from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Tree
 from vmount.tree.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)
@@ -272,7 +273,7 @@ class FuseOps(pyfuse3.Operations):
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         data = pyfuse3.StatvfsData()
-        size, free = self._tree.space()
+        size, free = await self._tree.space()
         data.f_bsize = data.f_frsize = 4096
         data.f_blocks = size // 4096
         data.f_bfree = data.f_bavail = free // 4096
