@@ -108,6 +108,14 @@ def test_block_files_are_for_who_mounted_alone(vmount: Vmount, image: Path, owne
                     assert file.read(4096)
 
 
+def test_a_mask_for_all_files_opens_no_block_file(vmount: Vmount, image: Path) -> None:
+    with vmount.mounted("--allow-other", "--umask", "022", image) as mountpoint:
+        assert (mountpoint / "volumes/disk0/plain").stat().st_mode & 0o7777 == 0o755
+        assert (mountpoint / "volumes/disk0.raw").stat().st_mode & 0o7777 == 0o400
+    with vmount.mounted("--umask", "077", "--raw-mode", "0444", image) as mountpoint:
+        assert (mountpoint / "volumes/disk0.raw").stat().st_mode & 0o7777 == 0o400
+
+
 @pytest.mark.parametrize("mode", ["0640", "rw", "0o400", "777", "-1", "04444"])
 def test_modes_of_block_files_are_rights_to_read(vmount: Vmount, image: Path, mode: str) -> None:
     line = vmount.error(f"--raw-mode={mode}", image, vmount.new_mountpoint(), code=2)

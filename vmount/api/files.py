@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from vmount.api.bridge import Bridge
     from vmount.blocks.file_map import FileMap
     from vmount.parsers.reader import Span
-    from vmount.tree.tree import Listing, Tree
+    from vmount.tree.listing import Listing
+    from vmount.tree.tree import Tree
 
 T = TypeVar("T")
 

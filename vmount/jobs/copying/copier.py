@@ -224,14 +224,22 @@ class Copier:
         self._remember(file, place, identity)
 
     def _is_there(self, file: FileRef, place: Place) -> bool:
-        if not self._options.resume or stat.S_ISLNK(file.attrs.mode):
+        if not self._options.resume:
             return False
         identity = find_whole(place, file.attrs)
-        if identity is None:
+        if identity is None or (stat.S_ISLNK(file.attrs.mode) and not self._is_same(file, place)):
             return False
         self.report.already_there += 1
         self._remember(file, place, identity)
         return True
+
+    def _is_same(self, file: FileRef, place: Place) -> bool:
+        """Say whether a symbolic link leads where its copy does."""
+        try:
+            there = os.readlink(place.name, dir_fd=place.folder())
+            return there == self._disks.readlink(file.path)
+        except OSError:
+            return False
 
     def _place(self, file: FileRef, place: Place) -> Identity | None:
         """Make what has no content of its own: a link, a hard link to a copy, a special file.
@@ -291,13 +299,20 @@ class Copier:
             action()
         except OSError as error:
             if error.errno in NO_MORE:
-                raise VmountError(
-                    f"{explain(error)}; {self.report.files} files are there",
-                    remedy="when there is room, run it again with --resume",
-                ) from error
+                raise self._no_more(error) from error
             self._fail(path, error)
             return False
         return True
+
+    def _no_more(self, error: OSError) -> VmountError:
+        """Return the error for a target that takes nothing more."""
+        if error.errno == errno.EROFS:
+            return VmountError(explain(error))
+        files = "1 file was" if self.report.files == 1 else f"{self.report.files} files were"
+        return VmountError(
+            f"{explain(error)}; {files} copied",
+            remedy="free some space, and run the same command with --resume",
+        )
 
     def _fail_to_read(self, error: OSError) -> None:
         self._fail(str(error.filename or ""), error)
