@@ -55,10 +55,12 @@ PROBES: tuple[Probe, ...] = (
 """In this order: a volume that was formatted again may still hold the backup boot sector of an NTFS or FAT.
 A new format is a package with its `open`, and a line here."""
 
-_DATASTORE = (
-    "a VMware datastore, no disk of a machine: give its LUN as san:DEVICE: to see its files"
-)
-_REMARKS = {"VMFS_volume_member": _DATASTORE, "VMFS": _DATASTORE}
+_DATASTORE = "a VMware datastore, not a disk of a VM; to see its files, name its LUN as san:DEVICE:"
+_REMARKS = {
+    "VMFS_volume_member": _DATASTORE,
+    "VMFS": _DATASTORE,
+    "swap": "swap space, which holds no files",
+}
 """What to say of formats that are readable in another way."""
 
 
@@ -92,6 +94,6 @@ async def detect(volume: Candidate, signature: Signature | None) -> Detected:
         return Detected(info.fstype, info.label, info.uuid, filesystem, None)
     if signature is None:
         return Detected(None, "", "", None, "no known file system")
-    unread = f"{signature.name} cannot be read yet; its bytes are in the block file"
+    unread = f"{signature.name} is not supported; its bytes are in the block file"
     problem = _REMARKS.get(signature.name, unread)
     return Detected(signature.name, signature.label, signature.uuid, None, problem)

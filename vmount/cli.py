@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
-from vmount.commands.mount_options import take_mount_options
-from vmount.errors import Exit, VmountError, explain, printable
+from vmount.commands.mount_options import take_mount_options, without_default
+from vmount.commands.streams import STDERR
+from vmount.errors import Exit, UsageError, VmountError, explain
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
@@ -77,7 +78,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with the message and where to read more."""
         command = self.prog if " " in self.prog else f"{self.prog} {MOUNT}"
-        self.exit(Exit.USAGE, f"{self.prog}: {printable(message)} (see {command} --help)\n")
+        STDERR.fail(UsageError(message, remedy=f"see {command} --help"), prog=self.prog)
+        self.exit(Exit.USAGE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        return fail("interrupted", Exit.FAILED)
+        return fail(VmountError("interrupted"))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -94,6 +96,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if arguments is None:  # the process is ours
         _collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    STDERR.as_json = "--json" in words[: words.index("--") if "--" in words else None]
     if not words:
         print(_overview(), end="", file=sys.stderr)
         return Exit.USAGE
@@ -103,8 +106,10 @@ def _run(arguments: Sequence[str] | None) -> int:
     name = words.pop(0) if words[0] in WORDS else MOUNT
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
-            f"{words[0]}: no command, or a SOURCE without a MOUNTPOINT (see vmount --help)",
-            Exit.USAGE,
+            UsageError(
+                f"{words[0]}: not a command, or a SOURCE without a MOUNTPOINT",
+                remedy="see vmount --help",
+            )
         )
     command = load(name)
     parser = parser_of(name, command)
@@ -116,20 +121,20 @@ def _run(arguments: Sequence[str] | None) -> int:
             take_mount_options(parser, parsed)
         parsed.whole_parser = whole_parser
         parsed.inherited = inherited - {getattr(parsed, "password_fd", None)}
-        configure(parsed.log_level, parsed.log_file)
+        configure(parsed.log_level, parsed.log_file, as_json=STDERR.as_json)
         try:
             return command.run(parsed)
         finally:
             sys.stdout.flush()
     except VmountError as error:
-        return fail(str(error), error.exit_code)
+        return fail(error)
     except BrokenPipeError:
         # Whoever read our output has gone; nobody is left to be told.
         _give_up_output()
         return Exit.FAILED
     except OSError as error:
         _give_up_output()
-        return fail(explain(error), Exit.FAILED)
+        return fail(VmountError(explain(error)))
 
 
 def mount_helper() -> int:
@@ -146,16 +151,14 @@ def mount_helper() -> int:
     parsed = parser.parse_intermixed_args(words)
     if parsed.fake:
         return Exit.OK
-    options = [word for text in parsed.o for word in ("-o", text)]
+    options = [word for text in map(without_default, parsed.o) for word in ("-o", text)]
     return main([MOUNT, *options, "--", *parsed.places])
 
 
-def fail(message: str, code: int) -> int:
+def fail(error: VmountError) -> int:
     """Print an error as the one line that it is and return the exit code."""
-    line = f"vmount: {printable(message)}\n".encode("utf-8", "surrogateescape")
-    sys.stderr.flush()
-    os.write(2, line)
-    return code
+    STDERR.fail(error)
+    return error.exit_code
 
 
 def _prepare_streams() -> None:

@@ -48,7 +48,8 @@ class OpenDiskSet:
 
         Raises SourceError if a source cannot be opened, UsageError for a drive letter of a volume that is
         not there; then nothing stays open. What must be undone is written to the journal, which only
-        virtual machines need.
+        virtual machines need. Warnings about the disks are logged, and those about the guest are not: who
+        reads one file of a guest does not ask about its fstab.
         """
         options = options or OpenOptions()
         opening = Opening(runtime, journal, options)
@@ -60,7 +61,7 @@ class OpenDiskSet:
         except BaseException:
             await opening.stack.aclose()
             raise
-        for warning in manager.warnings:
+        for warning in manager.source_warnings:
             log.warning("%s", warning)
         return manager
 
@@ -77,6 +78,11 @@ class OpenDiskSet:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know, one sentence each."""
+        return self.source_warnings + self.guest.warnings
+
+    @property
+    def source_warnings(self) -> tuple[str, ...]:
+        """Those about disks and volumes: what of them cannot be read, or not as it should be."""
         texts: list[str] = []
         for content in self.contents:
             texts += [f"{content.disk.name}: {text}" for text in content.disk.warnings]
@@ -86,7 +92,6 @@ class OpenDiskSet:
         texts += self._found_warnings
         for volume in self.volumes:
             texts += volume.warnings
-        texts += self.guest.warnings
         return tuple(texts)
 
     async def aclose(self) -> None:

@@ -6,6 +6,11 @@ Exit codes are part of the contract with scripts; `vmount --help` lists them.
 from __future__ import annotations
 
 import enum
+from typing import Any
+
+SCHEMA = 1
+"""Version of the JSON that commands write, in each object as "schema". It grows when a key goes or changes
+its meaning; a new key does not change it. docs/json.md describes the objects."""
 
 
 class Exit(enum.IntEnum):
@@ -19,9 +24,9 @@ class Exit(enum.IntEnum):
     USAGE = 2
     """The command line or the configuration is wrong."""
     SOURCE = 3
-    """A source, disk or volume cannot be opened or read."""
+    """A source, its server, or a disk, volume or file of it cannot be opened or read."""
     MOUNT = 4
-    """The mount point, or FUSE itself, is the trouble."""
+    """Something is wrong with the mount point, or with FUSE itself."""
     BUSY = 5
     """The mount is in use."""
 
@@ -53,7 +58,7 @@ class SourceError(VmountError):
 
 
 class MountError(VmountError):
-    """The mount point, or FUSE itself, is the trouble."""
+    """Something is wrong with the mount point, or with FUSE itself."""
 
     exit_code = Exit.MOUNT
 
@@ -68,6 +73,11 @@ def explain(error: OSError) -> str:
     """Return what an OSError says in one line, without its number."""
     text = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {text}" if error.filename is not None else text
+
+
+def message_object(level: str, message: str, **more: Any) -> dict[str, Any]:
+    """Return what a line on standard error says under --json: level is "error", "warning", "info" or "debug"."""
+    return {"schema": SCHEMA, "level": level, "message": message} | more
 
 
 def printable(text: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
 from pathlib import Path
 
-from vmount.errors import printable
+from vmount.errors import message_object, printable
 
 FORMAT = "vmount: %(lowerlevel)s: %(message)s"
 JOURNAL_FORMAT = "<%(priority)d>%(message)s"
@@ -34,15 +35,29 @@ class Formatter(logging.Formatter):
         return printable(super().formatMessage(record))
 
 
-def configure(level: str, log_file: Path | None) -> None:
+class JsonFormatter(Formatter):
+    """Writes a line as the JSON object that `vmount.errors.message_object` describes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """Return the line."""
+        return json.dumps(message_object(record.levelname.lower(), record.message))
+
+
+def configure(level: str, log_file: Path | None, *, as_json: bool = False) -> None:
     """Send log lines of `level` (one of LEVELS) and above to stderr and to the file, if there is one.
 
-    Raises OSError if the file cannot be opened.
+    `as_json` makes a JSON object of each line to stderr, unless that is the journal. A line that cannot be written is lost without a
+    word. Raises OSError if the file cannot be opened.
     """
+    # A handler that cannot write would print a traceback for each line: on a full disk, into a closed pipe.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(JOURNAL_FORMAT if _is_journal(2) else FORMAT))
+    if _is_journal(2):
+        handler.setFormatter(Formatter(JOURNAL_FORMAT))
+    else:
+        handler.setFormatter(JsonFormatter() if as_json else Formatter(FORMAT))
     root.addHandler(handler)
     if log_file is not None:
         handler = logging.FileHandler(log_file, encoding="utf-8", errors="surrogateescape")

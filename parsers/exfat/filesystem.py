@@ -16,7 +16,7 @@ from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.exfat.directory import Directory, decode_directory, place_of
 from vmount.parsers.exfat.entry import FILE
 from vmount.parsers.exfat.entry_set import FileEntry, decode_set, entry_attrs
-from vmount.parsers.fat.cache import DirectoryCache
+from vmount.parsers.fat.cache import directory_cache
 from vmount.parsers.fat.clusters import MAX_READ
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
 from vmount.parsers.wtf8 import from_wtf8, to_wtf8
@@ -54,7 +54,7 @@ class ExfatFilesystem:
         self._bitmap = bitmap
         self._root_size = root_size
         self._utc_offset = utc_offset
-        self._directories: DirectoryCache[Directory] = DirectoryCache()
+        self._directories = directory_cache(Directory)
         self.info = info
 
     async def attrs(self, ino: Ino) -> Attrs:
@@ -172,7 +172,7 @@ class ExfatFilesystem:
                 contiguous=entry is not None and entry.is_contiguous,
                 is_root=entry is None,
             )
-            self._directories.put(ino, directory, len(directory.files))
+            self._directories.put(ino, directory)
         return directory
 
     def _attrs(self, entry: FileEntry, ino: Ino) -> Attrs:

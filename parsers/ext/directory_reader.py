@@ -28,6 +28,7 @@ from vmount.parsers.ext.mapping import file_runs
 from vmount.parsers.ext.name_hash import HashVersion, NameHash, name_hash
 from vmount.parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
 from vmount.parsers.ext.volume import Volume
+from vmount.parsers.lru import Lru
 from vmount.parsers.model import Run
 from vmount.parsers.reader import Span
 
@@ -49,7 +50,7 @@ class DirectoryReader:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._superblock = volume.superblock
-        self._maps: dict[int, _DirectoryMap] = {}
+        self._maps: Lru[int, _DirectoryMap] = Lru(CACHED_MAPS)
 
     async def entries(self, inode: Inode) -> list[Entry]:
         """Return all entries but "." and "..", of an encrypted directory with the names shown without a key.
@@ -169,10 +170,8 @@ class DirectoryReader:
         known = self._maps.get(inode.number)
         if known is None:
             known = _DirectoryMap(self._volume, inode, await file_runs(self._volume, inode))
-            if len(self._maps) >= CACHED_MAPS:
-                del self._maps[next(iter(self._maps))]
             if known.pieces <= CACHED_PIECES:
-                self._maps[inode.number] = known
+                self._maps.put(inode.number, known)
         return known
 
     def _decode(self, inode: Inode, index: int, data: bytes, where: int) -> list[Entry]:

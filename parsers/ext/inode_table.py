@@ -13,6 +13,7 @@ from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
 from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
 from vmount.parsers.ext.volume import Volume
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Span
 
 CACHED_INODES = 1 << 15
@@ -30,8 +31,8 @@ class InodeTable:
         self._volume = volume
         self._superblock = volume.superblock
         self._decoder = InodeDecoder(volume.superblock)
-        self._inodes: dict[int, Inode | Corrupt] = {}
-        self._groups: dict[int, GroupDescriptor | Corrupt] = {}
+        self._inodes: Lru[int, Inode | Corrupt] = Lru(CACHED_INODES)
+        self._groups: Lru[int, GroupDescriptor | Corrupt] = Lru(CACHED_GROUPS)
 
     async def get(self, ino: int) -> Inode:
         """Return an inode. Raises Corrupt if it is damaged, not in use or cannot exist."""
@@ -45,8 +46,8 @@ class InodeTable:
 
     async def get_many(self, inos: Collection[int]) -> dict[int, Inode | Corrupt]:
         """Return inodes by number; in place of a damaged one what is wrong with it."""
-        cache = self._inodes
-        found = {ino: cache[ino] for ino in inos if ino in cache}
+        kept = self._inodes.get
+        found = {ino: inode for ino in inos if (inode := kept(ino)) is not None}
         missing = sorted({ino for ino in inos if ino not in found})
         if not missing:
             return found
@@ -69,17 +70,9 @@ class InodeTable:
                     found[ino] = decode(ino, merged, offset, verify=False)
             except Corrupt as error:
                 found[ino] = error.with_traceback(None)
-        self._remember(found, missing)
+        for ino in missing:
+            self._inodes.put(ino, found[ino])
         return found
-
-    def _remember(self, found: dict[int, Inode | Corrupt], missing: list[int]) -> None:
-        kept = missing[-CACHED_INODES:]
-        excess = len(self._inodes) + len(kept) - CACHED_INODES
-        if excess > 0:
-            for oldest in list(self._inodes)[:excess]:
-                del self._inodes[oldest]
-        for ino in kept:
-            self._inodes[ino] = found[ino]
 
     async def _places(
         self, missing: list[int], found: dict[int, Inode | Corrupt]
@@ -113,8 +106,8 @@ class InodeTable:
         return places
 
     async def _descriptors(self, groups: set[int]) -> dict[int, GroupDescriptor | Corrupt]:
-        known = self._groups
-        found = {group: known[group] for group in groups if group in known}
+        kept = self._groups.get
+        found = {group: known for group in groups if (known := kept(group)) is not None}
         missing = groups - found.keys()
         if not missing:
             return found
@@ -129,9 +122,8 @@ class InodeTable:
             self._volume.reader.prefetch(spans)
         for blocks, members in zip(copies, by_index.values(), strict=True):
             found.update(await self._decode_descriptors(blocks, members))
-        if len(known) + len(found) > CACHED_GROUPS:
-            known.clear()
-        known.update(found)
+        for group in missing:
+            self._groups.put(group, found[group])
         return found
 
     async def _decode_descriptors(

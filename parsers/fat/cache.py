@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from vmount.parsers.lru import Lru
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-T = TypeVar("T")
+    from collections.abc import Sequence
 
 WEIGHT_KEPT = 200_000
 """Files in all directories that are kept: some 100 MiB at worst. One larger than that is not kept."""
@@ -17,31 +16,19 @@ DIRECTORIES_KEPT = 64
 """All of them are looked through for a file whose number alone is known."""
 
 
-class DirectoryCache(Generic[T]):
-    """Directories by number, forgotten in the order of their last use."""
+class _Directory(Protocol):
+    @property
+    def files(self) -> Sequence[Any]: ...
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[int, tuple[T, int]] = OrderedDict()
-        self._weight = 0
 
-    def get(self, ino: int) -> T | None:
-        """Return a directory if it is here."""
-        found = self._kept.get(ino)
-        if found is None:
-            return None
-        self._kept.move_to_end(ino)
-        return found[0]
+D = TypeVar("D", bound=_Directory)
 
-    def put(self, ino: int, directory: T, weight: int) -> None:
-        """Keep a directory of `weight` files."""
-        if ino in self._kept or weight > WEIGHT_KEPT:
-            return
-        self._kept[ino] = directory, weight
-        self._weight += weight
-        while self._weight > WEIGHT_KEPT or len(self._kept) > DIRECTORIES_KEPT:
-            _, (_, lost) = self._kept.popitem(last=False)
-            self._weight -= lost
 
-    def __iter__(self) -> Iterator[T]:
-        """Go over the directories, the last used first."""
-        return (directory for directory, _ in reversed(self._kept.values()))
+def directory_cache(_kind: type[D]) -> Lru[int, D]:
+    """Return a cache of directories by number that keeps to the bounds above."""
+    return Lru(WEIGHT_KEPT, _weight)
+
+
+def _weight(directory: _Directory) -> int:
+    # A small one weighs as much as its place.
+    return max(len(directory.files), WEIGHT_KEPT // DIRECTORIES_KEPT)

@@ -13,7 +13,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from vmount.parsers.fat.boot import ENTRY_SIZE
-from vmount.parsers.fat.cache import DirectoryCache
+from vmount.parsers.fat.cache import directory_cache
 from vmount.parsers.fat.directory import Directory, decode_directory
 from vmount.parsers.fat.entry import ShortEntry, decode_short, entry_attrs
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Runs
@@ -45,7 +45,7 @@ class FatFilesystem:
         self._volume = volume
         self._code_page = code_page
         self._utc_offset = utc_offset
-        self._directories: DirectoryCache[Directory] = DirectoryCache()
+        self._directories = directory_cache(Directory)
         self.info = info
 
     @property
@@ -133,7 +133,7 @@ class FatFilesystem:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             data, runs = await self._volume.read_directory(entry)
             directory = decode_directory(data, runs, self._code_page)
-            self._directories.put(ino, directory, len(directory.files))
+            self._directories.put(ino, directory)
         return directory
 
     def _attrs(self, entry: ShortEntry, ino: Ino) -> Attrs:

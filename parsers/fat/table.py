@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Span
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Table:
         # FAT12 has entries across bytes and at most 6 KiB of them: one page.
         self._page = self._size if kind.bits == 12 else PAGE
         self._per_page = self._end if kind.bits == 12 else PAGE * 8 // kind.bits
-        self._pages: OrderedDict[int, Sequence[int]] = OrderedDict()
+        self._pages: Lru[int, Sequence[int]] = Lru(PAGES_KEPT)
 
     async def entry(self, cluster: int) -> int:
         """Return the entry of a cluster (or of the two numbers below the first one)."""
@@ -168,7 +168,6 @@ class Table:
         """Return a page; if it has to be read, read up to `pages` from there on."""
         page = self._pages.get(number)
         if page is not None:
-            self._pages.move_to_end(number)
             return page
         total = -(-self._size // self._page)
         count = 1
@@ -181,9 +180,8 @@ class Table:
         data = await self._reader.read(self._offset + start, end - start)
         for index in range(count - 1, -1, -1):
             piece = data[index * self._page : (index + 1) * self._page]
-            self._pages[number + index] = page = self._decode(piece)
-        while len(self._pages) > PAGES_KEPT:
-            self._pages.popitem(last=False)
+            page = self._decode(piece)
+            self._pages.put(number + index, page)
         assert page is not None
         return page
 

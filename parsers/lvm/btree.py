@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
-from collections import OrderedDict
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +14,7 @@ import google_crc32c
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.lru import Lru
 
 if TYPE_CHECKING:
     from vmount.parsers.reader import BlockSource, Buffer
@@ -93,14 +93,9 @@ class Nodes:
 
     def __init__(self, source: BlockSource) -> None:
         self._source = source
-        self._cache: OrderedDict[int, Node] = OrderedDict()
-
-    def known(self, block: int) -> Node | None:
-        """Return a node if it takes no waiting."""
-        node = self._cache.get(block)
-        if node is not None:
-            self._cache.move_to_end(block)
-        return node
+        self._cache: Lru[int, Node] = Lru(CACHED_NODES)
+        self.known = self._cache.get
+        """Returns the node of a block if it takes no waiting."""
 
     async def load(self, block: int) -> Node:
         """Return a node."""
@@ -109,9 +104,7 @@ class Nodes:
             if block >= self._source.size // BLOCK:
                 raise Corrupt("B-tree node beyond the metadata's end", block * BLOCK)
             node = decode_node(await self._source.read(block * BLOCK, BLOCK), block)
-            self._cache[block] = node
-            if len(self._cache) > CACHED_NODES:
-                self._cache.popitem(last=False)
+            self._cache.put(block, node)
         return node
 
 

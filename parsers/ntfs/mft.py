@@ -8,10 +8,10 @@ directory was listed reads nothing.
 
 from __future__ import annotations
 
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.lru import Lru
 from vmount.parsers.ntfs import attribute_list
 from vmount.parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
 from vmount.parsers.ntfs.fixup import restore, restore_all
@@ -80,7 +80,7 @@ class Mft:
         self._size = boot.record_size
         self._map = RunMap(runs)
         self.count = size // boot.record_size
-        self._kept: dict[int, Record] = {}
+        self._kept: Lru[int, Record] = Lru(KEPT_RECORDS)
 
     async def record(self, ino: int) -> Record:
         """Return a record. Raises Corrupt."""
@@ -206,11 +206,7 @@ class Mft:
         kept = self._kept
         for ino, record in found.items():
             if not isinstance(record, ParseError):
-                kept[ino] = record
-        excess = len(kept) - KEPT_RECORDS
-        if excess > 0:
-            for ino in list(islice(kept, excess + KEPT_RECORDS // 4)):
-                del kept[ino]
+                kept.put(ino, record)
 
 
 async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:

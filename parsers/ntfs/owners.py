@@ -9,6 +9,7 @@ import stat
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.parsers.errors import ParseError
+from vmount.parsers.lru import Lru
 from vmount.parsers.ntfs.permissions import mode_of
 from vmount.parsers.ntfs.security_descriptor import decode_descriptor
 from vmount.parsers.ntfs.standard_information import security_id_of
@@ -42,7 +43,7 @@ class Owners:
     def __init__(self, security: SecurityDescriptors, users: UserMap) -> None:
         self._security = security
         self._users = users
-        self._known: dict[int, _Rights] = {}
+        self._known: Lru[int, _Rights] = Lru(MOST_KEPT)
 
     async def applied(self, attrs: Attrs, attributes: Sequence[Attribute]) -> Attrs:
         """Return a file's attributes with its own owner and mode. Links may be used by all."""
@@ -55,8 +56,9 @@ class Owners:
         number = 0
         try:
             number = security_id_of(attributes)
-            if number in self._known:
-                return self._known[number]
+            known = self._known.get(number)
+            if known is not None:
+                return known
             value = await self._security.of(attributes)
             if value is None:
                 return UNKNOWN
@@ -68,6 +70,6 @@ class Owners:
             )
         except ParseError:
             rights = UNKNOWN
-        if number and len(self._known) < MOST_KEPT:
-            self._known[number] = rights
+        if number:
+            self._known.put(number, rights)
         return rights

@@ -8,11 +8,11 @@ $SDS the descriptor of that number is. $SDS has everything twice: each 256 KiB a
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.lru import Lru
 from vmount.parsers.ntfs.attribute import DATA, SECURITY_DESCRIPTOR
 from vmount.parsers.ntfs.security_descriptor import DESCRIPTOR, MAX_SIZE
 from vmount.parsers.ntfs.standard_information import security_id_of
@@ -68,7 +68,7 @@ class SecurityDescriptors:
         self._stream: Stream | None = None
         self._walked: dict[int, bytes] | None = None
         """What a walk of $SDS has found, once $SII was found damaged."""
-        self._kept: OrderedDict[int, bytes] = OrderedDict()
+        self._kept: Lru[int, bytes] = Lru(MOST_KEPT)
 
     async def of(self, attributes: Sequence[Attribute]) -> bytes | None:
         """Return the security descriptor of a file, None if it has none. Raises Corrupt."""
@@ -85,9 +85,7 @@ class SecurityDescriptors:
         value = self._kept.get(number)
         if value is None:
             value = await self._find(number)
-            if len(self._kept) >= MOST_KEPT:
-                self._kept.popitem(last=False)
-            self._kept[number] = value
+            self._kept.put(number, value)
         return value
 
     async def _find(self, number: int) -> bytes:

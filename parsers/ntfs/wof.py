@@ -12,12 +12,12 @@ kept. A chunk's place and size are checked when it is asked for: damage costs th
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.lru import Lru
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
 from vmount.parsers.ntfs.lzx import decode_lzx
 from vmount.parsers.ntfs.runlist import RunMap
@@ -110,7 +110,7 @@ class WofChunks:
                 self._map = RunMap(runs)
             case Packed():
                 raise Unsupported("WofCompressedData that is compressed itself")
-        self._pages: OrderedDict[int, Buffer] = OrderedDict()
+        self._pages: Lru[int, Buffer] = Lru(_PAGES_KEPT)
 
     async def chunk(self, index: int) -> Chunk:
         """Return a chunk. Raises Corrupt where it cannot be."""
@@ -162,7 +162,7 @@ class WofChunks:
         if index in (0, self._count):
             return (self._stored - self._table) * (index > 0)
         number, at = divmod((index - 1) * self._entry, _PAGE)
-        if page := self._pages.get(number):
+        if page := self._pages.peek(number):
             return int.from_bytes(page[at : at + self._entry], "little")
         return (self._stored - self._table) * index // self._count
 
@@ -186,9 +186,7 @@ class WofChunks:
             page = self._content[start : start + length]
         else:
             page = await self._map.read(self._reader, start, length)
-        self._pages[number] = page
-        if len(self._pages) > _PAGES_KEPT:
-            self._pages.popitem(last=False)
+        self._pages.put(number, page)
         return page
 
 

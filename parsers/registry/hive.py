@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import check_bounds
 from vmount.parsers.registry.base_block import BASE_BLOCK, BINS_START, BaseBlock, decode_base_block
 from vmount.parsers.registry.cells import (
@@ -67,7 +68,7 @@ class Hive:
         # A file that was cut short still answers for what it has.
         self._end = min(reader.size, BINS_START + base.bins_size)
         self._most_keys = min(base.bins_size // KEY.size, MOST_SUBKEYS)
-        self._pages: dict[int, Buffer] = {}
+        self._pages: Lru[int, Buffer] = Lru(PAGES_KEPT)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -214,7 +215,5 @@ class Hive:
         if page is None:
             length = min(PAGE, self._end - number * PAGE)
             page = await self._reader.read(number * PAGE, length)
-            if len(self._pages) >= PAGES_KEPT:
-                self._pages.clear()
-            self._pages[number] = page
+            self._pages.put(number, page)
         return page

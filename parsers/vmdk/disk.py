@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
 from vmount.parsers.vmdk.chain import ChainReader, Link
-from vmount.parsers.vmdk.lru import BoundedCache
 from vmount.parsers.vmdk.opener import FileOpener
 from vmount.parsers.vmdk.pieces import MAX_READ, ZEROS, Piece, append
 from vmount.parsers.vmdk.stream import GRAIN_CACHE, CompressedGrain, GrainCache
@@ -50,6 +50,10 @@ class _Region(NamedTuple):
     deltas: list[int]
 
 
+def _cost(region: _Region) -> int:
+    return _REGION_COST + _PIECE_COST * len(region.ends)
+
+
 class _Part(NamedTuple):
     source: BlockSource
     start: int
@@ -64,7 +68,7 @@ async def open_vmdk(opener: FileOpener, name: str, *, force: bool = False) -> Vm
     encrypted disks and unknown versions, OSError where a file of the chain is missing or unreadable.
     """
     warnings: list[str] = []
-    grains = GrainCache(GRAIN_CACHE)
+    grains = GrainCache(GRAIN_CACHE, len)
     links = await ChainReader(opener, TableCache(), grains, warnings.append, force=force).open(name)
     disk = VmdkDisk(links, warnings)
     await disk.resolve_solid()
@@ -84,7 +88,7 @@ class VmdkDisk:
             extent.region for link in links for extent in link.extents if extent.region is not None
         ]
         self._shift = min(regions).bit_length() - 1 if regions else _WHOLE
-        self._regions: BoundedCache[int, _Region] = BoundedCache(REGION_CACHE)
+        self._regions: Lru[int, _Region] = Lru(REGION_CACHE, _cost)
 
     @property
     def format(self) -> str:
@@ -210,7 +214,7 @@ class VmdkDisk:
                 [ZEROS if piece.source is None else piece.source for piece in pieces],
                 [piece.delta for piece in pieces],
             )
-            self._regions.put(index, region, _REGION_COST + _PIECE_COST * len(pieces))
+            self._regions.put(index, region)
         return region
 
     async def _resolve(self, start: int, end: int) -> list[Piece]:

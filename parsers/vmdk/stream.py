@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Buffer, Span, check_bounds
 from vmount.parsers.vmdk.descriptor import SECTOR
-from vmount.parsers.vmdk.lru import BoundedCache
 from vmount.parsers.vmdk.pieces import MAX_READ, Piece, append
 from vmount.parsers.vmdk.sparse import AT_END, SparseExtent, SparseHeader, parse_header
 from vmount.parsers.vmdk.tablefile import TableFile
@@ -35,7 +35,7 @@ MARKER = Layout(
 FOOTER_KIND = 3
 """Marker.kind of what comes before the footer; 0 ends the stream."""
 
-GrainCache = BoundedCache[tuple[int, int], memoryview]
+GrainCache = Lru[tuple[int, int], memoryview]
 """Decoded grains by the identity of their extent and number."""
 
 _GRAIN_MARKER = GRAIN_MARKER.picker("lba", "length")
@@ -161,7 +161,7 @@ class StreamExtent(SparseExtent):
         except Corrupt as error:
             raise error.named(f"{self._file.name} at {where:#x}") from None
         decoded = memoryview(data)
-        self._cache.put((id(self), grain.at), decoded, len(decoded))
+        self._cache.put((id(self), grain.at), decoded)
         return decoded
 
     def hint_grains(self, spans: Sequence[Span]) -> None:

@@ -6,8 +6,8 @@ so a page of 64 KiB answers for what is asked next as well. Pages of all files o
 
 from __future__ import annotations
 
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Buffer, Span, check_bounds
-from vmount.parsers.vmdk.lru import BoundedCache
 from vmount.parsers.vmdk.opener import OpenedFile
 from vmount.parsers.vmdk.pieces import MAX_READ
 
@@ -18,11 +18,11 @@ TABLE_CACHE = 64 << 20
 """Bytes of pages kept for a disk: two pages (directory, table) for each link of four longest chains."""
 
 
-class TableCache(BoundedCache[tuple[int, int], memoryview]):
+class TableCache(Lru[tuple[int, int], memoryview]):
     """Pages by number of file and number of page."""
 
     def __init__(self, limit: int = TABLE_CACHE) -> None:
-        super().__init__(limit)
+        super().__init__(limit, len)
         self._files = 0
 
     def add_file(self) -> int:
@@ -91,7 +91,7 @@ class TableFile:
         for index in range(first, stop):
             # A copy each: a slice would keep alive all that was read with it.
             page = memoryview(bytes(data[(index - first) * PAGE : (index - first + 1) * PAGE]))
-            self._cache.put((self._number, index), page, len(page))
+            self._cache.put((self._number, index), page)
             pages.append(page)
         return pages
 

@@ -12,6 +12,7 @@ from bisect import bisect_right
 
 from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Span
 from vmount.parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
 from vmount.parsers.xfs.directory import (
@@ -51,7 +52,7 @@ class DirectoryReader:
     def __init__(self, volume: Volume) -> None:
         self._volume = volume
         self._superblock = volume.superblock
-        self._maps: dict[int, _DirectoryMap] = {}
+        self._maps: Lru[int, _DirectoryMap] = Lru(CACHED_MAPS)
 
     async def entries(self, inode: Inode) -> list[Entry]:
         """Return all entries but "." and "..".
@@ -184,10 +185,8 @@ class DirectoryReader:
         if known is None:
             extents = await read_extents(self._volume, inode, inode.data_fork)
             known = _DirectoryMap(self._volume, inode, extents)
-            if len(self._maps) >= CACHED_MAPS:
-                del self._maps[next(iter(self._maps))]
             if len(extents) <= CACHED_PIECES:
-                self._maps[inode.number] = known
+                self._maps.put(inode.number, known)
         return known
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.lru import Lru
 from vmount.parsers.xfs.inode import Inode, InodeDecoder
 from vmount.parsers.xfs.volume import Volume
 
@@ -24,7 +25,7 @@ class InodeTable:
         self._volume = volume
         self._superblock = volume.superblock
         self._decoder = InodeDecoder(volume.superblock)
-        self._inodes: dict[int, Inode | Corrupt] = {}
+        self._inodes: Lru[int, Inode | Corrupt] = Lru(CACHED_INODES)
 
     async def get(self, ino: int) -> Inode:
         """Return an inode. Raises Corrupt if it is damaged, not in use or cannot exist."""
@@ -38,8 +39,8 @@ class InodeTable:
 
     async def get_many(self, inos: Collection[int]) -> dict[int, Inode | Corrupt]:
         """Return inodes by number; in place of a damaged one what is wrong with it."""
-        cache = self._inodes
-        found = {ino: cache[ino] for ino in inos if ino in cache}
+        kept = self._inodes.get
+        found = {ino: inode for ino in inos if (inode := kept(ino)) is not None}
         missing = sorted({ino for ino in inos if ino not in found})
         if not missing:
             return found
@@ -58,14 +59,6 @@ class InodeTable:
                 found[ino] = decode(ino, raw, offset, checksum=not replayed(offset, len(raw)))
             except Corrupt as error:
                 found[ino] = error.with_traceback(None)
-        self._remember(found, missing)
+        for ino in missing:
+            self._inodes.put(ino, found[ino])
         return found
-
-    def _remember(self, found: dict[int, Inode | Corrupt], missing: list[int]) -> None:
-        kept = missing[-CACHED_INODES:]
-        excess = len(self._inodes) + len(kept) - CACHED_INODES
-        if excess > 0:
-            for oldest in list(self._inodes)[:excess]:
-                del self._inodes[oldest]
-        for ino in kept:
-            self._inodes[ino] = found[ino]

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 from itertools import islice
 
+from tests.backends.nbd.feeding import feed
 from tests.fuzz.walks import FORGIVEN
 from vmount.backends.nbd.handshake import (
     OptionRefused,
@@ -223,7 +224,7 @@ def nbd_wire(data: bytes) -> None:
         if structured:
             codec.block_status(0, 1 << 20)
         with contextlib.suppress(NbdProtocolError):
-            codec.feed(data)
+            feed(codec, data)
 
 
 DECODERS: Mapping[str, Callable[[bytes], None]] = {

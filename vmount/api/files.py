@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
 from vmount.parsers.errors import ParseError
+from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
 from vmount.parsers.ntfs import RESTORABLE
 from vmount.tree.paths import resolve
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from vmount.api.bridge import Bridge
     from vmount.blocks.file_map import FileMap
     from vmount.parsers.reader import Span
-    from vmount.tree.tree import Listing, Tree
+    from vmount.tree.listing import Listing
+    from vmount.tree.tree import Tree
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ class FilesTogether:
         self._tree = tree
         self._top = top
         self._bridge = bridge
-        self._folders: dict[bytes, int] = {}
+        self._folders: Lru[bytes, int] = Lru(FOLDERS_KEPT)
 
     def files(
         self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
@@ -241,9 +243,7 @@ class FilesTogether:
                 return found
         number, attrs = await self._walk_to(path, follow=follow)
         if stat.S_ISDIR(attrs.mode):
-            if len(self._folders) >= FOLDERS_KEPT:
-                self._folders.clear()
-            self._folders[path.rstrip(b"/")] = number
+            self._folders.put(path.rstrip(b"/"), number)
         return number, attrs
 
     async def _walk_to(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:

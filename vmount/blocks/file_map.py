@@ -7,10 +7,13 @@ within the file they are never short.
 
 from __future__ import annotations
 
+import itertools
+from array import array
 from bisect import bisect_right
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from vmount.blocks.memory import PROCESS, Decoded, MemoryBudget
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
 from vmount.parsers.reader import BlockSource, Buffer, Span
@@ -18,9 +21,18 @@ from vmount.parsers.reader import BlockSource, Buffer, Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DECODED_CHUNKS_KEPT = 4 << 20
-"""Bytes of decoded chunks that an open packed file keeps: the kernel asks for less than a chunk at a
-time, and often for the one before again."""
+LARGEST_INLINE = 64 << 20
+"""Bytes of a file that is kept in its record: far more than any record of any file system here holds, so
+that a size without bytes behind it cannot take the memory."""
+LARGEST_OFFSET = (1 << 63) - 1
+"""Of Linux (loff_t)."""
+NUMBER = 8
+"""Bytes of a number of a file's map."""
+
+DECODED: Decoded[tuple[int, int]] = Decoded(PROCESS)
+"""Decoded chunks of all open packed files: the kernel asks for less than a chunk at a time, and often for the
+one before again."""
+_TOKENS = itertools.count()
 
 
 class FileMap(Protocol):
@@ -48,20 +60,23 @@ class FileMap(Protocol):
         ...
 
 
-def open_file(source: BlockSource, data: FileData) -> FileMap:
+def open_file(source: BlockSource, data: FileData, memory: MemoryBudget = PROCESS) -> FileMap:
     """Return a FileMap of the file that `data` describes on the volume `source`.
 
-    Raises Corrupt if the runs do not cover the file or leave the volume.
+    Raises Corrupt if the runs do not cover the file or leave the volume, TooLarge (an OSError) if what it
+    needs is more than `memory` has left.
     """
     match data.layout:
         case Inline(content):
             if len(content) < data.valid:
                 raise Corrupt("inline file too short", expected=data.valid, actual=len(content))
+            if data.size > LARGEST_INLINE:
+                raise Corrupt("inline file too long", expected=LARGEST_INLINE, actual=data.size)
             return BytesFile(content[: data.valid] + bytes(data.size - data.valid))
         case Runs(runs):
-            return RunsFile(source, data, runs)
+            return RunsFile(source, data, runs, memory)
         case Packed():
-            return PackedFile(source, data, data.layout)
+            return PackedFile(source, data, data.layout, DECODED)
 
 
 class BytesFile:
@@ -112,31 +127,39 @@ class SourceFile:
         return [Span(offset, max(0, min(length, self.size - offset)))]
 
 
-class RunsFile:
-    """A file in runs."""
+HOLE = -1
+"""The place of a run that is a hole."""
 
-    def __init__(self, source: BlockSource, data: FileData, runs: tuple[Run, ...]) -> None:
-        _check_runs(runs, data.valid, source.size)
+
+class RunsFile:
+    """A file in runs, kept as two rows of numbers: a tuple for each run took ten times the memory.
+
+    Raises TooLarge if the runs need more than `memory` has left.
+    """
+
+    def __init__(
+        self, source: BlockSource, data: FileData, runs: Sequence[Run], memory: MemoryBudget
+    ) -> None:
+        memory.hold(self, 2 * NUMBER * len(runs), f"the map of {len(runs)} runs of a file")
         self.size = data.size
         self._valid = data.valid
         self._source = source
-        self._runs = runs
-        self._offsets = [run.offset for run in runs]
+        self._starts, self._places = _checked_runs(runs, data.valid, source.size)
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if they are at hand."""
         end = min(offset + length, self._valid)
-        index = bisect_right(self._offsets, offset) - 1
-        if offset < end and index >= 0:
-            start, run_length, place = self._runs[index]
-            if place is not None and end <= start + run_length and end == offset + length:
-                return self._source.try_read(place + offset - start, length)
+        if 0 <= offset < end:
+            index = bisect_right(self._starts, offset)
+            place = self._places[index - 1]
+            if place >= 0 and end <= self._starts[index] and end == offset + length:
+                return self._source.try_read(place + offset - self._starts[index - 1], length)
         pieces = self._pieces(offset, end)
         if len(pieces) == 1 and pieces[0].length == length:
-            return self._source.try_read(pieces[0].start or 0, length)
+            return self._source.try_read(pieces[0].start, length)
         buffer = bytearray(max(0, min(length, self.size - offset)))
         for at, count, place in pieces:
-            part = self._source.try_read(place or 0, count)
+            part = self._source.try_read(place, count)
             if part is None:
                 return None
             buffer[at : at + count] = part
@@ -147,20 +170,20 @@ class RunsFile:
         end = min(offset + length, self._valid)
         pieces = self._pieces(offset, end)
         if len(pieces) == 1 and pieces[0].length == length:
-            return await self._source.read(pieces[0].start or 0, length)
+            return await self._source.read(pieces[0].start, length)
         if len(pieces) > 1:
-            self._source.prefetch([Span(piece.start or 0, piece.length) for piece in pieces])
+            self._source.prefetch([Span(piece.start, piece.length) for piece in pieces])
         buffer = bytearray(max(0, min(length, self.size - offset)))
         for at, count, place in pieces:
-            buffer[at : at + count] = await self._source.read(place or 0, count)
+            buffer[at : at + count] = await self._source.read(place, count)
         return buffer
 
     def spans(self) -> Sequence[Span]:
         """Return what lies on the volume."""
         spans: list[Span] = []
-        for offset, length, place in self._runs:
-            count = min(length, self._valid - offset)
-            if place is None or count <= 0:
+        for (offset, end), place in zip(pairwise(self._starts), self._places, strict=True):
+            count = min(end, self._valid) - offset
+            if place < 0 or count <= 0:
                 continue
             if spans and spans[-1].offset + spans[-1].length == offset:
                 spans[-1] = Span(spans[-1].offset, spans[-1].length + count)
@@ -171,42 +194,63 @@ class RunsFile:
     def where(self, offset: int, length: int, /) -> Sequence[Span]:
         """Return what of a range lies on the volume."""
         pieces = self._pieces(offset, min(offset + length, self._valid))
-        return [Span(piece.start or 0, piece.length) for piece in pieces]
+        return [Span(piece.start, piece.length) for piece in pieces]
 
-    def _pieces(self, offset: int, end: int) -> Sequence[Run]:
-        """Return what lies on the volume of [offset, end); Run.offset counts from `offset`."""
+    def _pieces(self, offset: int, end: int) -> Sequence[_Piece]:
+        """Return what lies on the volume of [offset, end)."""
         pieces = []
-        index = max(0, bisect_right(self._offsets, offset) - 1)
+        starts, places = self._starts, self._places
+        index = max(0, bisect_right(starts, offset) - 1)
         position = offset
         while position < end:
-            start, length, place = self._runs[index]
-            stop = min(end, start + length)
-            if place is not None:
-                pieces.append(Run(position - offset, stop - position, place + position - start))
+            stop = min(end, starts[index + 1])
+            place = places[index]
+            if place >= 0:
+                pieces.append(
+                    _Piece(position - offset, stop - position, place + position - starts[index])
+                )
             position = stop
             index += 1
         return pieces
 
 
+class _Piece(NamedTuple):
+    """A part of a range that lies in one piece on the volume; `offset` counts from the range's start."""
+
+    offset: int
+    length: int
+    start: int
+
+
 class PackedFile:
     """A file in compressed chunks."""
 
-    def __init__(self, source: BlockSource, data: FileData, layout: Packed) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        data: FileData,
+        layout: Packed,
+        decoded: Decoded[tuple[int, int]],
+    ) -> None:
         self.size = data.size
         self._valid = data.valid
         self._source = source
         self._chunks = layout.chunks
         self._unit = layout.chunks.unit
-        self._decoded: OrderedDict[int, Buffer] = OrderedDict()
-        self._keep = max(2, DECODED_CHUNKS_KEPT // self._unit)
+        self._decoded = decoded
+        self._token = next(_TOKENS)
+        """Tells its chunks from those of other files."""
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if their chunks are decoded already."""
         length = max(0, min(length, self.size - offset))
-        wanted = self._wanted(offset, length)
-        if any(index not in self._decoded for index in wanted):
-            return None
-        return self._join(offset, length, [self._decoded[index] for index in wanted])
+        chunks = []
+        for index in self._wanted(offset, length):
+            chunk = self._decoded.get((self._token, index))
+            if chunk is None:
+                return None
+            chunks.append(chunk)
+        return self._join(offset, length, chunks)
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes, decoding their chunks."""
@@ -215,7 +259,7 @@ class PackedFile:
             self._source.prefetch(self.where(offset, length))
         chunks = []
         for index in self._wanted(offset, length):
-            chunk = self._decoded.get(index)
+            chunk = self._decoded.get((self._token, index))
             chunks.append(await self._decode(index) if chunk is None else chunk)
         return self._join(offset, length, chunks)
 
@@ -249,13 +293,11 @@ class PackedFile:
     async def _decode(self, index: int) -> Buffer:
         length = min(self._unit, self.size - index * self._unit)
         stored = await self._stored(await self._chunks.chunk(index), length)
-        self._decoded[index] = stored
-        if len(self._decoded) > self._keep:
-            self._decoded.popitem(last=False)
+        self._decoded.keep((self._token, index), stored)
         return stored
 
     async def _stored(self, chunk: Chunk, length: int) -> Buffer:
-        _check_runs(chunk.runs, 0, self._source.size)
+        _checked_runs(chunk.runs, 0, self._source.size)
         parts: list[Buffer] = []
         for run in chunk.runs:
             if run.start is None:
@@ -269,19 +311,32 @@ class PackedFile:
         return decoded
 
 
-def _check_runs(runs: tuple[Run, ...], valid: int, volume_size: int) -> None:
-    """Raise Corrupt unless the runs follow each other, lie on the volume and reach `valid`."""
+def _checked_runs(
+    runs: Sequence[Run], valid: int, volume_size: int
+) -> tuple[array[int], array[int]]:
+    """Return where the runs begin in the file, with the end of the last one, and where each lies (or HOLE).
+
+    Raises Corrupt unless the runs follow each other, lie on the volume and reach `valid`.
+    """
+    starts, places = array("q"), array("q")
     position = 0
     for run in runs:
-        if run.offset != position or run.length <= 0:
-            raise Corrupt(f"run out of order, for file offset {run.offset:#x}", expected=position)
-        position += run.length
-        if run.start is not None and not 0 <= run.start <= volume_size - run.length:
+        offset, length, start = run
+        if offset != position or length <= 0:
+            raise Corrupt(f"run out of order, for file offset {offset:#x}", expected=position)
+        if start is not None and not 0 <= start <= volume_size - length:
             raise Corrupt(
                 "run beyond the end of the volume",
-                run.start,
+                start,
                 expected=f"at most {volume_size} bytes",
-                actual=f"a run of {run.length} bytes there",
+                actual=f"a run of {length} bytes there",
             )
+        if position + length > LARGEST_OFFSET:
+            raise Corrupt("run beyond the largest file", expected=LARGEST_OFFSET, actual=length)
+        starts.append(position)
+        places.append(HOLE if start is None else start)
+        position += length
+    starts.append(position)
     if position < valid:
         raise Corrupt("runs end before the file", expected=valid, actual=position)
+    return starts, places

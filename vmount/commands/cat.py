@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
 from vmount.api.file_reader import READ_SIZE
 from vmount.commands.options import add_source_arguments, open_options
+from vmount.commands.streams import reads_source, write_bytes
 from vmount.errors import Exit
 
 if TYPE_CHECKING:
@@ -22,12 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, one after the other."""
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         for path in arguments.paths:
             with disks.open(path) as file:
-                shutil.copyfileobj(file, sys.stdout.buffer, READ_SIZE)
-        sys.stdout.buffer.flush()
+                while data := file.read(READ_SIZE):
+                    write_bytes(data)
     return Exit.OK

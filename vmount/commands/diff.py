@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vmount.api import open_disks
 from vmount.commands.ls import write_line
 from vmount.commands.options import add_source_arguments, open_options, tell_problem
+from vmount.commands.streams import reads_source
 from vmount.errors import Exit, UsageError
 from vmount.jobs.diff import Change, Comparison, compare
 from vmount.tree.info import as_json
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
     """Compare. Lines begin with + added, - removed, M content, m attributes, ! another type of file."""
     problems: list[OSError] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from vmount.api import open_disks
 from vmount.commands.ls import as_object, long_line, write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
+from vmount.commands.streams import reads_source, write_bytes
 from vmount.errors import Exit
 from vmount.jobs.find import KINDS, Filter, parse_time
 from vmount.tree.info import as_json
@@ -47,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
     """Find; the exit code is 3 if a directory could not be listed."""
     wanted = _filter(arguments)
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
-                sys.stdout.buffer.write(file.path.encode("utf-8", "surrogateescape") + b"\0")
+                write_bytes(file.path.encode("utf-8", "surrogateescape") + b"\0")
             elif arguments.long:
                 write_line(long_line(disks, file.path, file.path, file.attrs))
             else:

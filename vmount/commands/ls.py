@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmount.api import DiskSet, Entry, open_disks
 from vmount.commands.options import add_source_arguments, open_options, tell_problem
+from vmount.commands.streams import reads_source, write_bytes
 from vmount.errors import Exit, explain, printable
 from vmount.parsers.model import Attrs
 from vmount.tree.info import as_json
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
     """List; the exit code is 3 if a directory below could not be listed."""
     problems = 0
@@ -121,4 +123,4 @@ def write_line(line: str) -> None:
     """Write a line to standard output: as it is, but for a terminal, which a name must not steer."""
     if sys.stdout.isatty():
         line = printable(line)
-    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")

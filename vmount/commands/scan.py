@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.console import human_size
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.progress import progress_bar
 from vmount.errors import Exit, UsageError, VmountError, printable
@@ -146,7 +147,7 @@ def _print(report: ScanReport) -> None:
     sys.stdout.flush()
     contents = "content" if report.scanned == 1 else "contents"
     parts = [
-        f"{report.scanned} {contents} scanned, {report.bytes:,} bytes in {report.seconds:.1f} s"
+        f"{report.scanned} {contents} scanned, {human_size(report.bytes)} in {report.seconds:.1f} s"
     ]
     if report.same_content:
         parts.append(f"{report.same_content} more files have the same")

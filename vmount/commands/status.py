@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from vmount.commands.console import human_size
 from vmount.errors import Exit, MountError
 from vmount.mounting.mountinfo import find_mount, vmount_mounts
 from vmount.mounting.status import read_status
@@ -56,16 +57,20 @@ def _print(value: dict[str, Any]) -> None:
         return
     print(f"  sources     {', '.join(value['sources'])}")
     print(f"  process     {value['pid']}, up {value['uptime_seconds']:.0f} s")
-    print(f"  bytes read  {value['bytes_read']:,}")
+    print(f"  bytes read  {human_size(value['bytes_read'])}")
     print(f"  open files  {value['open_files']}")
     for name, disk in value["disks"].items():
         rate = "" if disk["hit_rate"] is None else f", {disk['hit_rate']:.1%} of reads from memory"
         print(f"  {name}")
         print(
-            f"    fetched     {disk['bytes_fetched']:,} of {disk['bytes_demanded']:,} asked{rate}"
+            f"    fetched     {human_size(disk['bytes_fetched'])} for "
+            f"{human_size(disk['bytes_demanded'])} read{rate}"
         )
-        print(f"    ahead       {disk['prefetch_used']:,} used, {disk['prefetch_wasted']:,} wasted")
-        print(f"    in memory   {disk['bytes_cached']:,}")
+        print(
+            f"    ahead       {human_size(disk['prefetch_used'])} used, "
+            f"{human_size(disk['prefetch_wasted'])} wasted"
+        )
+        print(f"    in memory   {human_size(disk['bytes_cached'])}")
         print(
             f"    requests    {disk['requests']:,}, {disk['in_flight']} in flight, "
             f"{disk['latency_seconds'] * 1000:.1f} ms each, {disk['retries']} repeated, "

@@ -82,7 +82,7 @@ class _Told:
         if len(self.warnings) < MOST_WARNINGS:
             self.warnings.append(f"{self._volume}: {printable(text[:LONGEST_WARNING])}")
         elif len(self.warnings) == MOST_WARNINGS:
-            self.warnings.append(f"{self._volume}: and more of the kind")
+            self.warnings.append(f"{self._volume}: more warnings like these")
 
     async def read(self, tree: GuestTree, path: bytes) -> bytes | None:
         """Return the content of a file, None if it is not there or cannot be read."""
@@ -117,7 +117,7 @@ async def _mount_all(tree: GuestTree, fstab: bytes, found: Found, told: _Told) -
             told.warn(f"fstab: {shown}: {error.strerror}")
         else:
             if place is None:
-                told.warn(f"fstab: {shown}: there is no such directory")
+                told.warn(f"fstab: {shown}: the guest has no such directory")
             else:
                 mounts.append(RootMount(volume, shown, (place.mount, place.attrs.ino)))
     return mounts
@@ -128,7 +128,7 @@ def _volume_of(
 ) -> Volume | None:
     """Return the volume that an entry mounts somewhere below the root."""
     if entry.is_bind:
-        told.warn(f"fstab: {shown}: bind mounts are not shown")
+        told.warn(f"fstab: {shown}: a bind mount, which is not shown")
         return None
     disks = {extent.disk for extent in root.extents}
     volumes = sorted(
@@ -138,16 +138,16 @@ def _volume_of(
     names = " and ".join(volume.name for volume in volumes)
     if entry.mount_point.strip(b"/") == b"":
         if root not in volumes:
-            told.warn(f"fstab: its root is {names or entry.spec}; {root.name} is shown")
+            told.warn(f"fstab: it names {names or entry.spec} as its root; {root.name} is shown")
         elif entry.subvolume:
-            told.warn(f"fstab: /: {entry.subvolume} is not honoured: the whole volume is shown")
+            told.warn(f"fstab: /: {entry.subvolume} is not supported: the whole volume is shown")
         return None
     if entry.subvolume:
-        told.warn(f"fstab: {shown}: {entry.subvolume} is not honoured: it is not mounted there")
+        told.warn(f"fstab: {shown}: {entry.subvolume} is not supported: not shown there")
         return None
     if not volumes:
-        if "nofail" not in entry.options:
-            told.warn(f"fstab: {shown}: {entry.spec} is on none of the disks")
+        if not entry.may_be_absent:
+            told.warn(f"fstab: {shown}: {entry.spec} is on none of the open disks")
         return None
     if len(volumes) > 1:
         told.warn(f"fstab: {shown}: may be {names}; the first is taken")

@@ -27,7 +27,8 @@ from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 from vmount.parsers.model import Attrs
 from vmount.parsers.reader import Buffer
 from vmount.tree.dismounted import ClosedFile
-from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.listing import Listing
+from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Tree
 from vmount.tree.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,8 @@ class Owner:
 
     uid: int | None
     gid: int | None
+    permissions: int | None = None
+    """Of all files but links; None: their own."""
 
 
 BY_HANDLE = frozenset({"read", "readdir"})
@@ -270,7 +273,7 @@ class FuseOps(pyfuse3.Operations):
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         data = pyfuse3.StatvfsData()
-        size, free = self._tree.space()
+        size, free = await self._tree.space()
         data.f_bsize = data.f_frsize = 4096
         data.f_blocks = size // 4096
         data.f_bfree = data.f_bavail = free // 4096
@@ -295,6 +298,8 @@ class FuseOps(pyfuse3.Operations):
         (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, _) = attrs
         owner = self._owner
         entry.st_ino = number
+        if owner.permissions is not None and not stat.S_ISLNK(mode):
+            mode = stat.S_IFMT(mode) | owner.permissions
         entry.st_mode = mode
         entry.st_nlink = nlink
         entry.st_uid = uid if owner.uid is None else owner.uid

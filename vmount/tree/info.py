@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from vmount.errors import SCHEMA
 
 if TYPE_CHECKING:
     from vmount.disk_set import OpenDiskSet
@@ -24,11 +27,17 @@ def describe(manager: OpenDiskSet) -> dict[str, Any]:
     }
 
 
-def as_json(value: object, *, indent: int | None = 2) -> str:
-    """Return a value as JSON with a newline at its end.
+def as_json(
+    value: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, indent: int | None = 2
+) -> str:
+    """Return an object, or a list of them, as JSON with a newline at its end; each has "schema" then.
 
     It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX.
     """
+    if isinstance(value, Mapping):
+        value = {"schema": SCHEMA, **value}
+    else:
+        value = [{"schema": SCHEMA, **each} for each in value]
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode()

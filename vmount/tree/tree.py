@@ -9,31 +9,51 @@ is nothing to forget.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
+import trio
+
 from vmount.blocks.file_map import BytesFile, FileMap, SourceFile, open_file
-from vmount.disks.disk import path_component
+from vmount.blocks.memory import PROCESS, MemoryBudget, TooLarge
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.model import Attrs, DirEntry, Ino, XAttr
 from vmount.parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.tree.dismounted import Dismounted
+from vmount.tree.listing import Listing, cost_of, is_unusable, shown, usable
+from vmount.tree.shared import Shared
 
 if TYPE_CHECKING:
     from vmount.guest.links import DriveLinks
-    from vmount.parsers.model import Filesystem
+    from vmount.parsers.model import FileData, Filesystem
     from vmount.parsers.reader import BlockSource
+
+log = logging.getLogger(__name__)
 
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
+LONGEST_COUNT = 1.0
+"""Seconds that counting what is free may hold up who asks (df)."""
+MOST_TOO_LONG = 1000
+"""Directories remembered as too long to be listed, so that each costs its time once."""
 LARGEST_XATTR = 1 << 16
 """Bytes: XATTR_SIZE_MAX of Linux; a longer value cannot be given to a caller."""
+
+
+@runtime_checkable
+class CountsFree(Protocol):
+    """A file system that counts what is free in a bitmap, because nothing else says it."""
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes are free. Raises Corrupt, OSError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,20 +113,18 @@ class _Place(NamedTuple):
     number: int
 
 
-class Listing:
-    """What a directory holds. The number of an entry is `base` | DirEntry.ino."""
-
-    __slots__ = ("base", "entries")
-
-    def __init__(self, base: int, entries: Sequence[DirEntry]) -> None:
-        self.base = base
-        self.entries = entries
-
-
 class Tree:
     """All that is below the mount point; numbers in, values out. Methods raise as Filesystem's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, memory: MemoryBudget = PROCESS) -> None:
+        """What is open counts as held in `memory`."""
+        self._memory = memory
+        self._files: Shared[tuple[int, bytes], FileMap] = Shared()
+        self._listings: Shared[int, Listing] = Shared()
+        self._too_long: dict[int, str] = {}
+        """Directories that no listing can be made of, and what to say."""
+        self._free: dict[int, int] = {}
+        """Bytes, by the id of the file system, of those that had to be counted."""
         self._nodes: list[Node | None] = [None]
         self._volumes: list[MountedVolume | None] = [None]
         self._places: dict[str, list[_Place]] = {}
@@ -194,15 +212,30 @@ class Tree:
         node = None if number >> VOLUME_SHIFT else self._nodes[number]
         return node.source if isinstance(node, BlockFile) else None
 
-    def space(self) -> tuple[int, int]:
-        """Return the size of all volumes shown, and what is free on them, in bytes."""
+    async def space(self) -> tuple[int, int]:
+        """Return the size of all volumes shown, and what is free on them, in bytes.
+
+        What is free may have to be counted in a volume's bitmap, once. A volume whose bitmap is damaged, or not
+        read within LONGEST_COUNT, has as much as its file system says without it.
+        """
         filesystems = {
             id(volume.filesystem): volume.filesystem
             for volume in self._volumes
             if volume is not None
         }
-        infos = [filesystem.info for filesystem in filesystems.values()]
-        return sum(info.size for info in infos), sum(info.free for info in infos)
+        size = free = 0
+        with trio.move_on_after(LONGEST_COUNT):
+            for key, filesystem in filesystems.items():
+                if key not in self._free and isinstance(filesystem, CountsFree):
+                    try:
+                        self._free[key] = await filesystem.free_bytes()
+                    except (ParseError, OSError) as error:
+                        log.debug("free space is not known: %s", error)
+                        self._free[key] = filesystem.info.free
+        for key, filesystem in filesystems.items():
+            size += filesystem.info.size
+            free += self._free.get(key, filesystem.info.free)
+        return size, free
 
     def is_changing(self, number: int) -> bool:
         """Say whether a file's content differs from one time to the next."""
@@ -227,7 +260,7 @@ class Tree:
         attrs = await volume.filesystem.lookup(parent & INO_MASK, name)
         if attrs is None and b"%" in name:
             meant = unquote_to_bytes(name)
-            if _is_unusable(meant) and _shown(meant) == name:
+            if is_unusable(meant) and shown(meant) == name:
                 attrs = await volume.filesystem.lookup(parent & INO_MASK, meant)
         if attrs is None:
             return None
@@ -240,15 +273,31 @@ class Tree:
         """Return what a directory holds."""
         volume = self.volume(number)
         if volume is not None:
-            found = _usable(await volume.filesystem.listdir(number & INO_MASK))
-            base = number & ~INO_MASK
-            if volume.covered and any(entry.ino in volume.covered for entry in found):
+            if number >> VOLUME_SHIFT in self._hidden:
+                return await self._list(volume, number)
+            listing = await self._listings.get(number, lambda: self._list(volume, number))
+            if volume.covered and any(entry.ino in volume.covered for entry in listing.entries):
+                base, found = listing.base, listing.entries
                 return Listing(0, [await self._uncovered(entry, base, volume) for entry in found])
-            return Listing(base, found)
+            return listing
         entries = []
         for name, child in self._directory(number).children.items():
             entries.append(await self._named(name, child))
         return Listing(0, entries)
+
+    async def _list(self, volume: MountedVolume, number: int) -> Listing:
+        if number in self._too_long:
+            raise OSError(errno.ENOMEM, self._too_long[number])
+        found = usable(await volume.filesystem.listdir(number & INO_MASK))
+        listing = Listing(number & ~INO_MASK, found)
+        cost = cost_of(found)
+        try:
+            self._memory.hold(listing, cost, f"a directory of {len(found)} names")
+        except TooLarge as error:
+            if cost > self._memory.most_held and len(self._too_long) < MOST_TOO_LONG:
+                self._too_long[number] = error.reason
+            raise
+        return listing
 
     async def _named(self, name: bytes, child: int) -> DirEntry:
         """Return an entry of a directory of our own. A volume without a root costs the others nothing."""
@@ -258,11 +307,20 @@ class Tree:
             return DirEntry(name, child, stat.S_IFDIR, None)
         return DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs)
 
-    async def open(self, number: int, stream: bytes = b"") -> FileMap:
-        """Open a regular file, or an alternate stream of one."""
+    async def open(
+        self, number: int, stream: bytes = b"", known: FileData | None = None
+    ) -> FileMap:
+        """Open a regular file, or an alternate stream of one; opened again, it is the same object.
+
+        `known`: where its bytes are, as the file system has said before.
+        """
         volume = self.volume(number)
         if volume is not None:
-            return open_file(volume.data, await volume.filesystem.data(number & INO_MASK, stream))
+            if number >> VOLUME_SHIFT in self._hidden:
+                return await self._open(volume, number, stream, known)
+            return await self._files.get(
+                (number, stream), lambda: self._open(volume, number, stream, known)
+            )
         match self._node(number):
             case BlockFile(source):
                 return SourceFile(source)
@@ -272,6 +330,12 @@ class Tree:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             case Link():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    async def _open(
+        self, volume: MountedVolume, number: int, stream: bytes, known: FileData | None
+    ) -> FileMap:
+        data = known or await volume.filesystem.data(number & INO_MASK, stream)
+        return open_file(volume.data, data, self._memory)
 
     async def readlink(self, number: int) -> bytes:
         """Return the target of a symbolic link."""
@@ -351,30 +415,6 @@ class Tree:
         return Attrs(
             number, mode, nlink, os.getuid(), os.getgid(), size, size, 0, made, made, made, made
         )
-
-
-_RESERVED = frozenset((b"", b".", b".."))
-
-
-def _usable(entries: Sequence[DirEntry]) -> Sequence[DirEntry]:
-    """Percent-encode names that no path can hold: damage, or somebody's attempt to lead a copy astray."""
-    names = [entry.name for entry in entries]
-    # All at once: a call for each name would take longer than the rest of a listing's way from here on.
-    together = b"\n".join(names)
-    if b"/" in together or b"\0" in together or not _RESERVED.isdisjoint(names):
-        return [
-            entry._replace(name=_shown(entry.name)) if _is_unusable(entry.name) else entry
-            for entry in entries
-        ]
-    return entries
-
-
-def _shown(name: bytes) -> bytes:
-    return os.fsencode(path_component(os.fsdecode(name)))
-
-
-def _is_unusable(name: bytes) -> bool:
-    return b"/" in name or b"\0" in name or name in _RESERVED
 
 
 async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:

@@ -13,7 +13,6 @@ from tests.parsers.vmdk.support import CountingReader, DictOpener, FolderOpener,
 from vmount.parsers.errors import OutOfBounds
 from vmount.parsers.reader import Span, run_sync
 from vmount.parsers.vmdk.disk import AllocatedRange, VmdkDisk, open_vmdk
-from vmount.parsers.vmdk.lru import BoundedCache
 from vmount.parsers.vmdk.opener import candidates
 from vmount.parsers.vmdk.tablefile import PAGE
 
@@ -146,20 +145,6 @@ def test_what_is_allocated(folder: Path) -> None:
     ]
     assert run_sync(disk.allocated(GRAIN + 5, 10)) == [AllocatedRange(GRAIN + 5, 10, True)]
     assert bytes(run_sync(disk.read(3 * GRAIN, 10))) == bytes(10)
-
-
-def test_the_cache_keeps_what_was_used_last_within_its_limit() -> None:
-    cache: BoundedCache[str, int] = BoundedCache(10)
-    cache.put("a", 1, 4)
-    cache.put("b", 2, 4)
-    assert cache.get("a") == 1
-    cache.put("c", 3, 4)
-    assert [cache.get(key) for key in "abc"] == [1, None, 3]
-    cache.put("a", 9, 10)
-    assert [cache.get(key) for key in "abc"] == [9, None, None]
-    cache.put("d", 4, 11)
-    assert cache.get("d") is None
-    assert (len(cache), cache.cost) == (1, 10)
 
 
 @pytest.mark.parametrize(
