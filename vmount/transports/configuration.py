@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vmount.errors import UsageError, explain
 from vmount.transports.registry import TRANSPORTS
+from vmount.vsphere.profiles import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 def read_programs(path: Path) -> Mapping[str, tuple[str, ...]]:
     """Return the commands by their names; none if there is no file. Raises UsageError."""
     try:
-        tables = tomllib.loads(path.read_text("utf-8")).get("transports", {})
+        tables = read_config(path).get("transports", {})
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except OSError as error:

@@ -11,6 +11,9 @@ thumbprint = "0A:1B:..."                         # or ca-file
 
 from __future__ import annotations
 
+import logging
+import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +26,8 @@ from vmount.vsphere.thumbprint import Thumbprint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
 
 KEYS: dict[str, tuple[type, ...]] = {
     "host": (str,),
@@ -46,13 +51,44 @@ def config_path(environment: Mapping[str, str]) -> Path:
     return Path(base) / "vmount" / "config.toml"
 
 
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the configuration. It names programs to be started, so nobody else may have written it.
+
+    Raises OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, and UsageError for a file that belongs to
+    another user or that every user may write to.
+    """
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
+            raise UsageError(
+                f"{path}: belongs to another user, or every user may write to it",
+                remedy=f"run: chown {os.geteuid()} {path}; chmod 600 {path}",
+            )
+        text = file.read().decode("utf-8")
+    if status.st_mode & stat.S_IWGRP:
+        log.warning("%s: its group may write to it, and it names programs; chmod 600 it", path)
+    config = tomllib.loads(text)
+    if status.st_mode & (stat.S_IRGRP | stat.S_IROTH) and _holds_password(config):
+        raise UsageError(
+            f"{path}: a password does not belong there, and other users can read it",
+            remedy="change it, and use password-command, password-file or keyring = true",
+        )
+    return config
+
+
+def _holds_password(config: dict[str, Any]) -> bool:
+    profiles = config.get("profiles", {})
+    tables = profiles.values() if isinstance(profiles, dict) else ()
+    return any("password" in table for table in (config, *tables) if isinstance(table, dict))
+
+
 def from_profile(path: Path, name: str | None) -> tuple[str, Layer] | None:
     """Return a profile's name and what it says; without a name, the default's, or None for no default.
 
     Raises UsageError for a profile that is not there, and for whatever is wrong with it.
     """
     try:
-        config = tomllib.loads(path.read_text())
+        config = read_config(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         if name is None:
             return None
