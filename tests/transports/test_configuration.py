@@ -29,7 +29,10 @@ def test_programs(tmp_path: Path) -> None:
         ("[transports.mine]\ncommand = 'serve'", "must be a list of strings"),
         ("[transports.mine]\ncommand = []", "must be a list of strings"),
         ("[transports.mine]\ncommand = [1]", "must be a list of strings"),
-        ("[transports.mine]\ncommand = ['x']\nshell = true", "must have the key command, and no other"),
+        (
+            "[transports.mine]\ncommand = ['x']\nshell = true",
+            "must have the key command, and no other",
+        ),
         ("[transports.'a:b']\ncommand = ['x']", "invalid name"),
         ("[transports.https]\ncommand = ['x']", "belongs to a transport of vmount"),
         ("[transports", "config.toml"),

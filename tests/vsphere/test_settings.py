@@ -165,7 +165,10 @@ def test_a_pin_is_not_undone_from_below(profiles: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[profiles.p]\npassword = 'x'", "a password must not be stored in this file; use password-command"),
+        (
+            "[profiles.p]\npassword = 'x'",
+            "a password must not be stored in this file; use password-command",
+        ),
         ("[profiles.p]\nhost = 'u:s3cret@h'", "a password must not be stored in this file"),
         ("[profiles.p]\nhots = 'x'", "unknown key 'hots'; known keys: host, port"),
         ("[profiles.p]\nport = '443'", "port: '443' must be a number"),
@@ -174,7 +177,10 @@ def test_a_pin_is_not_undone_from_below(profiles: dict[str, str]) -> None:
         ("[profiles.p]\ninsecure = 1", "insecure: 1 must be true or false"),
         ("[profiles.p]\ntimeout = true", "timeout: True must be a number"),
         ("[profiles.p]\npassword-command = [1]", "must be a list of strings"),
-        ("[profiles.p]\nkeyring = true\npassword-file = 'x'", "password-file and keyring exclude each other"),
+        (
+            "[profiles.p]\nkeyring = true\npassword-file = 'x'",
+            "password-file and keyring exclude each other",
+        ),
         ("[profiles.q]\nhost = 'x'", "no profile 'p'; profiles: q"),
         ("profiles = 3", "profiles: must be a table"),
         ("[profiles", "Expected ']'"),
