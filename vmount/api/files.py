@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
+from vmount.errors import errno_of
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
@@ -74,14 +75,25 @@ class FilesTogether:
                 yield file
 
     def below(
-        self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
+        self,
+        path: str | bytes = "volumes",
+        on_error: Callable[[OSError], None] | None = None,
+        *,
+        dangling: bool = False,
     ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; several directories are listed at a time.
 
-        What cannot be listed is passed over and its OSError given to `on_error`; without that it is
-        raised.
+        A path that is a link stands for what the link leads to; with `dangling`, for the link itself if it
+        leads to nothing. What cannot be listed is passed over and its OSError given to `on_error`;
+        without that it is raised.
         """
-        start, attrs = self._resolve(path, follow=True)
+        try:
+            start, attrs = self._resolve(path, follow=True)
+        except OSError:
+            if not dangling:
+                raise
+            # Raises again if there is no link either.
+            start, attrs = self._resolve(path, follow=False)
         top = os.fsdecode(path).rstrip("/")
         yield FileRef(top, start, attrs)
         pending = [(top, start)] if stat.S_ISDIR(attrs.mode) else []
@@ -149,7 +161,7 @@ class FilesTogether:
         try:
             found = await self._tree.xattrs(number)
         except ParseError as error:
-            return {"attributes": OSError(errno.EUCLEAN, str(error))}
+            return {"attributes": OSError(errno_of(error), str(error))}
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
@@ -160,7 +172,7 @@ class FilesTogether:
                 if value is not None:
                     values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
             except ParseError as error:
-                values[os.fsdecode(name)] = OSError(errno.EUCLEAN, str(error))
+                values[os.fsdecode(name)] = OSError(errno_of(error), str(error))
             except OSError as error:
                 values[os.fsdecode(name)] = error
         return values

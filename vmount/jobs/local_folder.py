@@ -56,7 +56,13 @@ class FolderSet:
             if stat.S_ISREG(file.attrs.mode):
                 yield file
 
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
+    def below(
+        self,
+        path: str,
+        on_error: Callable[[OSError], None],
+        *,
+        dangling: bool = True,  # noqa: ARG002 (links are not followed, so each is itself)
+    ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; links are not followed. Raises OSError."""
         top = path.rstrip("/")
         start = self._ref(top, self._place(path).lstat())

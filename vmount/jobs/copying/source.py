@@ -55,8 +55,10 @@ class FileSource(Protocol):
         """Return the target of a symbolic link."""
         ...
 
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it."""
+    def below(
+        self, path: str, on_error: Callable[[OSError], None], *, dangling: bool = False
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it; with `dangling`, a link that leads to nothing."""
         ...
 
     def open_files(self, files: Sequence[FileRef]) -> Sequence[ContentReader | OSError]:
