@@ -69,8 +69,9 @@ EPILOG = """\
 A SOURCE is {forms}.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
-exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
-4 the mount point or FUSE is the trouble; 5 the mount is in use
+exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
+of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
+130 interrupted; 143 terminated
 """
 
 
