@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("vsphere",),
     ("runtime",),
     ("blocks",),
-    ("state", "logs"),
+    ("state", "logs", "configuration"),
     ("sandbox",),
     ("errors",),
 )

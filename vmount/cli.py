@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
+from vmount.commands.defaults import apply_defaults, options_of
 from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
+from vmount.configuration import config_path, read_config_if_any
 from vmount.errors import Exit, UsageError, VmountError, explain
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
@@ -117,6 +119,11 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
         )
     command = load(name)
     parser = parser_of(name, command)
+    try:
+        _take_defaults(parser, name)
+    except UsageError as error:
+        if not {"-h", "--help", "--version"}.intersection(words):
+            return fail(error)
     parsed = parser.parse_intermixed_args(words)
     # Like Ctrl-C: what was done to a machine is undone on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -140,6 +147,19 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     except OSError as error:
         _give_up_output()
         return fail(VmountError(explain(error)))
+
+
+def _take_defaults(parser: Parser, name: str) -> None:
+    """Take the defaults of options from the configuration file. Raises UsageError."""
+    path = config_path(os.environ)
+    tables = read_config_if_any(path).get("defaults", {})
+    if tables:
+        apply_defaults(parser, name, tables, path, WORDS, _all_options)
+
+
+def _all_options() -> set[str]:
+    """Return the long names of all commands' options."""
+    return {option for name in WORDS for option in options_of(parser_of(name, load(name)))}
 
 
 def mount_helper() -> int:
