@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vmount.parsers.model import Attrs
     from vmount.parsers.reader import Span
     from vmount.volumes.find import Volume
+    from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
 
@@ -41,6 +42,11 @@ class FileSource(Protocol):
     @property
     def volumes(self) -> Sequence[Volume]:
         """The volumes; none of a folder."""
+        ...
+
+    @property
+    def unread(self) -> Sequence[Unread]:
+        """The disks and volumes that cannot be read."""
         ...
 
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
