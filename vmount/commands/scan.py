@@ -22,7 +22,7 @@ from vmount.errors import (
     explain,
     printable,
 )
-from vmount.jobs.local_folder import FolderSet, trees_of
+from vmount.jobs.local_folder import FolderSet, read_beside, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
 from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.helper import EngineHelper
@@ -180,7 +180,10 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
         if isinstance(engine, PathEngine) and is_confined(arguments):
             helper = EngineHelper(engine, arguments.source, options, arguments.state_dir)
             stack.callback(helper.close)
-        _confine(arguments, options, engine, [] if helper is None else [helper.folder])
+        beside = read_beside(path) if is_folder else []
+        _confine(
+            arguments, options, engine, [*beside, *([] if helper is None else [helper.folder])]
+        )
         usable = helper or engine
         if is_folder:
             trees = trees_of(path)
