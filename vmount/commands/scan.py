@@ -13,6 +13,7 @@ from vmount.commands.console import human_size
 from vmount.commands.ls import write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell
 from vmount.commands.progress import progress_bar
+from vmount.commands.streams import OutputError
 from vmount.errors import (
     Exit,
     SourceError,
@@ -148,9 +149,12 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             _print(report)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Who reads the output has gone; the exit code is still true.
+    except (OSError, OutputError) as error:
+        # The exit code is still true where the reader of the output has gone, and where something was found.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            tell(f"standard output: {explain(error)}" if isinstance(error, OSError) else str(error))
+            code = code if report.found else Exit.SCANNER
     return code
 
 

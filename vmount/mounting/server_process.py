@@ -8,6 +8,7 @@ stays open, and when it closes, however this program ends, the mount goes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import vmount
 from vmount.errors import Exit, MountError, VmountError
+from vmount.logs import configure
 from vmount.mounting.control import answer_of, ask, error_of
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.serve import serve
@@ -120,6 +122,9 @@ def main() -> int:
     """Serve what standard input says, until it ends."""
     # What comes through this pipe was written by the program that started this one.
     config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
+    configure("warning", None)
+    # That program has opened the same disks, and has said what there is to say of them.
+    logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
