@@ -37,7 +37,7 @@ CASES: list[tuple[str, int, str]] = [
     ("mount --drive CC=x e.img folder", 2, "not of the form D=VOLUME; see vmount mount --help"),
     ("mount e.img nothing", 4, "nothing: No such file or directory; make the directory first"),
     ("mount e.img empty.img", 4, "empty.img: not a directory"),
-    ("mount -o bogus e.img folder", 2, "-o bogus: no such option"),
+    ("mount -o bogus e.img folder", 2, "-o bogus: unknown option"),
     ("e.img", 2, "e.img: not a command, or a SOURCE without a MOUNTPOINT"),
     ("umount folder", 4, "folder: not a mount of vmount; vmount status lists them"),
     ("volumes folder", 4, "folder: not a mount of vmount"),

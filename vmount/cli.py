@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
-from vmount.commands.mount_options import take_mount_options
+from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
 from vmount.errors import Exit, UsageError, VmountError, explain
 from vmount.logs import LEVELS, configure
@@ -151,7 +151,7 @@ def mount_helper() -> int:
     parsed = parser.parse_intermixed_args(words)
     if parsed.fake:
         return Exit.OK
-    options = [word for text in parsed.o for word in ("-o", text)]
+    options = [word for text in map(without_default, parsed.o) for word in ("-o", text)]
     return main([MOUNT, *options, "--", *parsed.places])
 
 

@@ -6,7 +6,10 @@ Exit codes are part of the contract with scripts; `vmount --help` lists them.
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Any
+
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 
 SCHEMA = 1
 """Version of the JSON that commands write, in each object as "schema". It grows when a key goes or changes
@@ -67,6 +70,18 @@ class BusyError(VmountError):
     """The mount is in use."""
 
     exit_code = Exit.BUSY
+
+
+def errno_of(error: OSError | ParseError) -> int:
+    """Return the errno that a caller sees, in the mount, the API and the commands: the one table."""
+    match error:
+        case Unsupported():
+            return errno.EOPNOTSUPP
+        case Corrupt():
+            return errno.EUCLEAN
+        case OSError():
+            return error.errno or errno.EIO
+    return errno.EIO
 
 
 def explain(error: OSError) -> str:

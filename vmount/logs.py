@@ -46,7 +46,7 @@ class JsonFormatter(Formatter):
 def configure(level: str, log_file: Path | None, *, as_json: bool = False) -> None:
     """Send log lines of `level` (one of LEVELS) and above to stderr and to the file, if there is one.
 
-    `as_json` makes a JSON object of each line to stderr. A line that cannot be written is lost without a
+    `as_json` makes a JSON object of each line to stderr, unless that is the journal. A line that cannot be written is lost without a
     word. Raises OSError if the file cannot be opened.
     """
     # A handler that cannot write would print a traceback for each line: on a full disk, into a closed pipe.
@@ -54,10 +54,10 @@ def configure(level: str, log_file: Path | None, *, as_json: bool = False) -> No
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler: logging.Handler = logging.StreamHandler()
-    if as_json:
-        handler.setFormatter(JsonFormatter())
+    if _is_journal(2):
+        handler.setFormatter(Formatter(JOURNAL_FORMAT))
     else:
-        handler.setFormatter(Formatter(JOURNAL_FORMAT if _is_journal(2) else FORMAT))
+        handler.setFormatter(JsonFormatter() if as_json else Formatter(FORMAT))
     root.addHandler(handler)
     if log_file is not None:
         handler = logging.FileHandler(log_file, encoding="utf-8", errors="surrogateescape")

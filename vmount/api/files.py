@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
+from vmount.errors import errno_of
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
@@ -149,7 +150,7 @@ class FilesTogether:
         try:
             found = await self._tree.xattrs(number)
         except ParseError as error:
-            return {"attributes": OSError(errno.EUCLEAN, str(error))}
+            return {"attributes": OSError(errno_of(error), str(error))}
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
@@ -160,7 +161,7 @@ class FilesTogether:
                 if value is not None:
                     values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
             except ParseError as error:
-                values[os.fsdecode(name)] = OSError(errno.EUCLEAN, str(error))
+                values[os.fsdecode(name)] = OSError(errno_of(error), str(error))
             except OSError as error:
                 values[os.fsdecode(name)] = error
         return values

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from vmount.api import open_disks
 from vmount.commands.console import human_size
 from vmount.commands.options import (
+    add_owner_argument,
     add_source_arguments,
     add_user_map_argument,
+    decide_owner,
     ntfs_users,
     open_options,
     tell,
@@ -64,12 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on where an earlier copy was interrupted"
     )
     parser.add_argument("--verify", action="store_true", help="read each copy again and compare it")
-    parser.add_argument(
-        "--owner",
-        choices=["me", "guest"],
-        default="me",
-        help="to whom copies belong: to me (default), or as in the guest, with all rights and access lists",
-    )
+    add_owner_argument(parser)
     for option, what in (("--map-user", "user"), ("--map-group", "group")):
         parser.add_argument(
             option,
@@ -87,6 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 3 if something could not be read, or not be kept whole."""
     _split_source(arguments)
+    decide_owner(arguments, "owners are not kept: only root can give files to other users")
     destination = Path(arguments.destination)
     into = destination.is_dir() and not arguments.no_target_directory
     if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
@@ -177,7 +175,7 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
         files = "1 file" if report.files == 1 else f"{report.files} files"
         parts = [f"{files}, {human_size(report.bytes)} copied"]
         if report.already_there:
-            parts.append(f"{report.already_there} were there already")
+            parts.append(f"{report.already_there} already there")
         if report.verified:
             parts.append(f"{report.verified} verified")
         print("; ".join(parts))

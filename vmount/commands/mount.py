@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vmount.commands.options import (
+    add_owner_argument,
     add_source_arguments,
     add_user_map_argument,
+    decide_owner,
     ntfs_users,
     open_options,
 )
@@ -29,8 +33,8 @@ from vmount.sources.registry import forms
 from vmount.state import StateDir
 from vmount.tree.info import as_json
 
-if TYPE_CHECKING:
-    import argparse
+LARGEST_NUMBER = (1 << 32) - 2
+"""Of a user or group: the kernel's type, whose last value means none."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,12 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let no program of the guest be started from the mount",
     )
+    add_owner_argument(parser)
+    for option, what in (("--uid", "user"), ("--gid", "group")):
+        parser.add_argument(
+            option,
+            type=_number,
+            metavar="N",
+            help=f"the number of the {what} that all files belong to",
+        )
     parser.add_argument(
-        "--owner",
-        type=OwnerMode,
-        choices=list(OwnerMode),
-        default=OwnerMode.ME,
-        help="to whom files belong: to me (default), or as in the guest",
+        "--umask",
+        type=_umask,
+        metavar="MASK",
+        help="give all files the permissions 0777 without these bits: 022, 077",
     )
     add_user_map_argument(parser)
     parser.add_argument(
@@ -82,8 +93,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch(r"\d{1,10}", text) or int(text) > LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"invalid number {text!r} (example: 1000)")
+    return int(text)
+
+
+def _umask(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", text) or int(text, 8) > 0o777:
+        raise argparse.ArgumentTypeError(f"invalid umask {text!r} (examples: 022, 077)")
+    return int(text, 8)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Mount."""
+    if arguments.owner is None and (arguments.uid, arguments.gid) != (None, None):
+        arguments.owner = OwnerMode.ME
+    decide_owner(arguments, "files belong to you; --owner guest shows the owners of the guest")
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
     options = open_options(arguments, *arguments.sources)
     ntfs = NtfsOptions(
@@ -95,7 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
         options=replace(options, filesystems=FilesystemOptions(ntfs)),
-        owner=arguments.owner,
+        owner=OwnerMode(arguments.owner),
+        uid=arguments.uid,
+        gid=arguments.gid,
+        umask=arguments.umask,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
         foreground=arguments.foreground,

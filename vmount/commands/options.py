@@ -40,6 +40,25 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     _add_transport_arguments(parser)
 
 
+def add_owner_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --owner. `decide_owner` puts in its default."""
+    parser.add_argument(
+        "--owner",
+        choices=["me", "guest"],
+        help="who owns the files: guest, the users of the guest (default for root); "
+        "me, the user who runs vmount (default otherwise)",
+    )
+
+
+def decide_owner(arguments: argparse.Namespace, remark: str) -> None:
+    """Put in the default of --owner. Where it is "me", `remark` tells the user that owners are not kept."""
+    if arguments.owner is not None:
+        return
+    arguments.owner = "guest" if os.geteuid() == 0 else "me"
+    if arguments.owner == "me":
+        tell(remark)
+
+
 def add_user_map_argument(parser: argparse.ArgumentParser) -> None:
     """Declare --usermap."""
     parser.add_argument(

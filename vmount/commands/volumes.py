@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _row(volume: dict[str, Any]) -> Row:
     count = volume["references"]
-    notes = [] if volume["path"] or not volume["problem"] else [volume["problem"]]
-    return Row((volume["name"], str(count) if count else "no", volume["path"] or ""), notes)
+    where = volume["path"] or volume["problem"] or ""
+    return Row((volume["name"], str(count) if count else "no", where))
 
 
 def tell(mountpoint: str, state: StateDir, request: dict[str, Any]) -> Any:

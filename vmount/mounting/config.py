@@ -25,6 +25,11 @@ class MountConfig:
     """Absolute."""
     options: OpenOptions
     owner: OwnerMode = OwnerMode.ME
+    uid: int | None = None
+    gid: int | None = None
+    """The user and group that all files belong to; None: as `owner` says."""
+    umask: int | None = None
+    """All files have the permissions 0777 without these bits; None: their own."""
     allow_other: bool = False
     noexec: bool = False
     foreground: bool = False

@@ -128,7 +128,7 @@ async def _serve_recorded(
             tree = build_tree(manager, lambda: info, lambda: as_json(statistics.now()).encode())
             is_distant = any(disk.remote is not None for disk in manager.disks)
             walker = WalkAhead(tree, nursery) if is_distant else tree
-            operations = FuseOps(tree, walker, _owner(config.owner))
+            operations = FuseOps(tree, walker, _owner(config))
             statistics.operations = operations
             mounts = VolumeMounts(manager, tree, operations, config.mountpoint)
             if config.volumes is not None:
@@ -146,10 +146,12 @@ async def _serve_recorded(
             nursery.cancel_scope.cancel()
 
 
-def _owner(mode: OwnerMode) -> Owner:
-    if mode is OwnerMode.GUEST:
-        return Owner(None, None)
-    return Owner(os.getuid(), os.getgid())
+def _owner(config: MountConfig) -> Owner:
+    uid, gid = config.uid, config.gid
+    if config.owner is OwnerMode.ME:
+        uid = os.getuid() if uid is None else uid
+        gid = os.getgid() if gid is None else gid
+    return Owner(uid, gid, None if config.umask is None else 0o777 & ~config.umask)
 
 
 async def _do(mounts: VolumeMounts, request: Mapping[str, Any]) -> Any:

@@ -203,13 +203,26 @@ class Copier:
         self._remember(file, place)
 
     def _is_there(self, file: FileRef, place: Path) -> bool:
-        if not self._options.resume or stat.S_ISLNK(file.attrs.mode):
+        if not self._options.resume:
             return False
-        if not is_there(place, file.attrs):
+        if stat.S_ISLNK(file.attrs.mode):
+            if not self._is_link_there(file, place):
+                return False
+            self._links.add(place)
+        elif not is_there(place, file.attrs):
             return False
         self.report.already_there += 1
         self._remember(file, place)
         return True
+
+    def _is_link_there(self, file: FileRef, place: Path) -> bool:
+        """Say whether a whole copy of a symbolic link is at its place: its time is set last."""
+        try:
+            if place.lstat().st_mtime_ns != file.attrs.mtime:
+                return False
+            return str(place.readlink()) == self._disks.readlink(file.path)
+        except OSError:
+            return False
 
     def _place(self, file: FileRef, place: Path) -> None:
         """Make what has no content of its own: a link, a hard link to a copy, a special file."""
@@ -254,13 +267,20 @@ class Copier:
             action()
         except OSError as error:
             if error.errno in NO_MORE:
-                raise VmountError(
-                    f"{explain(error)}; {self.report.files} files are there",
-                    remedy="when there is room, run it again with --resume",
-                ) from error
+                raise self._no_more(error) from error
             self._fail(path, error)
             return False
         return True
+
+    def _no_more(self, error: OSError) -> VmountError:
+        """Return the error for a target that takes nothing more."""
+        if error.errno == errno.EROFS:
+            return VmountError(explain(error))
+        files = "1 file was" if self.report.files == 1 else f"{self.report.files} files were"
+        return VmountError(
+            f"{explain(error)}; {files} copied",
+            remedy="free some space, and run the same command with --resume",
+        )
 
     def _fail_to_read(self, error: OSError) -> None:
         self._fail(str(error.filename or ""), error)
