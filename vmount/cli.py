@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
+from vmount.commands.defaults import apply_defaults, options_of
 from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
+from vmount.configuration import config_path, read_config_if_any
 from vmount.errors import Exit, UsageError, VmountError, explain
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
@@ -67,8 +69,9 @@ EPILOG = """\
 A SOURCE is {forms}.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
-exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
-4 the mount point or FUSE is the trouble; 5 the mount is in use
+exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
+of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
+130 interrupted; 143 terminated
 """
 
 
@@ -113,6 +116,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     command = load(name)
     parser = parser_of(name, command)
+    try:
+        _take_defaults(parser, name)
+    except UsageError as error:
+        if not {"-h", "--help", "--version"}.intersection(words):
+            return fail(error)
     parsed = parser.parse_intermixed_args(words)
     # Like Ctrl-C: what was done to a machine is undone on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -135,6 +143,19 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         _give_up_output()
         return fail(VmountError(explain(error)))
+
+
+def _take_defaults(parser: Parser, name: str) -> None:
+    """Take the defaults of options from the configuration file. Raises UsageError."""
+    path = config_path(os.environ)
+    tables = read_config_if_any(path).get("defaults", {})
+    if tables:
+        apply_defaults(parser, name, tables, path, WORDS, _all_options)
+
+
+def _all_options() -> set[str]:
+    """Return the long names of all commands' options."""
+    return {option for name in WORDS for option in options_of(parser_of(name, load(name)))}
 
 
 def mount_helper() -> int:
@@ -173,7 +194,9 @@ def _prepare_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            # A terminal may obey a byte that is no UTF-8.
+            errors = "backslashreplace" if stream.isatty() else "surrogateescape"
+            stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def _collect_seldom() -> None:

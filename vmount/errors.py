@@ -23,15 +23,22 @@ class Exit(enum.IntEnum):
     FAILED = 1
     """What was asked for could not be done; the message says why."""
     FOUND = 1
-    """A scan has found something."""
+    """A scan has found something. A scan ends with 1 for nothing else, whatever it could not read besides."""
     USAGE = 2
     """The command line or the configuration is wrong."""
     SOURCE = 3
-    """A source, its server, or a disk, volume or file of it cannot be opened or read."""
+    """A source cannot be opened, or something of it could not be read: its server, a disk, a volume, a file. A
+    job has done the rest, and its report says what is missing."""
     MOUNT = 4
     """Something is wrong with the mount point, or with FUSE itself."""
     BUSY = 5
     """The mount is in use."""
+    SCANNER = 6
+    """The scanner cannot be had or has failed, or the report of a scan cannot be written."""
+    INTERRUPTED = 130
+    """Ended by SIGINT (Ctrl-C), whatever was done until then: 128 and the signal's number, as in shells."""
+    TERMINATED = 143
+    """Ended by SIGTERM."""
 
 
 class VmountError(Exception):
@@ -72,6 +79,12 @@ class BusyError(VmountError):
     exit_code = Exit.BUSY
 
 
+class ScannerError(VmountError):
+    """A virus scanner cannot be had or has failed, or a scan's report cannot be written."""
+
+    exit_code = Exit.SCANNER
+
+
 def errno_of(error: OSError | ParseError) -> int:
     """Return the errno that a caller sees, in the mount, the API and the commands: the one table."""
     match error:
@@ -95,16 +108,20 @@ def message_object(level: str, message: str, **more: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, "level": level, "message": message} | more
 
 
-def printable(text: str) -> str:
-    """Return text for a terminal or a log: what a guest's name could steer it with is escaped.
+def printable(text: str, *, keep_bytes: bool = False) -> str:
+    """Return text for a terminal, a message or a log: what a guest's name could steer it with is escaped.
 
-    Bytes that are no UTF-8 (surrogate escapes) stay what they are.
+    So are bytes that are no UTF-8 (surrogate escapes): as \\x9b, since a terminal may take that byte for the
+    start of a command. `keep_bytes` leaves them as they are, for lines that go to a program.
     """
     if text.isprintable():
         return text
     return "".join(
-        char
-        if char.isprintable() or "\udc80" <= char <= "\udcff"
-        else char.encode("unicode_escape").decode()
-        for char in text
+        char if char.isprintable() else _escaped(char, keep_bytes=keep_bytes) for char in text
     )
+
+
+def _escaped(char: str, *, keep_bytes: bool) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return char if keep_bytes else f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode()

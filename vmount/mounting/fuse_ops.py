@@ -288,7 +288,9 @@ class FuseOps(pyfuse3.Operations):
         owner = self._owner
         entry.st_ino = number
         if owner.permissions is not None and not stat.S_ISLNK(mode):
-            mode = stat.S_IFMT(mode) | owner.permissions
+            # Of what is not the guest's, the block files for one, nothing is opened that is closed.
+            theirs = 0o777 if number >> VOLUME_SHIFT else mode
+            mode = stat.S_IFMT(mode) | owner.permissions & theirs
         entry.st_mode = mode
         entry.st_nlink = nlink
         entry.st_uid = uid if owner.uid is None else owner.uid

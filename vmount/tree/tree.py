@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
+RAW_MODE = 0o400
+"""Of block files: who may read one reads every file of a volume, whatever that file's mode."""
 LONGEST_COUNT = 1.0
 """Seconds that counting what is free may hold up who asks (df)."""
 MOST_TOO_LONG = 1000
@@ -104,6 +106,11 @@ class MountedVolume:
     covered: dict[Ino, int] = field(default_factory=dict)
     """Numbers of other volumes' roots that are shown in place of its directories."""
 
+    @property
+    def translates_links(self) -> bool:
+        """Whether the target of a link is another text than the one that is stored."""
+        return isinstance(self.filesystem, NtfsFilesystem)
+
 
 class _Place(NamedTuple):
     """Where something of a volume is shown: a name in a directory of the tree's own."""
@@ -116,8 +123,11 @@ class _Place(NamedTuple):
 class Tree:
     """All that is below the mount point; numbers in, values out. Methods raise as Filesystem's do."""
 
-    def __init__(self, memory: MemoryBudget = PROCESS) -> None:
-        """What is open counts as held in `memory`."""
+    def __init__(self, raw_mode: int = RAW_MODE, memory: MemoryBudget = PROCESS) -> None:
+        """`raw_mode` is the mode of block files, of which each shows all files of a volume. What is open
+        counts as held in `memory`.
+        """
+        self._raw_mode = raw_mode
         self._memory = memory
         self._files: Shared[tuple[int, bytes], FileMap] = Shared()
         self._listings: Shared[int, Listing] = Shared()
@@ -249,7 +259,7 @@ class Tree:
         volume = self.volume(number)
         if volume is None:
             return self._own_attrs(number)
-        return await volume.filesystem.attrs(number & INO_MASK)
+        return await _sized(volume, await volume.filesystem.attrs(number & INO_MASK))
 
     async def lookup(self, parent: int, name: bytes) -> tuple[int, Attrs] | None:
         """Return the number and the attributes of a directory's entry, None if there is none."""
@@ -267,7 +277,7 @@ class Tree:
         if attrs.ino in volume.covered:
             number = volume.covered[attrs.ino]
             return number, await self.attrs(number)
-        return parent & ~INO_MASK | attrs.ino, attrs
+        return parent & ~INO_MASK | attrs.ino, await _sized(volume, attrs)
 
     async def listdir(self, number: int) -> Listing:
         """Return what a directory holds."""
@@ -289,6 +299,8 @@ class Tree:
         if number in self._too_long:
             raise OSError(errno.ENOMEM, self._too_long[number])
         found = usable(await volume.filesystem.listdir(number & INO_MASK))
+        if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
+            found = [await _sized_entry(volume, entry) for entry in found]
         listing = Listing(number & ~INO_MASK, found)
         cost = cost_of(found)
         try:
@@ -406,7 +418,7 @@ class Tree:
                 folders = (child for child in children.values() if self._is_directory(child))
                 mode, nlink = stat.S_IFDIR | 0o755, 2 + sum(1 for _ in folders)
             case BlockFile(source):
-                size = source.size
+                mode, size = stat.S_IFREG | self._raw_mode, source.size
             case TextFile(render):
                 size = len(render())
             case Link(target):
@@ -415,6 +427,26 @@ class Tree:
         return Attrs(
             number, mode, nlink, os.getuid(), os.getgid(), size, size, 0, made, made, made, made
         )
+
+
+async def _sized_entry(volume: MountedVolume, entry: DirEntry) -> DirEntry:
+    if entry.attrs is None or entry.kind != stat.S_IFLNK:
+        return entry
+    return entry._replace(attrs=await _sized(volume, entry.attrs))
+
+
+async def _sized(volume: MountedVolume, attrs: Attrs) -> Attrs:
+    """Return a file's attributes; those of a link with the length of the target that `readlink` gives.
+
+    Programs read as many bytes of a target as `lstat` says (cpio), and would cut it off. A link whose
+    target cannot be read keeps the size that is stored: reading it says what is wrong.
+    """
+    if not stat.S_ISLNK(attrs.mode) or not volume.translates_links:
+        return attrs
+    try:
+        return attrs._replace(size=len(await _readlink(volume, attrs.ino)))
+    except (ParseError, OSError):
+        return attrs
 
 
 async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:
