@@ -179,6 +179,8 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
     path = Path(arguments.source)
     is_folder = path.is_dir()
     options = OpenOptions() if is_folder else open_options(arguments, arguments.source)
+    # Before this process is confined to the folder: it looks at the mount that the folder is in.
+    folder = FolderSet(path.absolute()) if is_folder else None
     with ExitStack() as stack:
         helper = None
         if isinstance(engine, PathEngine) and is_confined(arguments):
@@ -186,10 +188,10 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
             stack.callback(helper.close)
         _confine(arguments, options, engine, [] if helper is None else [helper.folder])
         usable = helper or engine
-        if is_folder:
+        if folder is not None:
             trees = trees_of(path)
             answers_for = ["" if trees == ["."] else "volumes"]
-            yield _Opened(FolderSet(path.absolute()), usable, trees, answers_for)
+            yield _Opened(folder, usable, trees, answers_for)
             return
         disks = stack.enter_context(
             open_disks(arguments.source, options=options, state_dir=arguments.state_dir)

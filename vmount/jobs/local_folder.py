@@ -7,7 +7,6 @@ import io
 import json
 import os
 import stat
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -42,20 +41,21 @@ class FolderFile(io.FileIO):
 
 
 class FolderSet:
-    """The files of a folder. Paths are below it."""
+    """The files of a folder. Paths are below it. Making one raises OSError."""
 
     volumes = ()
 
     def __init__(self, top: Path) -> None:
         self._top = top
         self._has_streams: dict[int, bool] = {}
-
-    @cached_property
-    def unread(self) -> tuple[Unread, ...]:
+        self.unread = self._find_unread()
         """The disks and volumes that cannot be read, where this is a mount of vmount, or a part of one.
 
-        Volumes that are dismounted at present are among them. Their paths are those in the mount.
+        Volumes that are dismounted at present are among them. Found out here: a process that is confined to
+        the folder may not look at what is above it.
         """
+
+    def _find_unread(self) -> tuple[Unread, ...]:
         top = mount_of(self._top)
         if top is None:
             return ()
@@ -111,13 +111,13 @@ class FolderSet:
                         try:
                             file = self._ref(where, entry.stat(follow_symlinks=False))
                         except OSError as error:
-                            on_error(error)
+                            on_error(_named(error, where))
                             continue
                         yield file
                         if stat.S_ISDIR(file.attrs.mode):
                             below.append(where)
             except OSError as error:
-                on_error(error)
+                on_error(_named(error, here))
             pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:
@@ -213,6 +213,11 @@ class FolderSet:
 
     def _ref(self, path: str, status: os.stat_result) -> FileRef:
         return FileRef(path, status.st_dev << 64 | status.st_ino, _attrs(status))
+
+
+def _named(error: OSError, path: str) -> OSError:
+    """Return an error that names a file as the folder's users do."""
+    return OSError(error.errno, error.strerror, path)
 
 
 def mount_of(folder: Path) -> Path | None:
