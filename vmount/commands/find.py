@@ -28,7 +28,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="of names (*.docx), or with a slash of paths on the volume (Users/**/*.docx)",
     )
-    parser.add_argument("--below", default="volumes", metavar="PATH", help="look there only")
+    parser.add_argument(
+        "--below",
+        default=None,
+        metavar="PATH",
+        help=r"look there only: volumes/disk0-p1/home, C:\Users, or /home of a Linux guest",
+    )
+    parser.add_argument(
+        "--streams",
+        action="store_true",
+        help="find alternate streams of NTFS instead of files; the name of one is file:stream",
+    )
     parser.add_argument("--type", choices=sorted(KINDS), help="kind of file, as find(1) has them")
     parser.add_argument("--larger", type=size, metavar="SIZE", help="of at least so much: 10M")
     parser.add_argument("--smaller", type=size, metavar="SIZE", help="of at most so much")
@@ -59,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        for file in wanted.find(disks, arguments.below, tell):
+        tops = ["volumes"] if arguments.below is None else disks.expand(arguments.below)
+        for file in (file for top in tops for file in wanted.find(disks, top, tell)):
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
@@ -73,7 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _filter(arguments: argparse.Namespace) -> Filter:
     now = datetime.now(UTC)
-    wanted = Filter(arguments.pattern, at_least=arguments.larger, at_most=arguments.smaller)
+    wanted = Filter(
+        arguments.pattern,
+        at_least=arguments.larger,
+        at_most=arguments.smaller,
+        streams=arguments.streams,
+    )
     if arguments.type is not None:
         wanted = replace(wanted, kinds=frozenset({KINDS[arguments.type]}))
     if arguments.newer is not None:

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("path", nargs="?", default="/", metavar="PATH", help="default: /")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        default="/",
+        metavar="PATH",
+        help=r"of the mount (volumes/disk0-p1/home) or of the guest (C:\Users\ann, /home/ann); "
+        "patterns and file:stream too (default: /, the top of the mount)",
+    )
     parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
     parser.add_argument("-R", "--recursive", action="store_true", help="with all below")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -41,25 +48,40 @@ def run(arguments: argparse.Namespace) -> int:
 
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        attrs = disks.stat(arguments.path)
-        if not stat.S_ISDIR(attrs.mode):
-            path = PurePosixPath(arguments.path)
-            _show(arguments, disks, str(path.parent), [Entry(path.name, attrs)])
-        elif arguments.recursive:
-            for directory, entries in disks.walk(arguments.path, tell):
-                if not arguments.json:
-                    write_line(f"{directory}:")
-                _show(arguments, disks, directory, entries)
-        else:
-            _show(arguments, disks, arguments.path, disks.listdir(arguments.path))
+        paths = disks.expand(arguments.path)
+        directories = []
+        for path in paths:
+            attrs = disks.stat(path)
+            if stat.S_ISDIR(attrs.mode):
+                directories.append(path)
+                continue
+            pure = PurePosixPath(path)
+            # Of several, each says where it is.
+            name = pure.name if len(paths) == 1 else path
+            _show(arguments, disks, str(pure.parent), [Entry(pure.name, attrs)], name)
+        for path in directories:
+            if arguments.recursive:
+                for directory, entries in disks.walk(path, tell):
+                    if not arguments.json:
+                        write_line(f"{directory}:")
+                    _show(arguments, disks, directory, entries)
+            else:
+                if len(paths) > 1 and not arguments.json:
+                    write_line(f"{path}:")
+                _show(arguments, disks, path, disks.listdir(path))
     return Exit.SOURCE if problems else Exit.OK
 
 
 def _show(
-    arguments: argparse.Namespace, disks: DiskSet, directory: str, entries: list[Entry]
+    arguments: argparse.Namespace,
+    disks: DiskSet,
+    directory: str,
+    entries: list[Entry],
+    shown: str | None = None,
 ) -> None:
     for name, attrs in entries:
         path = f"{directory.rstrip('/')}/{name}"
+        name = shown or name
         if arguments.json:
             write_line(as_json(as_object(disks, path, attrs), indent=None).rstrip())
         elif arguments.long:

@@ -42,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="PATH",
-        help="files or directories (default: all volumes)",
+        help=r"files or directories, of the mount or of the guest (C:\Users\ann, /home/ann); "
+        "patterns and file:stream too (default: all volumes)",
     )
     parser.add_argument(
         "--engine",
@@ -79,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         scan = Scan(source, [arguments.source], engine, show)
         if since and since != scan.report.engine:
             tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
-        report = scan.run(arguments.paths or paths, clean)
+        wanted = [found for path in arguments.paths for found in source.expand(path)]
+        report = scan.run(wanted or paths, clean)
     if arguments.report is not None:
         report.write(arguments.report)
     if arguments.json:

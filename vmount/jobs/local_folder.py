@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import stat
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from vmount.api import Entry, FileRef
+from vmount.api import Entry, FileRef, spelling
 from vmount.parsers.model import Attrs
 from vmount.parsers.ntfs import RESTORABLE
 from vmount.parsers.reader import Span
@@ -32,10 +34,41 @@ class FolderFile(io.FileIO):
 class FolderSet:
     """The files of a folder. Paths are below it."""
 
-    volumes = ()
-
     def __init__(self, top: Path) -> None:
         self._top = top
+
+    def expand(self, text: str) -> list[str]:
+        """Return the paths that a text names; in a mount it may be a path of the guest. Raises OSError."""
+        return spelling.expand(self, text)
+
+    def tops(self) -> frozenset[str]:
+        """Return the names at the top of a mount; none of another folder."""
+        return frozenset(os.listdir(self._top) if is_mount(self._top) else ())  # noqa: PTH208
+
+    def is_caseless(self, path: str) -> bool:
+        """Say whether the guest matches names in a directory of a mount without regard to case."""
+        first, _, rest = path.strip("/").partition("/")
+        if first == "drives":
+            return bool(rest)
+        return first == "volumes" and rest.partition("/")[0] in self._caseless
+
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches names where a file is without regard to case."""
+        return self.is_caseless(file.path)
+
+    def stream_names(self, _path: str) -> list[str]:
+        """Return nothing: streams that a mount shows as files have names of their own."""
+        return []
+
+    @cached_property
+    def _caseless(self) -> frozenset[str]:
+        """The volumes of a mount whose names match without regard to case."""
+        if not is_mount(self._top):
+            return frozenset()
+        info = json.loads((self._top / "info.json").read_bytes())
+        return frozenset(
+            volume["name"] for volume in info["volumes"] if volume["fstype"] in spelling.CASELESS
+        )
 
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
@@ -56,10 +89,20 @@ class FolderSet:
             if stat.S_ISREG(file.attrs.mode):
                 yield file
 
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it; links are not followed. Raises OSError."""
+    def below(
+        self,
+        path: str,
+        on_error: Callable[[OSError], None],
+        wanted: Callable[[FileRef], bool] | None = None,
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it, but for what is not wanted and all below that.
+
+        Links are not followed. Raises OSError.
+        """
         top = path.rstrip("/")
         start = self._ref(top, self._place(path).lstat())
+        if wanted is not None and not wanted(start):
+            return
         yield start
         pending = [top] if stat.S_ISDIR(start.attrs.mode) else []
         while pending:
@@ -73,6 +116,8 @@ class FolderSet:
                             file = self._ref(where, entry.stat(follow_symlinks=False))
                         except OSError as error:
                             on_error(error)
+                            continue
+                        if wanted is not None and not wanted(file):
                             continue
                         yield file
                         if stat.S_ISDIR(file.attrs.mode):
@@ -124,13 +169,18 @@ class FolderSet:
         return FileRef(path, status.st_dev << 64 | status.st_ino, _attrs(status))
 
 
+def is_mount(top: Path) -> bool:
+    """Say whether a folder is laid out as a mount."""
+    return (top / "info.json").is_file() and (top / "volumes").is_dir()
+
+
 def trees_of(top: Path) -> list[str]:
     """Return the directories of a mount's volumes; of another folder itself.
 
     The block files beside them hold all of it once more.
     """
     shown = top / "volumes"
-    if not ((top / "info.json").is_file() and shown.is_dir()):
+    if not is_mount(top):
         return ["."]
     return [f"volumes/{tree.name}" for tree in sorted(shown.iterdir()) if tree.is_dir()]
 

@@ -107,7 +107,7 @@ class Copier:
         names: set[str] = set()
         folder = ""
         top = len(path.rstrip("/"))
-        for file in self._disks.below(path, self._fail_to_read):
+        for file in self._options.selection.below(self._disks, path, self._fail_to_read):
             place = Path(f"{target}{file.path[top:]}") if len(file.path) > top else target
             is_directory = stat.S_ISDIR(file.attrs.mode)
             parent, _, name = file.path.rpartition("/")

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from vmount.api import Entry, FileRef
     from vmount.parsers.model import Attrs
     from vmount.parsers.reader import Span
-    from vmount.volumes.find import Volume
 
 T = TypeVar("T")
 
@@ -38,9 +37,12 @@ class ContentReader(Protocol):
 class FileSource(Protocol):
     """A disk set (vmount.api) or a folder; methods as those of vmount.api.DiskSet."""
 
-    @property
-    def volumes(self) -> Sequence[Volume]:
-        """The volumes; none of a folder."""
+    def expand(self, text: str) -> Sequence[str]:
+        """Return the paths that a user's text names."""
+        ...
+
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches names where a file is without regard to case."""
         ...
 
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
@@ -55,8 +57,13 @@ class FileSource(Protocol):
         """Return the target of a symbolic link."""
         ...
 
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it."""
+    def below(
+        self,
+        path: str,
+        on_error: Callable[[OSError], None],
+        wanted: Callable[[FileRef], bool] | None = None,
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it, but for what is not wanted and all below that."""
         ...
 
     def open_files(self, files: Sequence[FileRef]) -> Sequence[ContentReader | OSError]:

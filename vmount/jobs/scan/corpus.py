@@ -33,6 +33,10 @@ class Source(Protocol):
         """Yield every regular file at or below a path. Raises OSError if that is not there."""
         ...
 
+    def expand(self, text: str) -> Sequence[str]:
+        """Return the paths that a user's text names. Raises OSError."""
+        ...
+
     def open_files(
         self, files: Sequence[FileRef]
     ) -> Sequence[io.BufferedIOBase | io.FileIO | OSError]:
@@ -94,15 +98,15 @@ def find_contents(
 ) -> Corpus:
     """Find the files at or below the paths. `on_progress` is given their number so far. Raises OSError."""
     corpus = Corpus()
-    by_number: dict[int, Content] = {}
+    by_number: dict[tuple[int, str], Content] = {}
     for path in paths:
         for file in disks.files(path, corpus.problems.append):
-            known = by_number.get(file.number)
+            known = by_number.get((file.number, file.stream))
             if known is not None:
                 if all(file.path != other.path for other in known.files):
                     known.others.append(file)
                 continue
-            by_number[file.number] = Content(file)
+            by_number[file.number, file.stream] = Content(file)
             on_progress(len(by_number))
     fresh = []
     for content in by_number.values():

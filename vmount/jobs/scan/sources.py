@@ -16,6 +16,7 @@ class ScannedDisks:
 
     def __init__(self, disks: DiskSet) -> None:
         self._disks = disks
+        self.expand = disks.expand
         self.open_files = disks.open_files
         self.places = disks.places
         self.soon = disks.soon
