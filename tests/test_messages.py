@@ -63,7 +63,7 @@ CASES: list[tuple[str, int, str]] = [
     ("scan e.img --since nothing", 2, "nothing: No such file or directory"),
     ("vms", 2, "vmount: no vCenter or ESXi host is named; use --vcenter HOST"),
     ("completion ksh", 2, "invalid choice: 'ksh'"),
-    ("info --bogus\udcff\n e.img", 2, "unrecognized arguments: --bogus\udcff\\n"),
+    ("info --bogus\udcff\n e.img", 2, "unrecognized arguments: --bogus\\xff\\n"),
 ]
 
 

@@ -197,7 +197,9 @@ def _prepare_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            # A terminal may obey a byte that is no UTF-8.
+            errors = "backslashreplace" if stream.isatty() else "surrogateescape"
+            stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def _collect_seldom() -> None:

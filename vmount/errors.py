@@ -6,7 +6,10 @@ Exit codes are part of the contract with scripts; `vmount --help` lists them.
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Any
+
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 
 SCHEMA = 1
 """Version of the JSON that commands write, in each object as "schema". It grows when a key goes or changes
@@ -69,6 +72,18 @@ class BusyError(VmountError):
     exit_code = Exit.BUSY
 
 
+def errno_of(error: OSError | ParseError) -> int:
+    """Return the errno that a caller sees, in the mount, the API and the commands: the one table."""
+    match error:
+        case Unsupported():
+            return errno.EOPNOTSUPP
+        case Corrupt():
+            return errno.EUCLEAN
+        case OSError():
+            return error.errno or errno.EIO
+    return errno.EIO
+
+
 def explain(error: OSError) -> str:
     """Return what an OSError says in one line, without its number."""
     text = error.strerror or str(error) or type(error).__name__
@@ -80,16 +95,20 @@ def message_object(level: str, message: str, **more: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, "level": level, "message": message} | more
 
 
-def printable(text: str) -> str:
-    """Return text for a terminal or a log: what a guest's name could steer it with is escaped.
+def printable(text: str, *, keep_bytes: bool = False) -> str:
+    """Return text for a terminal, a message or a log: what a guest's name could steer it with is escaped.
 
-    Bytes that are no UTF-8 (surrogate escapes) stay what they are.
+    So are bytes that are no UTF-8 (surrogate escapes): as \\x9b, since a terminal may take that byte for the
+    start of a command. `keep_bytes` leaves them as they are, for lines that go to a program.
     """
     if text.isprintable():
         return text
     return "".join(
-        char
-        if char.isprintable() or "\udc80" <= char <= "\udcff"
-        else char.encode("unicode_escape").decode()
-        for char in text
+        char if char.isprintable() else _escaped(char, keep_bytes=keep_bytes) for char in text
     )
+
+
+def _escaped(char: str, *, keep_bytes: bool) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return char if keep_bytes else f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode()

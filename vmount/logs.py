@@ -7,8 +7,12 @@ import logging
 import logging.handlers
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmount.errors import message_object, printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 FORMAT = "vmount: %(lowerlevel)s: %(message)s"
 JOURNAL_FORMAT = "<%(priority)d>%(message)s"
@@ -33,6 +37,14 @@ class Formatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
         """Return the line without a traceback: one line, whatever a guest's names hold."""
         return printable(super().formatMessage(record))
+
+    def formatException(  # noqa: N802 (logging's own name)
+        self,
+        ei: tuple[type[BaseException], BaseException, TracebackType | None]
+        | tuple[None, None, None],
+    ) -> str:
+        """Return a traceback: an exception's text may have a guest's name in it."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
 
 class JsonFormatter(Formatter):

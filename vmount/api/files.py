@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
 from vmount.api.spelling import CASELESS
+from vmount.errors import errno_of
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
@@ -88,13 +89,22 @@ class FilesTogether:
         path: str | bytes = "volumes",
         on_error: Callable[[OSError], None] | None = None,
         wanted: Callable[[FileRef], bool] | None = None,
+        *,
+        dangling: bool = False,
     ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; several directories are listed at a time.
 
-        What is not `wanted` is left out, a directory with all that is below it. What cannot be listed is
-        passed over and its OSError given to `on_error`; without that it is raised.
+        A path that is a link stands for what the link leads to; with `dangling`, for the link itself if it
+        leads to nothing. What is not `wanted` is left out, a directory with all that is below it. What
+        cannot be listed is passed over and its OSError given to `on_error`; without that it is raised.
         """
-        first = self._at(path, follow=True)
+        try:
+            first = self._at(path, follow=True)
+        except OSError:
+            if not dangling:
+                raise
+            # Raises again if there is no link either.
+            first = self._at(path, follow=False)
         top, start = first.path.rstrip("/"), first.number
         if wanted is not None and not wanted(first):
             return
@@ -169,7 +179,7 @@ class FilesTogether:
         try:
             found = await self._tree.xattrs(number)
         except ParseError as error:
-            return {"attributes": OSError(errno.EUCLEAN, str(error))}
+            return {"attributes": OSError(errno_of(error), str(error))}
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
@@ -180,7 +190,7 @@ class FilesTogether:
                 if value is not None:
                     values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
             except ParseError as error:
-                values[os.fsdecode(name)] = OSError(errno.EUCLEAN, str(error))
+                values[os.fsdecode(name)] = OSError(errno_of(error), str(error))
             except OSError as error:
                 values[os.fsdecode(name)] = error
         return values

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
-from vmount.errors import Exit
+from vmount.errors import Exit, printable
 from vmount.jobs.cleanup import Outcome, Recovery
 from vmount.state import StateDir
 from vmount.tree.info import as_json
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     def tell(outcome: Outcome) -> None:
         if not arguments.json:
             text = outcome.done or f"remains: {outcome.thing}: {outcome.reason}"
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
     recovery = Recovery(
         StateDir(arguments.state_dir),

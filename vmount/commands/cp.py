@@ -109,6 +109,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--tar: an archive goes to standard output", remedy="give - as DEST")
     decide_owner(arguments, "owners are not kept: only root can give files to other users")
     destination = Path(arguments.destination)
+    if arguments.destination.endswith("/") and destination.is_dir():
+        # With a slash, a link to a directory means the directory: the copier follows none.
+        destination = destination.resolve()
     into = destination.is_dir() and not arguments.no_target_directory
     if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
         raise UsageError(f"{arguments.destination}: not a directory")
@@ -258,7 +261,7 @@ def _size_of(disks: FileSource, paths: Sequence[str]) -> int:
     return sum(
         min(file.attrs.size, file.attrs.allocated) if file.attrs.allocated else file.attrs.size
         for path in paths
-        for file in disks.below(path, lambda _error: None)
+        for file in disks.below(path, lambda _error: None, dangling=True)
         if stat.S_ISREG(file.attrs.mode)
     )
 

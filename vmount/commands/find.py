@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vmount.api import open_disks
 from vmount.commands.ls import as_object, long_line, write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
-from vmount.commands.streams import reads_source, write_bytes
+from vmount.commands.streams import reads_source
 from vmount.errors import Exit
 from vmount.jobs.find import KINDS, Filter, parse_time
 from vmount.tree.info import as_json
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
-                write_bytes(file.path.encode("utf-8", "surrogateescape") + b"\0")
+                write_line(file.path, end=b"\0")
             elif arguments.long:
                 write_line(long_line(disks, file.path, file.path, file.attrs))
             else:

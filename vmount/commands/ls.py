@@ -141,8 +141,8 @@ def _time(nanoseconds: int) -> str:
         return f"{'@' + str(nanoseconds // 10**9):<19}"
 
 
-def write_line(line: str) -> None:
+def write_line(line: str, end: bytes = b"\n") -> None:
     """Write a line to standard output: as it is, but for a terminal, which a name must not steer."""
     if sys.stdout.isatty():
         line = printable(line)
-    write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    write_bytes(line.encode("utf-8", "surrogateescape") + end)

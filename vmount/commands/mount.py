@@ -32,6 +32,7 @@ from vmount.sources.opening import absolute
 from vmount.sources.registry import forms
 from vmount.state import StateDir
 from vmount.tree.info import as_json
+from vmount.tree.tree import RAW_MODE
 
 LARGEST_NUMBER = (1 << 32) - 2
 """Of a user or group: the kernel's type, whose last value means none."""
@@ -65,6 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="give all files the permissions 0777 without these bits: 022, 077",
     )
     add_user_map_argument(parser)
+    parser.add_argument(
+        "--raw-mode",
+        type=_raw_mode,
+        default=RAW_MODE,
+        metavar="MODE",
+        help="of the block files, such as 0440 (default: 0400); who may read one reads every file on it",
+    )
     parser.add_argument(
         "--streams",
         action="store_true",
@@ -127,6 +135,7 @@ def run(arguments: argparse.Namespace) -> int:
         umask=arguments.umask,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
+        raw_mode=arguments.raw_mode,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )
@@ -216,3 +225,11 @@ def _serve_as_child(
         send(answer_of(error))
         return error.exit_code
     return Exit.OK
+
+
+def _raw_mode(text: str) -> int:
+    """Read a mode for argparse: octal, of rights to read."""
+    mode = int(text, 8) if re.fullmatch(r"0?[0-7]{1,3}", text) else -1
+    if mode & ~0o444:
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode such as 0440: rights to read")
+    return mode

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
 from vmount.commands.console import human_size
+from vmount.commands.ls import write_line
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.progress import progress_bar
 from vmount.errors import Exit, UsageError, VmountError, printable
@@ -144,8 +145,8 @@ def _print(report: ScanReport) -> None:
     if len(report.not_scanned) > MOST_SHOWN:
         tell(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json tells all)")
     for path, signature in report.found:
-        line = f"{path}: {signature} FOUND"
-        sys.stdout.buffer.write(printable(line).encode("utf-8", "surrogateescape") + b"\n")
+        # A line for each finding, whatever is in the name; to a program, with the name's own bytes.
+        write_line(printable(f"{path}: {signature} FOUND", keep_bytes=True))
     sys.stdout.flush()
     contents = "content" if report.scanned == 1 else "contents"
     parts = [

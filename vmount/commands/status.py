@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from vmount.commands.console import human_size
-from vmount.errors import Exit, MountError
+from vmount.errors import Exit, MountError, printable
 from vmount.mounting.mountinfo import find_mount, vmount_mounts
 from vmount.mounting.status import read_status
 from vmount.tree.info import as_json
@@ -51,17 +51,17 @@ def _ask(mountpoint: str) -> dict[str, Any]:
 
 
 def _print(value: dict[str, Any]) -> None:
-    print(value["mountpoint"])
+    print(printable(value["mountpoint"]))
     if "problem" in value:
-        print(f"  {value['problem']}; run: vmount umount {value['mountpoint']}")
+        print(printable(f"  {value['problem']}; run: vmount umount {value['mountpoint']}"))
         return
-    print(f"  sources     {', '.join(value['sources'])}")
+    print(printable(f"  sources     {', '.join(value['sources'])}"))
     print(f"  process     {value['pid']}, up {value['uptime_seconds']:.0f} s")
     print(f"  bytes read  {human_size(value['bytes_read'])}")
     print(f"  open files  {value['open_files']}")
     for name, disk in value["disks"].items():
         rate = "" if disk["hit_rate"] is None else f", {disk['hit_rate']:.1%} of reads from memory"
-        print(f"  {name}")
+        print(printable(f"  {name}"))
         print(
             f"    fetched     {human_size(disk['bytes_fetched'])} for "
             f"{human_size(disk['bytes_demanded'])} read{rate}"

@@ -94,6 +94,8 @@ class FolderSet:
         path: str,
         on_error: Callable[[OSError], None],
         wanted: Callable[[FileRef], bool] | None = None,
+        *,
+        dangling: bool = True,  # noqa: ARG002 (links are not followed, so each is itself)
     ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it, but for what is not wanted and all below that.
 

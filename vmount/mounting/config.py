@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmount.options import OpenOptions
+from vmount.tree.tree import RAW_MODE
 
 
 class OwnerMode(enum.StrEnum):
@@ -32,6 +33,8 @@ class MountConfig:
     """All files have the permissions 0777 without these bits; None: their own."""
     allow_other: bool = False
     noexec: bool = False
+    raw_mode: int = RAW_MODE
+    """Of block files."""
     foreground: bool = False
     volumes: tuple[str, ...] | None = None
     """The volumes to be shown at first; None: all."""

@@ -23,7 +23,8 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
 from vmount.blocks.file_map import FileMap
-from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.errors import errno_of
+from vmount.parsers.errors import ParseError
 from vmount.parsers.model import Attrs
 from vmount.parsers.reader import Buffer
 from vmount.tree.dismounted import ClosedFile
@@ -61,18 +62,6 @@ MOST_HANDED_OVER = 1 << 17
 
 MOST_REPORTS = 10_000
 """Troubles logged in the life of a mount; a disk that is all damage must not fill the log."""
-
-
-def errno_of(error: OSError | ParseError) -> int:
-    """Return the errno that a caller sees: the one table."""
-    match error:
-        case Unsupported():
-            return errno.EOPNOTSUPP
-        case Corrupt():
-            return errno.EUCLEAN
-        case OSError():
-            return error.errno or errno.EIO
-    return errno.EIO
 
 
 def guarded(operation: F) -> F:
@@ -299,7 +288,9 @@ class FuseOps(pyfuse3.Operations):
         owner = self._owner
         entry.st_ino = number
         if owner.permissions is not None and not stat.S_ISLNK(mode):
-            mode = stat.S_IFMT(mode) | owner.permissions
+            # Of what is not the guest's, the block files for one, nothing is opened that is closed.
+            theirs = 0o777 if number >> VOLUME_SHIFT else mode
+            mode = stat.S_IFMT(mode) | owner.permissions & theirs
         entry.st_mode = mode
         entry.st_nlink = nlink
         entry.st_uid = uid if owner.uid is None else owner.uid

@@ -125,10 +125,20 @@ async def _serve_recorded(
         try:
             info = as_json(describe(manager)).encode()
             statistics = Statistics(config, manager)
-            tree = build_tree(manager, lambda: info, lambda: as_json(statistics.now()).encode())
+            tree = build_tree(
+                manager,
+                lambda: info,
+                lambda: as_json(statistics.now()).encode(),
+                config.raw_mode,
+            )
             is_distant = any(disk.remote is not None for disk in manager.disks)
             walker = WalkAhead(tree, nursery) if is_distant else tree
-            operations = FuseOps(tree, walker, _owner(config))
+            owner = _owner(config)
+            operations = FuseOps(tree, walker, owner)
+            # Access lists name the guest's users and groups: they mean something where those are shown.
+            operations.enable_acl = (
+                config.allow_other and owner.gid is None and owner.permissions is None
+            )
             statistics.operations = operations
             mounts = VolumeMounts(manager, tree, operations, config.mountpoint)
             if config.volumes is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,16 @@ def describe(manager: OpenDiskSet) -> dict[str, Any]:
     }
 
 
+CONTROLS = re.compile("[\\x7f-\\x9f]")
+
+
 def as_json(
     value: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, indent: int | None = 2
 ) -> str:
     """Return an object, or a list of them, as JSON with a newline at its end; each has "schema" then.
 
-    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX.
+    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX. Control characters are
+    escaped too: JSON asks for those below 32 only, and terminals obey some of the others.
     """
     if isinstance(value, Mapping):
         value = {"schema": SCHEMA, **value}
@@ -43,7 +48,7 @@ def as_json(
         text.encode()
     except UnicodeEncodeError:
         text = json.dumps(value, indent=indent)
-    return text + "\n"
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _disk(disk: Disk) -> dict[str, Any]:

@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
+RAW_MODE = 0o400
+"""Of block files: who may read one reads every file of a volume, whatever that file's mode."""
 LONGEST_COUNT = 1.0
 """Seconds that counting what is free may hold up who asks (df)."""
 MOST_TOO_LONG = 1000
@@ -116,8 +118,11 @@ class _Place(NamedTuple):
 class Tree:
     """All that is below the mount point; numbers in, values out. Methods raise as Filesystem's do."""
 
-    def __init__(self, memory: MemoryBudget = PROCESS) -> None:
-        """What is open counts as held in `memory`."""
+    def __init__(self, raw_mode: int = RAW_MODE, memory: MemoryBudget = PROCESS) -> None:
+        """`raw_mode` is the mode of block files, of which each shows all files of a volume. What is open
+        counts as held in `memory`.
+        """
+        self._raw_mode = raw_mode
         self._memory = memory
         self._files: Shared[tuple[int, bytes], FileMap] = Shared()
         self._listings: Shared[int, Listing] = Shared()
@@ -410,7 +415,7 @@ class Tree:
                 folders = (child for child in children.values() if self._is_directory(child))
                 mode, nlink = stat.S_IFDIR | 0o755, 2 + sum(1 for _ in folders)
             case BlockFile(source):
-                size = source.size
+                mode, size = stat.S_IFREG | self._raw_mode, source.size
             case TextFile(render):
                 size = len(render())
             case Link(target):

@@ -33,14 +33,14 @@ class Selection:
     ) -> Iterator[FileRef]:
         """Yield what is selected at or below a path, a directory before what is in it. Raises OSError."""
         if not self.include and not self.exclude:
-            yield from disks.below(path, on_error)
+            yield from disks.below(path, on_error, dangling=True)
             return
         waiting: dict[str, FileRef] = {}
 
         def is_wanted(file: FileRef) -> bool:
             return not self._matches(disks, file, self.exclude)
 
-        for file in disks.below(path, on_error, is_wanted):
+        for file in disks.below(path, on_error, is_wanted, dangling=True):
             if not self.include:
                 yield file
             elif stat.S_ISDIR(file.attrs.mode):

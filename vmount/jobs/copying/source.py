@@ -62,8 +62,13 @@ class FileSource(Protocol):
         path: str,
         on_error: Callable[[OSError], None],
         wanted: Callable[[FileRef], bool] | None = None,
+        *,
+        dangling: bool = False,
     ) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it, but for what is not wanted and all below that."""
+        """Yield what is at a path, and all below it, but for what is not wanted and all below that.
+
+        `dangling`: a path that is a link which leads to nothing stands for the link.
+        """
         ...
 
     def open_files(self, files: Sequence[FileRef]) -> Sequence[ContentReader | OSError]:
