@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
+from vmount.commands.defaults import apply_defaults, options_of
 from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
+from vmount.configuration import config_path, read_config_if_any
 from vmount.errors import Exit, UsageError, VmountError, explain
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
@@ -74,8 +76,9 @@ A SOURCE is {forms}.
 A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of the guest (C:\\Users\\ann,
 /home/ann), with patterns (*.docx); file:stream is an alternate stream of NTFS.
 
-exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
-4 the mount point or FUSE is the trouble; 5 the mount is in use
+exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
+of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
+130 interrupted; 143 terminated
 """
 
 
@@ -127,6 +130,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         )
     command = load(name)
     parser = parser_of(name, command)
+    try:
+        _take_defaults(parser, name)
+    except UsageError as error:
+        if not {"-h", "--help", "--version"}.intersection(words):
+            return fail(error)
     parsed = parser.parse_intermixed_args(words)
     # Like Ctrl-C: what was done to a machine is undone on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -159,6 +167,19 @@ def _misspelled(words: Sequence[str]) -> str | None:
     if word in SYNONYMS:
         return SYNONYMS[word]
     return next(iter(get_close_matches(word, WORDS, 1, LIKENESS)), None)
+
+
+def _take_defaults(parser: Parser, name: str) -> None:
+    """Take the defaults of options from the configuration file. Raises UsageError."""
+    path = config_path(os.environ)
+    tables = read_config_if_any(path).get("defaults", {})
+    if tables:
+        apply_defaults(parser, name, tables, path, WORDS, _all_options)
+
+
+def _all_options() -> set[str]:
+    """Return the long names of all commands' options."""
+    return {option for name in WORDS for option in options_of(parser_of(name, load(name)))}
 
 
 def mount_helper() -> int:

@@ -10,6 +10,7 @@ from vmount.options import OpenOptions
 from vmount.sources.base import Opening
 from vmount.sources.opening import open_sources
 from vmount.volumes.find import Found, find_volumes
+from vmount.volumes.unread import VOLUME, Unread, find_unread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,6 +94,12 @@ class OpenDiskSet:
         for volume in self.volumes:
             texts += volume.warnings
         return tuple(texts)
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """The disks and volumes that cannot be read, and what the guest's own tree lacks of them."""
+        root = (Unread(VOLUME, f"root{path}", reason) for path, reason in self.guest.unread)
+        return (*find_unread(self.contents, self.volumes), *root)
 
     async def aclose(self) -> None:
         """Release the sources. A second call does nothing."""

@@ -23,15 +23,22 @@ class Exit(enum.IntEnum):
     FAILED = 1
     """What was asked for could not be done; the message says why."""
     FOUND = 1
-    """A scan has found something."""
+    """A scan has found something. A scan ends with 1 for nothing else, whatever it could not read besides."""
     USAGE = 2
     """The command line or the configuration is wrong."""
     SOURCE = 3
-    """A source, its server, or a disk, volume or file of it cannot be opened or read."""
+    """A source cannot be opened, or something of it could not be read: its server, a disk, a volume, a file. A
+    job has done the rest, and its report says what is missing."""
     MOUNT = 4
     """Something is wrong with the mount point, or with FUSE itself."""
     BUSY = 5
     """The mount is in use."""
+    SCANNER = 6
+    """The scanner cannot be had or has failed, or the report of a scan cannot be written."""
+    INTERRUPTED = 130
+    """Ended by SIGINT (Ctrl-C), whatever was done until then: 128 and the signal's number, as in shells."""
+    TERMINATED = 143
+    """Ended by SIGTERM."""
 
 
 class VmountError(Exception):
@@ -70,6 +77,12 @@ class BusyError(VmountError):
     """The mount is in use."""
 
     exit_code = Exit.BUSY
+
+
+class ScannerError(VmountError):
+    """A virus scanner cannot be had or has failed, or a scan's report cannot be written."""
+
+    exit_code = Exit.SCANNER
 
 
 def errno_of(error: OSError | ParseError) -> int:

@@ -127,7 +127,7 @@ def lvm_text(data: bytes) -> None:
     disk = BytesReader(bytes(1 << 20))
     entries = islice(group.pvs.values(), 8)
     members = [
-        (f"pv{number}", PhysicalVolume(entry.uuid, group, (), disk))
+        (f"pv{number}", PhysicalVolume(entry.uuid, group, (), disk, True))
         for number, entry in enumerate(entries)
     ]
     devices = {name: disk for name, _ in members}

@@ -19,6 +19,7 @@ from fixtures.ext import build as build_ext
 from fixtures.guests import ROOT_UUID
 from fixtures.programs import run
 from vmount.api import open_disks
+from vmount.api.file_reader import SmallFile
 from vmount.errors import SourceError
 from vmount.jobs.copying.archive import HELD, Archiver
 from vmount.jobs.copying.options import Owner
@@ -185,7 +186,7 @@ def test_dry_run_lists_and_copies_nothing(vmount: Vmount, odd: Path, tmp_path: P
 class Breaking(FolderSet):
     """A folder whose files break off at a MiB."""
 
-    def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | OSError]:
+    def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:
         return [BreakingFile(file.path, "rb") for file in files]
 
 

@@ -230,3 +230,20 @@ def test_interrupted_at_the_start(vmount: Vmount, volume: ExtFixture) -> None:
         cwd=ROOT,
     )
     assert (done.returncode, done.stderr) == (1, "vmount: interrupted\n")
+
+
+@pytest.mark.mount
+def test_status_is_watched_until_the_mount_is_gone(vmount: Vmount, volume: ExtFixture) -> None:
+    with vmount.mounted(volume.image) as mountpoint:
+        command = vmount.command("status", "--watch", "--interval", "0.1", "--json", mountpoint)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        ) as watching:
+            assert watching.stdout is not None
+            shown = [watching.stdout.readline() for _ in range(60)]
+            assert shown.count(b"{\n") > 1
+            vmount.run("umount", mountpoint)
+            _, told = watching.communicate(timeout=60)
+        assert watching.returncode == 4
+        assert json.loads(told)["exit_code"] == 4
+        vmount.run(volume.image, mountpoint)

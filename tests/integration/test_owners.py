@@ -48,7 +48,7 @@ def test_root_copies_with_the_owners_of_the_guest(
 
 @pytest.mark.mount
 def test_root_mounts_with_the_owners_of_the_guest(vmount: Vmount, image: Path) -> None:
-    with vmount.mounted(image) as mountpoint:
+    with vmount.mounted("-o", "ro", image) as mountpoint:
         assert owner_of(mountpoint / "volumes/disk0/file") == OWNER
     with vmount.mounted("--owner", "me", image) as mountpoint:
         assert owner_of(mountpoint / "volumes/disk0/file") == (0, 0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
 from vmount.api.spelling import CASELESS
-from vmount.errors import errno_of
+from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
@@ -71,18 +71,10 @@ class FilesTogether:
     def files(
         self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
     ) -> Iterator[FileRef]:
-        """Yield every regular file of the volumes at or below a path, and the alternate streams of
-        directories; as `below` does it."""
-        folders: list[FileRef] = []
+        """Yield every regular file of the volumes at or below a path; as `below` does it."""
         for file in self.below(path, on_error):
             if stat.S_ISREG(file.attrs.mode) and self._tree.volume(file.number):
                 yield file
-            elif stat.S_ISDIR(file.attrs.mode) and self._is_ntfs(file.number):
-                folders.append(file)
-                if len(folders) == LISTED_TOGETHER:
-                    yield from self.streams(folders)
-                    folders.clear()
-        yield from self.streams(folders)
 
     def below(
         self,
@@ -195,15 +187,32 @@ class FilesTogether:
                 values[os.fsdecode(name)] = error
         return values
 
-    def streams(self, files: Sequence[FileRef]) -> list[FileRef]:
-        """Return the alternate streams of files on NTFS. A file whose streams cannot be told has none."""
+    def is_on_volume(self, file: FileRef) -> bool:
+        """Say whether a file is one of a volume's, and not one of the mount's own."""
+        return self._tree.volume(file.number) is not None
+
+    def streams(
+        self, files: Sequence[FileRef], on_error: Callable[[OSError], None] | None = None
+    ) -> list[FileRef]:
+        """Return the alternate streams of files on NTFS.
+
+        Where they cannot be told, an OSError that names the file is given to `on_error`; without that it is
+        raised.
+        """
         calls = [
             partial(self._streams_of, file)
             for file in files
             if not file.stream and self._is_ntfs(file.number)
         ]
-        found = self._bridge.run(lambda: self._gather(calls)) if calls else []
-        return [stream for streams in found for stream in streams]
+        found: list[FileRef] = []
+        for streams in self._bridge.run(lambda: self._gather(calls)) if calls else []:
+            if not isinstance(streams, OSError):
+                found += streams
+            elif on_error is None:
+                raise streams
+            else:
+                on_error(streams)
+        return found
 
     def ignores_case(self, file: FileRef) -> bool:
         """Say whether the guest matches the names on a file's volume without regard to case."""
@@ -214,11 +223,12 @@ class FilesTogether:
         volume = self._tree.volume(number)
         return volume is not None and volume.filesystem.info.fstype == "ntfs"
 
-    async def _streams_of(self, file: FileRef) -> list[FileRef]:
+    async def _streams_of(self, file: FileRef) -> list[FileRef] | OSError:
         try:
             return await self._all_streams(file)
-        except (OSError, ParseError):
-            return []
+        except (OSError, ParseError) as error:
+            reason = explain(error) if isinstance(error, OSError) else str(error)
+            return OSError(errno.EIO, f"its alternate streams cannot be read: {reason}", file.path)
 
     async def _all_streams(self, file: FileRef) -> list[FileRef]:
         """Return the alternate streams of a file on NTFS. Raises OSError, ParseError."""

@@ -29,6 +29,7 @@ from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.jobs.copying.copier import name_of
 from vmount.jobs.copying.selection import Selection
 from vmount.jobs.local_folder import FolderSet
+from vmount.jobs.unread import counted, line_of, missed, unread_below
 from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.registry import recognise
@@ -127,9 +128,10 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 paths += disks.expand(path)
             except OSError as error:
-                missing.append(explain(error))
+                missing.append(explain(missed(disks.unread, path, error)))
         if arguments.dry_run or to_output:
             report = CopyReport(problems=missing)
+            report.not_read += unread_below(disks.unread, arguments.paths)
             _copy_elsewhere(arguments, disks, paths, options, report)
             return _say(report, arguments)
         if len(paths) + len(missing) > 1 and not into:
@@ -145,6 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
         with _progress(disks, paths, arguments.json) as show:
             copier = Copier(disks, show, options)
             copier.report.problems += missing
+            copier.report.not_read += unread_below(disks.unread, arguments.paths)
             copier.copy_all(
                 [(path, destination / name_of(path) if into else destination) for path in paths]
             )
@@ -218,6 +221,7 @@ def _say(report: CopyReport, arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_json(report.as_object()), end="")
     else:
+        _tell_some("not copied", [line_of(item) for item in report.not_read])
         _tell_some("not copied", report.problems)
         _tell_some("not kept", report.lost)
         for (what, reason), kept in report.not_kept.items():
@@ -230,9 +234,15 @@ def _say(report: CopyReport, arguments: argparse.Namespace) -> int:
             parts.append(f"{report.already_there} already there")
         if report.verified:
             parts.append(f"{report.verified} verified")
+        if report.not_read:
+            parts.append(f"not copied: {counted(report.not_read)}")
+        if report.problems:
+            failed = len(report.problems)
+            parts.append(f"{failed} {'problems' if failed > 1 else 'problem'}")
         is_listing = arguments.dry_run or arguments.destination == STANDARD_OUTPUT
         print("; ".join(parts), file=sys.stderr if is_listing else sys.stdout)
-    return Exit.SOURCE if report.problems or report.lost else Exit.OK
+    is_incomplete = report.problems or report.not_read or report.lost
+    return Exit.SOURCE if is_incomplete else Exit.OK
 
 
 def _tell_some(what: str, lines: Sequence[str]) -> None:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from vmount.api import DiskSet, open_disks
-from vmount.commands.ls import write_line
-from vmount.commands.options import add_source_arguments, open_options, tell_problem
-from vmount.commands.options import tell as tell_line
+from vmount.api import open_disks
+from vmount.commands.ls import write_line, write_not_read
+from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source
-from vmount.errors import Exit, UsageError
+from vmount.errors import UsageError
 from vmount.jobs.diff import Change, Comparison, Place, compare
+from vmount.jobs.unread import NotRead, why_absent
 from vmount.jobs.volume_pairs import KnownVolume, pair_volumes
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
 
+    from vmount.api import DiskSet
     from vmount.parsers.model import Attrs
 
 SIGNS = {"added": "+", "removed": "-", "type": "!", "content": "M", "attributes": "m"}
@@ -43,13 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """Compare. Lines begin with + added, - removed, M content, m attributes, ! another type of file."""
-    problems: list[OSError] = []
+    """Compare. Lines begin with + added, - removed, M content, m attributes, ! another type of file.
 
-    def tell(error: OSError) -> None:
-        problems.append(error)
-        tell_problem("not compared", error)
-
+    The exit code is 3 if a disk, a volume, a directory or a file of one of the two could not be compared.
+    """
+    not_read = NotRead("not compared", tell)
     options = open_options(arguments, arguments.before, arguments.after)
     state_dir = arguments.state_dir
     with ExitStack() as stack:
@@ -63,15 +63,39 @@ def run(arguments: argparse.Namespace) -> int:
             places = _volumes_of(first, second)
         else:
             places = _places_of(first, second, arguments.path)
+        for disks, source in ((first, arguments.before), (second, arguments.after)):
+            not_read.add_parts(disks, [arguments.path or "volumes"], of=source)
+        how = Comparison(arguments.checksum)
         for here, there in places:
             if here.path != there.path:
-                tell_line(f"{here.path} of {arguments.before} is {there.path} of {arguments.after}")
-            for change in compare(here, there, Comparison(arguments.checksum), tell):
+                tell(f"{here.path} of {arguments.before} is {there.path} of {arguments.after}")
+            if _is_hidden(not_read, here, there):
+                continue
+            for change in compare(here, there, how, not_read.add_error):
                 if arguments.json:
                     write_line(as_json(_as_object(change), indent=None).rstrip())
                 else:
                     write_line(f"{SIGNS[change.kind]} {change.path}")
-    return Exit.SOURCE if problems else Exit.OK
+        write_not_read(not_read, as_json_wanted=arguments.json)
+    return not_read.exit_code
+
+
+def _is_hidden(not_read: NotRead, *places: Place) -> bool:
+    """Say whether something may be missing from one of the two only because that cannot be read; note that."""
+    reasons = [why for place in places if (why := _why_absent(place)) is not None]
+    if reasons and all(item.path != reasons[0].filename for item in not_read.items):
+        not_read.add_error(reasons[0])
+    return bool(reasons)
+
+
+def _why_absent(place: Place) -> OSError | None:
+    if not place.is_missing:
+        return why_absent(place.disks, place.path)
+    unknown = [item.path for item in place.disks.unread]
+    if not unknown:
+        return None
+    reason = f"may be {' or '.join(unknown)}, which cannot be read"
+    return OSError(errno.EIO, reason, place.path)
 
 
 def _volumes_of(first: DiskSet, second: DiskSet) -> list[tuple[Place, Place]]:
@@ -100,8 +124,13 @@ def _places_of(first: DiskSet, second: DiskSet, text: str) -> list[tuple[Place, 
     """Return where what a text names is in both sets; it may be missing from one. Raises OSError."""
     try:
         here = first.locate(text)
-    except FileNotFoundError:
-        there = second.locate(text)
+    except FileNotFoundError as error:
+        try:
+            there = second.locate(text)
+        except FileNotFoundError:
+            if why_absent(first, text) is None and why_absent(second, text) is None:
+                raise error from None
+            there = text
         return [(Place(first, there), Place(second, there))]
     try:
         return [(Place(first, here), Place(second, second.locate(text)))]

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
-from vmount.commands.ls import as_object, long_line, write_line
-from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
+from vmount.commands.ls import as_object, long_line, write_line, write_not_read
+from vmount.commands.options import add_source_arguments, open_options, size, tell
 from vmount.commands.streams import reads_source
-from vmount.errors import Exit
 from vmount.jobs.find import KINDS, Filter, parse_time
+from vmount.jobs.unread import NotRead, paths_of
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--below",
-        default=None,
+        default="volumes",
         metavar="PATH",
         help=r"look there only: volumes/disk0-p1/home, C:\Users, or /home of a Linux guest",
     )
@@ -59,18 +59,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """Find; the exit code is 3 if a directory could not be listed."""
+    """Find; the exit code is 3 if a disk, a volume or a directory could not be searched."""
     wanted = _filter(arguments)
-    problems: list[OSError] = []
-
-    def tell(error: OSError) -> None:
-        problems.append(error)
-        tell_problem("not listed", error)
-
+    not_read = NotRead("not searched", tell)
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        tops = ["volumes"] if arguments.below is None else disks.expand(arguments.below)
-        for file in (file for top in tops for file in wanted.find(disks, top, tell)):
+        tops = paths_of(disks, arguments.below)
+        not_read.add_parts(disks, [arguments.below])
+        found = (file for top in tops for file in wanted.find(disks, top, not_read.add_error))
+        for file in found:
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
@@ -79,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
                 write_line(long_line(disks, file.path, file.path, file.attrs))
             else:
                 write_line(file.path)
-    return Exit.SOURCE if problems else Exit.OK
+        write_not_read(not_read, as_json_wanted=arguments.json)
+    return not_read.exit_code
 
 
 def _filter(arguments: argparse.Namespace) -> Filter:

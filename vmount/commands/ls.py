@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import sys
 from datetime import UTC, datetime
@@ -9,14 +10,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vmount.api import DiskSet, Entry, open_disks
-from vmount.commands.options import add_source_arguments, open_options, tell_problem
+from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source, write_bytes
-from vmount.errors import Exit, explain, printable
+from vmount.errors import explain, printable
+from vmount.jobs.unread import NotRead, missed, paths_of
 from vmount.parsers.model import Attrs
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
+
+
+RECORD_DAMAGED = "its record is damaged"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,38 +43,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 @reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """List; the exit code is 3 if a directory below could not be listed."""
-    problems = 0
-
-    def tell(error: OSError) -> None:
-        nonlocal problems
-        problems += 1
-        tell_problem("not listed", error)
-
+    """List; the exit code is 3 if something could not be listed; with -R, also a disk or a volume."""
+    not_read = NotRead("not listed", tell)
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        paths = disks.expand(arguments.path)
+        paths = paths_of(disks, arguments.path)
         directories = []
         for path in paths:
-            attrs = disks.stat(path)
+            try:
+                attrs = disks.stat(path)
+            except OSError as error:
+                why = missed(disks.unread, path, error)
+                if len(paths) == 1:
+                    raise why from error
+                not_read.add_error(why)
+                continue
             if stat.S_ISDIR(attrs.mode):
                 directories.append(path)
                 continue
             pure = PurePosixPath(path)
             # Of several, each says where it is.
-            name = pure.name if len(paths) == 1 else path
-            _show(arguments, disks, str(pure.parent), [Entry(pure.name, attrs)], name)
+            shown = pure.name if len(paths) == 1 else path
+            _show(arguments, disks, str(pure.parent), [Entry(pure.name, attrs)], shown)
+        if arguments.recursive:
+            not_read.add_parts(disks, [arguments.path])
         for path in directories:
-            if arguments.recursive:
-                for directory, entries in disks.walk(path, tell):
-                    if not arguments.json:
-                        write_line(f"{directory}:")
-                    _show(arguments, disks, directory, entries)
-            else:
-                if len(paths) > 1 and not arguments.json:
-                    write_line(f"{path}:")
-                _show(arguments, disks, path, disks.listdir(path))
-    return Exit.SOURCE if problems else Exit.OK
+            _list(arguments, disks, path, not_read, is_only=len(paths) == 1)
+        write_not_read(not_read, as_json_wanted=arguments.json, but=RECORD_DAMAGED)
+    return not_read.exit_code
+
+
+def _list(
+    arguments: argparse.Namespace, disks: DiskSet, path: str, not_read: NotRead, *, is_only: bool
+) -> None:
+    """Show a directory, with -R all below it."""
+    if arguments.recursive:
+        listings = disks.walk(path, not_read.add_error)
+    else:
+        listings = iter([(path, disks.listdir(path))])
+    for directory, entries in listings:
+        if not arguments.json and (arguments.recursive or not is_only):
+            write_line(f"{directory}:")
+        _show(arguments, disks, directory, entries)
+        _note_damaged(not_read, directory, entries)
+
+
+def _note_damaged(not_read: NotRead, directory: str, entries: list[Entry]) -> None:
+    for name, attrs in entries:
+        if attrs is None:
+            path = f"{directory.rstrip('/')}/{name}"
+            not_read.add_error(OSError(errno.EUCLEAN, RECORD_DAMAGED, path))
+
+
+def write_not_read(not_read: NotRead, *, as_json_wanted: bool, but: str = "") -> None:
+    """Say at the end of a listing what is missing from it: in JSON an object a line, and one line for people.
+
+    `but`: the reason of those that the listing has an object of.
+    """
+    if as_json_wanted:
+        for item in not_read.as_objects():
+            problem = {"path": item["path"], "kind": item["kind"], "problem": item["reason"]}
+            if problem["problem"] != but:
+                write_line(as_json(problem, indent=None).rstrip())
+    if not_read.items:
+        tell(f"not complete: {not_read.counted()} could not be read")
 
 
 def _show(
@@ -81,19 +118,18 @@ def _show(
 ) -> None:
     for name, attrs in entries:
         path = f"{directory.rstrip('/')}/{name}"
-        name = shown or name
         if arguments.json:
             write_line(as_json(as_object(disks, path, attrs), indent=None).rstrip())
         elif arguments.long:
-            write_line(long_line(disks, path, name, attrs))
+            write_line(long_line(disks, path, shown or name, attrs))
         else:
-            write_line(name)
+            write_line(shown or name)
 
 
 def as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:
     """Return what is told of a file as JSON."""
     if attrs is None:
-        return {"path": path, "problem": "its record is damaged"}
+        return {"path": path, "problem": RECORD_DAMAGED}
     value: dict[str, Any] = {"path": path, "type": _kind(attrs.mode)} | attrs._asdict()
     if stat.S_ISLNK(attrs.mode):
         try:
@@ -119,7 +155,7 @@ def _kind(mode: int) -> str:
 def long_line(disks: DiskSet, path: str, name: str, attrs: Attrs | None) -> str:
     """Return a line like that of `ls -l`."""
     if attrs is None:
-        return f"?????????? {name} (its record is damaged)"
+        return f"?????????? {name} ({RECORD_DAMAGED})"
     target = f" -> {_target(disks, path)}" if stat.S_ISLNK(attrs.mode) else ""
     return (
         f"{stat.filemode(attrs.mode)} {attrs.nlink:>3} {attrs.uid:>5} {attrs.gid:>5} "

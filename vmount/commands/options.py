@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
 from vmount.commands.streams import STDERR
+from vmount.configuration import config_path
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.choice import DiskChoice
 from vmount.disks.remote import RemoteOptions
@@ -21,7 +22,6 @@ from vmount.sources.connection import with_connection
 from vmount.transports.configuration import read_programs
 from vmount.transports.negotiate import parse_order
 from vmount.transports.registry import TRANSPORTS, known_transports
-from vmount.vsphere.profiles import config_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-from typing import TYPE_CHECKING, Any
+import sys
+import time
+from typing import Any
 
 from vmount.commands.console import human_size
 from vmount.errors import Exit, MountError, printable
@@ -11,18 +14,43 @@ from vmount.mounting.mountinfo import find_mount, vmount_mounts
 from vmount.mounting.status import read_status
 from vmount.tree.info import as_json
 
-if TYPE_CHECKING:
-    import argparse
+INTERVAL = 2.0
+"""Seconds between two showings."""
+CLEAR = "\x1b[H\x1b[2J"
+"""Puts the cursor into the upper left corner and clears a terminal."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="default: all mounts")
+    parser.add_argument(
+        "--watch", action="store_true", help="show it again and again, until Ctrl-C or the unmount"
+    )
+    parser.add_argument(
+        "--interval",
+        type=_seconds,
+        default=INTERVAL,
+        metavar="SECONDS",
+        help="with --watch: the time between two showings (default: 2)",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Show the status."""
+    """Show the status: once, or with --watch until interrupted."""
+    if not arguments.watch:
+        return _show(arguments)
+    while True:
+        if sys.stdout.isatty():
+            print(CLEAR, end="")
+        _show(arguments)
+        sys.stdout.flush()
+        time.sleep(arguments.interval)
+        if not sys.stdout.isatty() and not arguments.json:
+            print()
+
+
+def _show(arguments: argparse.Namespace) -> int:
     if arguments.mountpoint is None:
         values = [_ask(mount.mountpoint) for mount in vmount_mounts()]
         if arguments.json:
@@ -41,6 +69,16 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(value)
     return Exit.OK
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 86400:
+        raise argparse.ArgumentTypeError(f"invalid number of seconds {text!r} (from 0.1 to 86400)")
+    return value
 
 
 def _ask(mountpoint: str) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class LinuxSystem:
     mounts: tuple[RootMount, ...]
     """The root first, each after the one that it is mounted on."""
     warnings: tuple[str, ...]
+    unread: tuple[tuple[str, str], ...] = ()
+    """What its tree lacks: the path, and why."""
 
 
 async def examine_linux(volume: Volume, found: Found) -> LinuxSystem | None:
@@ -68,7 +70,7 @@ async def examine_linux(volume: Volume, found: Found) -> LinuxSystem | None:
     if info is None and fstab is None:
         return None
     info = info or GuestInfo("linux", "Linux", "", "", await _bits(tree), "", "", "/", volume.name)
-    return LinuxSystem(info, tuple(mounts), tuple(told.warnings))
+    return LinuxSystem(info, tuple(mounts), tuple(told.warnings), tuple(told.lost.items()))
 
 
 class _Told:
@@ -77,6 +79,13 @@ class _Told:
     def __init__(self, volume: str) -> None:
         self._volume = volume
         self.warnings: list[str] = []
+        self.lost: dict[str, str] = {}
+        """By where the guest mounts a volume that is not shown there: why it is not."""
+
+    def lose(self, path: str, reason: str) -> None:
+        """Note that the tree lacks what the guest mounts at a path."""
+        if len(self.lost) < MOST_MOUNTS:
+            self.lost[path] = printable(reason[:LONGEST_WARNING])
 
     def warn(self, text: str) -> None:
         if len(self.warnings) < MOST_WARNINGS:
@@ -113,8 +122,10 @@ async def _mount_all(tree: GuestTree, fstab: bytes, found: Found, told: _Told) -
             place = await _mount(tree, entry, volume)
         except ParseError as error:
             told.warn(f"fstab: {shown}: {error}")
+            told.lose(shown, str(error))
         except OSError as error:
             told.warn(f"fstab: {shown}: {error.strerror}")
+            told.lose(shown, str(error.strerror))
         else:
             if place is None:
                 told.warn(f"fstab: {shown}: the guest has no such directory")
@@ -144,15 +155,18 @@ def _volume_of(
         return None
     if entry.subvolume:
         told.warn(f"fstab: {shown}: {entry.subvolume} is not supported: not shown there")
+        told.lose(shown, f"{entry.subvolume} is not supported")
         return None
     if not volumes:
         if not entry.may_be_absent:
             told.warn(f"fstab: {shown}: {entry.spec} is on none of the open disks")
+            told.lose(shown, f"{entry.spec} is on none of the open disks")
         return None
     if len(volumes) > 1:
         told.warn(f"fstab: {shown}: may be {names}; the first is taken")
     if volumes[0].filesystem is None:
         told.warn(f"fstab: {shown}: {volumes[0].name} cannot be read")
+        told.lose(shown, f"{volumes[0].name} cannot be read")
         return None
     return volumes[0]
 

@@ -93,9 +93,9 @@ class Filter:
                 continue
             batch.append(file)
             if len(batch) == STREAMS_TOGETHER:
-                yield from disks.streams(batch)
+                yield from disks.streams(batch, on_error)
                 batch.clear()
-        yield from disks.streams(batch)
+        yield from disks.streams(batch, on_error)
 
 
 def parse_time(text: str, now: datetime) -> int:

@@ -25,6 +25,7 @@ def describe(manager: OpenDiskSet) -> dict[str, Any]:
         "volumes": [_volume(volume, manager.guest) for volume in manager.volumes],
         "guest": _guest(manager.guest),
         "warnings": list(manager.warnings),
+        "unread": [unread.as_object() for unread in manager.unread],
     }
 
 

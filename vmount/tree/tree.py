@@ -106,6 +106,11 @@ class MountedVolume:
     covered: dict[Ino, int] = field(default_factory=dict)
     """Numbers of other volumes' roots that are shown in place of its directories."""
 
+    @property
+    def translates_links(self) -> bool:
+        """Whether the target of a link is another text than the one that is stored."""
+        return isinstance(self.filesystem, NtfsFilesystem)
+
 
 class _Place(NamedTuple):
     """Where something of a volume is shown: a name in a directory of the tree's own."""
@@ -258,7 +263,7 @@ class Tree:
         volume = self.volume(number)
         if volume is None:
             return self._own_attrs(number)
-        return await volume.filesystem.attrs(number & INO_MASK)
+        return await _sized(volume, await volume.filesystem.attrs(number & INO_MASK))
 
     async def lookup(self, parent: int, name: bytes) -> tuple[int, Attrs] | None:
         """Return the number and the attributes of a directory's entry, None if there is none."""
@@ -276,7 +281,7 @@ class Tree:
         if attrs.ino in volume.covered:
             number = volume.covered[attrs.ino]
             return number, await self.attrs(number)
-        return parent & ~INO_MASK | attrs.ino, attrs
+        return parent & ~INO_MASK | attrs.ino, await _sized(volume, attrs)
 
     async def listdir(self, number: int) -> Listing:
         """Return what a directory holds."""
@@ -298,6 +303,8 @@ class Tree:
         if number in self._too_long:
             raise OSError(errno.ENOMEM, self._too_long[number])
         found = usable(await volume.filesystem.listdir(number & INO_MASK))
+        if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
+            found = [await _sized_entry(volume, entry) for entry in found]
         listing = Listing(number & ~INO_MASK, found)
         cost = cost_of(found)
         try:
@@ -424,6 +431,26 @@ class Tree:
         return Attrs(
             number, mode, nlink, os.getuid(), os.getgid(), size, size, 0, made, made, made, made
         )
+
+
+async def _sized_entry(volume: MountedVolume, entry: DirEntry) -> DirEntry:
+    if entry.attrs is None or entry.kind != stat.S_IFLNK:
+        return entry
+    return entry._replace(attrs=await _sized(volume, entry.attrs))
+
+
+async def _sized(volume: MountedVolume, attrs: Attrs) -> Attrs:
+    """Return a file's attributes; those of a link with the length of the target that `readlink` gives.
+
+    Programs read as many bytes of a target as `lstat` says (cpio), and would cut it off. A link whose
+    target cannot be read keeps the size that is stored: reading it says what is wrong.
+    """
+    if not stat.S_ISLNK(attrs.mode) or not volume.translates_links:
+        return attrs
+    try:
+        return attrs._replace(size=len(await _readlink(volume, attrs.ino)))
+    except (ParseError, OSError):
+        return attrs
 
 
 async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:

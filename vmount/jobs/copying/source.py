@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from vmount.api import Entry, FileRef
     from vmount.parsers.model import Attrs
     from vmount.parsers.reader import Span
+    from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
 
@@ -43,6 +44,11 @@ class FileSource(Protocol):
 
     def ignores_case(self, file: FileRef) -> bool:
         """Say whether the guest matches names where a file is without regard to case."""
+        ...
+
+    @property
+    def unread(self) -> Sequence[Unread]:
+        """The disks and volumes that cannot be read."""
         ...
 
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
