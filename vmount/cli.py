@@ -92,18 +92,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -> int:
+    """Run the command line and return the exit code.
+
+    Without `arguments`, or if the caller says so, the process is the command's own: it gives up rights.
+    """
     try:
-        return _run(arguments)
+        return _run(arguments, own_process=own_process or arguments is None)
     except KeyboardInterrupt:
         return fail(VmountError("interrupted"))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     _prepare_streams()
     inherited = _descriptors()
-    if arguments is None:  # the process is ours
+    if own_process:
         _collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
     STDERR.as_json = "--json" in words[: words.index("--") if "--" in words else None]
@@ -142,6 +145,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if name == MOUNT:
             take_mount_options(parser, parsed)
         parsed.whole_parser = whole_parser
+        parsed.is_own_process = own_process
         parsed.inherited = inherited - {getattr(parsed, "password_fd", None)}
         configure(parsed.log_level, parsed.log_file, as_json=STDERR.as_json)
         try:
@@ -197,7 +201,7 @@ def mount_helper() -> int:
     if parsed.fake:
         return Exit.OK
     options = [word for text in map(without_default, parsed.o) for word in ("-o", text)]
-    return main([MOUNT, *options, "--", *parsed.places])
+    return main([MOUNT, *options, "--", *parsed.places], own_process=True)
 
 
 def fail(error: VmountError) -> int:
@@ -310,6 +314,11 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         metavar="DIR",
         help="where it is recorded what must be undone "
         "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
+    )
+    common.add_argument(
+        "--no-sandbox",
+        action="store_true",
+        help="keep all rights of this user while disks are read",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 

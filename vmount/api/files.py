@@ -319,14 +319,14 @@ class FilesTogether:
         """Return the file at a path: by its directory, where that was just used, else from the root."""
         folder, _, name = path.rpartition(b"/")
         above = self._folders.get(folder)
+        found = None
         if above is not None and name not in (b"", b".", b".."):
             found = await self._tree.lookup(above, name)
-            if found is not None and not (follow and stat.S_ISLNK(found[1].mode)):
-                return found
-        number, attrs = await self._walk_to(path, follow=follow)
-        if stat.S_ISDIR(attrs.mode):
-            self._folders.put(path.rstrip(b"/"), number)
-        return number, attrs
+        if found is None or (follow and stat.S_ISLNK(found[1].mode)):
+            found = await self._walk_to(path, follow=follow)
+        if stat.S_ISDIR(found[1].mode):
+            self._folders.put(path.rstrip(b"/"), found[0])
+        return found
 
     async def _walk_to(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
         if self._top:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
 from vmount.api.file_reader import READ_SIZE
+from vmount.commands.confinement import confine_command
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source, write_bytes
 from vmount.jobs.unread import NotRead, missed, paths_of
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the files, one after the other; the exit code is 3 if one could not be read to its end."""
     options = open_options(arguments, arguments.source)
+    confine_command(arguments, [arguments.source], options)
     not_read = NotRead("not read", tell)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         for text in arguments.paths:

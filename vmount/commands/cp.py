@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.confinement import confine_command
 from vmount.commands.console import human_size
 from vmount.commands.cp_elsewhere import STANDARD_OUTPUT, list_only, write_archive, write_file
 from vmount.commands.options import (
@@ -30,8 +31,10 @@ from vmount.jobs.copying.copier import name_of
 from vmount.jobs.copying.selection import Selection
 from vmount.jobs.local_folder import FolderSet
 from vmount.jobs.unread import counted, line_of, missed, unread_below
+from vmount.options import OpenOptions
 from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
+from vmount.sandbox.policy import COPYING, RESTORING
 from vmount.sources.registry import recognise
 from vmount.tree.info import as_json
 
@@ -179,13 +182,29 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
     """Open the source: disks, or a folder such as a mount."""
     path = Path(arguments.source)
     if path.is_dir():
+        _confine(arguments, OpenOptions())
         yield FolderSet(path.absolute())
         return
     opening = open_options(arguments, arguments.source)
     ntfs = NtfsOptions(users=ntfs_users(arguments))
     opening = replace(opening, filesystems=FilesystemOptions(ntfs))
+    _confine(arguments, opening)
     with open_disks(arguments.source, options=opening, state_dir=arguments.state_dir) as disks:
         yield disks
+
+
+def _confine(arguments: argparse.Namespace, options: OpenOptions) -> None:
+    """Give up all but reading the source and writing the copies: below DEST, or beside it while it is new."""
+    destination = Path(arguments.destination).absolute()
+    into = destination.is_dir() and not arguments.no_target_directory
+    confine_command(
+        arguments,
+        [arguments.source],
+        options,
+        writable=[destination if into else destination.parent],
+        changes_attributes=True,
+        capabilities=COPYING | (RESTORING if arguments.owner == "guest" else frozenset()),
+    )
 
 
 def _split_source(arguments: argparse.Namespace) -> None:

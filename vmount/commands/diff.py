@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from vmount.api import open_disks
+from vmount.commands.confinement import confine_command
 from vmount.commands.ls import write_line, write_not_read
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source
@@ -51,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     not_read = NotRead("not compared", tell)
     options = open_options(arguments, arguments.before, arguments.after)
+    confine_command(arguments, [arguments.before, arguments.after], options)
     state_dir = arguments.state_dir
     with ExitStack() as stack:
         first = stack.enter_context(

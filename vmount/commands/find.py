@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.confinement import confine_command
 from vmount.commands.ls import as_object, long_line, write_line, write_not_read
 from vmount.commands.options import add_source_arguments, open_options, size, tell
 from vmount.commands.streams import reads_source
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     wanted = _filter(arguments)
     not_read = NotRead("not searched", tell)
     options = open_options(arguments, arguments.source)
+    confine_command(arguments, [arguments.source], options)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         tops = paths_of(disks, arguments.below)
         not_read.add_parts(disks, [arguments.below])

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vmount.api import DiskSet, Entry, open_disks
+from vmount.commands.confinement import confine_command
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source, write_bytes
 from vmount.errors import explain, printable
@@ -46,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     """List; the exit code is 3 if something could not be listed; with -R, also a disk or a volume."""
     not_read = NotRead("not listed", tell)
     options = open_options(arguments, arguments.source)
+    confine_command(arguments, [arguments.source], options)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         paths = paths_of(disks, arguments.path)
         directories = []

@@ -316,7 +316,8 @@ async def _open_volume(device: Device, search: _Search, options: FilesystemOptio
         found = Detected(info.fstype, info.label, info.uuid, filesystem, None)
     elif device.source is not None:
         try:
-            found = await detect(Candidate(device.source, options, search.sources), signature)
+            data = search.runtime.considerate(device.source)
+            found = await detect(Candidate(data, options, search.sources), signature)
         except ParseError as error:
             found = Detected(None, "", "", None, str(error))
         except OSError as error:
