@@ -133,6 +133,9 @@ def main() -> int:
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.close()
 
+    # The program that started this one has opened the same disks, and has told of them.
+    for name in ("vmount.disk_set", "vmount.mounting.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)
     except VmountError as error:
