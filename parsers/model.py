@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
+from vmount.parsers.errors import Corrupt
 from vmount.parsers.reader import Buffer, Span
 
 Ino: TypeAlias = int
@@ -40,6 +41,34 @@ class Attrs(NamedTuple):
     ctime: int
     btime: int
     """Time of creation; 0 if the file system has none."""
+
+
+MAX_INO = (1 << 48) - 1
+MAX_SIZE = (1 << 63) - 1
+"""Bytes: the kernel's loff_t is signed."""
+MAX_DEVICE = (1 << 32) - 1
+"""Of a device number in FUSE's attributes (struct fuse_attr, include/uapi/linux/fuse.h)."""
+
+
+def checked_attrs(values: tuple[int, ...], where: int | None = None) -> Attrs:
+    """Return Attrs of values in its order. Raises Corrupt for one that the kernel's types do not hold.
+
+    `where` is the place of the file's record, for the error. Checked is what a damaged record can make
+    too large: mode, links and owners have at most 32 bits on every disk, and the times fit 64 bits of
+    seconds.
+    """
+    ino, size, allocated, rdev = values[0], values[5], values[6], values[7]
+    if size <= MAX_SIZE and allocated <= MAX_SIZE and ino <= MAX_INO and rdev <= MAX_DEVICE:
+        attrs: Attrs = tuple.__new__(Attrs, values)
+        return attrs
+    for kind, value, most in (
+        ("number of a file", ino, MAX_INO),
+        ("size of a file", size, MAX_SIZE),
+        ("space that a file takes", allocated, MAX_SIZE),
+    ):
+        if value > most:
+            raise Corrupt(kind, where, expected=f"at most {most:#x}", actual=value)
+    raise Corrupt("device number", where, expected=f"at most {MAX_DEVICE:#x}", actual=rdev)
 
 
 class DirEntry(NamedTuple):
