@@ -16,6 +16,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.reader import Buffer, Span
+from vmount.parsers.runs import Run as Run
+from vmount.parsers.runs import RunList
 
 Ino: TypeAlias = int
 """A file's number in its file system: below 2**48."""
@@ -82,16 +84,6 @@ class DirEntry(NamedTuple):
     """None if the file's own record cannot be read: the name is there, using it will fail."""
 
 
-class Run(NamedTuple):
-    """A part of a file that lies in one piece on its volume."""
-
-    offset: int
-    """In the file."""
-    length: int
-    start: int | None
-    """In the volume; None: a hole, which reads as zeros."""
-
-
 class Chunk(NamedTuple):
     """The stored form of one chunk of a packed file."""
 
@@ -108,6 +100,11 @@ class ChunkTable(Protocol):
     @property
     def unit(self) -> int:
         """Bytes in each decoded chunk; the last one of a file may be shorter."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that the table takes, roughly."""
         ...
 
     async def chunk(self, index: int) -> Chunk:
@@ -131,7 +128,7 @@ class Runs:
     """Runs in the order of the file, without gaps or overlaps, covering the file to `FileData.valid`
     at least."""
 
-    runs: tuple[Run, ...]
+    runs: RunList
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +136,10 @@ class Packed:
     """A file stored compressed."""
 
     chunks: ChunkTable
+
+
+DATA_COST = 200
+"""Bytes that a FileData takes without its layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,17 @@ class FileData:
     valid: int
     """Bytes from here to `size` read as zeros, whatever the disk holds; at most `size`."""
     layout: Inline | Runs | Packed
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that this takes, roughly."""
+        match self.layout:
+            case Inline(data):
+                return DATA_COST + len(data)
+            case Runs(runs):
+                return DATA_COST + runs.cost
+            case Packed(chunks):
+                return DATA_COST + chunks.cost
 
 
 class XAttr(NamedTuple):

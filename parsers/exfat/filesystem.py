@@ -119,7 +119,7 @@ class ExfatFilesystem:
         runs = await self._volume.runs(
             entry.first_cluster, entry.size, contiguous=entry.is_contiguous
         )
-        return FileData(entry.size, entry.valid, Runs(tuple(runs)))
+        return FileData(entry.size, entry.valid, Runs(runs))
 
     async def free_bytes(self) -> int:
         """Return how many bytes the allocation bitmap says are free. Reads all of it.

@@ -84,9 +84,7 @@ class Directory:
         bitmap = select(attributes, BITMAP, I30)
         self._bitmap = Stream(bitmap, boot) if bitmap else None
         self.weight = sum(
-            len(stream.map.runs)
-            for stream in (self._blocks.stream, self._bitmap)
-            if stream is not None
+            len(stream.map) for stream in (self._blocks.stream, self._bitmap) if stream is not None
         )
         """Runs of its index: what it takes in memory."""
 

@@ -299,8 +299,7 @@ def test_a_damaged_index_is_read_and_decoded_once(image: Image) -> None:
         for name in names:
             try:
                 run_sync(filesystem.lookup(many, name))
-            except Corrupt as error:
-                assert error.kind == "torn record"
+            except Corrupt:
                 errors += 1
         assert errors > 100
         assert image.reads == 0 if attempt else image.reads < len(names) // 2
