@@ -55,11 +55,21 @@ PROBES: tuple[Probe, ...] = (
 """In this order: a volume that was formatted again may still hold the backup boot sector of an NTFS or FAT.
 A new format is a package with its `open`, and a line here."""
 
-_DATASTORE = (
-    "a VMware datastore, no disk of a machine: give its LUN as san:DEVICE: to see its files"
-)
+_DATASTORE = "a VMware datastore, not a disk of a VM; to see its files, name its LUN as san:DEVICE:"
 _REMARKS = {"VMFS_volume_member": _DATASTORE, "VMFS": _DATASTORE}
 """What to say of formats that are readable in another way."""
+
+NO_FILES = {
+    "swap": "swap space, which holds no files",
+    "swsuspend": "swap space with the memory of a hibernated system, which holds no files",
+    "jbd": "the journal of another volume, which holds no files",
+    "DM_verity_hash": "the checksums of another volume, which holds no files",
+}
+"""Formats that are no file systems, and what to say of them."""
+
+EMPTY = "empty: it begins and ends with zeros"
+HEAD, TAIL = 1 << 20, 128 << 10
+"""Bytes at the beginning and the end of a volume: whatever format it has leaves something there."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class Detected:
     filesystem: Filesystem | None
     """None if it cannot be read: `problem` says why."""
     problem: str | None
+    has_files: bool = True
+    """False: it is known to hold no files."""
 
 
 async def detect(volume: Candidate, signature: Signature | None) -> Detected:
@@ -90,8 +102,24 @@ async def detect(volume: Candidate, signature: Signature | None) -> Detected:
             return Detected(name, "", "", None, str(error))
         info = filesystem.info
         return Detected(info.fstype, info.label, info.uuid, filesystem, None)
+    if signature is None and await _is_empty(volume.reader):
+        return Detected(None, "", "", None, EMPTY, has_files=False)
     if signature is None:
         return Detected(None, "", "", None, "no known file system")
-    unread = f"{signature.name} cannot be read yet; its bytes are in the block file"
+    if (text := NO_FILES.get(signature.name)) is not None:
+        return Detected(
+            signature.name, signature.label, signature.uuid, None, text, has_files=False
+        )
+    unread = f"{signature.name} is not supported; its bytes are in the block file"
     problem = _REMARKS.get(signature.name, unread)
     return Detected(signature.name, signature.label, signature.uuid, None, problem)
+
+
+async def _is_empty(reader: BlockSource) -> bool:
+    """Say whether a volume has never been formatted. Raises OSError."""
+    head = min(HEAD, reader.size)
+    tail = min(TAIL, reader.size - head)
+    for offset, length in ((0, head), (reader.size - tail, tail)):
+        if any(await reader.read(offset, length)):
+            return False
+    return True

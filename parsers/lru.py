@@ -69,10 +69,16 @@ class Lru(Generic[K, V]):
         values[key] = value
         self.weight += weight
         while self.weight > self.limit:
-            oldest, dropped = values.popitem(last=False)
-            self.weight -= 1 if self._weigh is None else self._weigh(dropped)
-            if self._dropped is not None:
-                self._dropped(oldest, dropped)
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Forget the value that was used longest ago, if there is any."""
+        if not self._values:
+            return
+        oldest, dropped = self._values.popitem(last=False)
+        self.weight -= 1 if self._weigh is None else self._weigh(dropped)
+        if self._dropped is not None:
+            self._dropped(oldest, dropped)
 
     def pop(self, key: K) -> V | None:
         """Return a value and forget it; None if it is not kept."""

@@ -31,7 +31,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("vsphere",),
     ("runtime",),
     ("blocks",),
-    ("state", "logs"),
+    ("state", "logs", "configuration"),
     ("errors",),
 )
 """The modules and packages of vmount, highest first. A module may import what stands in a lower line,

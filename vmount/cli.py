@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from vmount import __version__
-from vmount.commands.mount_options import take_mount_options
-from vmount.errors import Exit, VmountError, explain, printable
+from vmount.commands.defaults import apply_defaults, options_of
+from vmount.commands.mount_options import take_mount_options, without_default
+from vmount.commands.streams import STDERR
+from vmount.configuration import config_path, read_config_if_any
+from vmount.errors import Exit, UsageError, VmountError, explain
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
@@ -66,8 +69,9 @@ EPILOG = """\
 A SOURCE is {forms}.
 Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
 
-exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened or read;
-4 the mount point or FUSE is the trouble; 5 the mount is in use
+exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
+of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
+130 interrupted; 143 terminated
 """
 
 
@@ -77,7 +81,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """End with the message and where to read more."""
         command = self.prog if " " in self.prog else f"{self.prog} {MOUNT}"
-        self.exit(Exit.USAGE, f"{self.prog}: {printable(message)} (see {command} --help)\n")
+        STDERR.fail(UsageError(message, remedy=f"see {command} --help"), prog=self.prog)
+        self.exit(Exit.USAGE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
-        return fail("interrupted", Exit.FAILED)
+        return fail(VmountError("interrupted"))
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -94,6 +99,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     if arguments is None:  # the process is ours
         _collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
+    STDERR.as_json = "--json" in words[: words.index("--") if "--" in words else None]
     if not words:
         print(_overview(), end="", file=sys.stderr)
         return Exit.USAGE
@@ -103,11 +109,18 @@ def _run(arguments: Sequence[str] | None) -> int:
     name = words.pop(0) if words[0] in WORDS else MOUNT
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
-            f"{words[0]}: no command, or a SOURCE without a MOUNTPOINT (see vmount --help)",
-            Exit.USAGE,
+            UsageError(
+                f"{words[0]}: not a command, or a SOURCE without a MOUNTPOINT",
+                remedy="see vmount --help",
+            )
         )
     command = load(name)
     parser = parser_of(name, command)
+    try:
+        _take_defaults(parser, name)
+    except UsageError as error:
+        if not {"-h", "--help", "--version"}.intersection(words):
+            return fail(error)
     parsed = parser.parse_intermixed_args(words)
     # Like Ctrl-C: what was done to a machine is undone on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -116,20 +129,33 @@ def _run(arguments: Sequence[str] | None) -> int:
             take_mount_options(parser, parsed)
         parsed.whole_parser = whole_parser
         parsed.inherited = inherited - {getattr(parsed, "password_fd", None)}
-        configure(parsed.log_level, parsed.log_file)
+        configure(parsed.log_level, parsed.log_file, as_json=STDERR.as_json)
         try:
             return command.run(parsed)
         finally:
             sys.stdout.flush()
     except VmountError as error:
-        return fail(str(error), error.exit_code)
+        return fail(error)
     except BrokenPipeError:
         # Whoever read our output has gone; nobody is left to be told.
         _give_up_output()
         return Exit.FAILED
     except OSError as error:
         _give_up_output()
-        return fail(explain(error), Exit.FAILED)
+        return fail(VmountError(explain(error)))
+
+
+def _take_defaults(parser: Parser, name: str) -> None:
+    """Take the defaults of options from the configuration file. Raises UsageError."""
+    path = config_path(os.environ)
+    tables = read_config_if_any(path).get("defaults", {})
+    if tables:
+        apply_defaults(parser, name, tables, path, WORDS, _all_options)
+
+
+def _all_options() -> set[str]:
+    """Return the long names of all commands' options."""
+    return {option for name in WORDS for option in options_of(parser_of(name, load(name)))}
 
 
 def mount_helper() -> int:
@@ -146,16 +172,14 @@ def mount_helper() -> int:
     parsed = parser.parse_intermixed_args(words)
     if parsed.fake:
         return Exit.OK
-    options = [word for text in parsed.o for word in ("-o", text)]
+    options = [word for text in map(without_default, parsed.o) for word in ("-o", text)]
     return main([MOUNT, *options, "--", *parsed.places])
 
 
-def fail(message: str, code: int) -> int:
+def fail(error: VmountError) -> int:
     """Print an error as the one line that it is and return the exit code."""
-    line = f"vmount: {printable(message)}\n".encode("utf-8", "surrogateescape")
-    sys.stderr.flush()
-    os.write(2, line)
-    return code
+    STDERR.fail(error)
+    return error.exit_code
 
 
 def _prepare_streams() -> None:
@@ -170,7 +194,9 @@ def _prepare_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+            # A terminal may obey a byte that is no UTF-8.
+            errors = "backslashreplace" if stream.isatty() else "surrogateescape"
+            stream.reconfigure(encoding="utf-8", errors=errors)
 
 
 def _collect_seldom() -> None:

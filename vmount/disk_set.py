@@ -10,6 +10,7 @@ from vmount.options import OpenOptions
 from vmount.sources.base import Opening
 from vmount.sources.opening import open_sources
 from vmount.volumes.find import Found, find_volumes
+from vmount.volumes.unread import VOLUME, Unread, find_unread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,8 @@ class OpenDiskSet:
 
         Raises SourceError if a source cannot be opened, UsageError for a drive letter of a volume that is
         not there; then nothing stays open. What must be undone is written to the journal, which only
-        virtual machines need.
+        virtual machines need. Warnings about the disks are logged, and those about the guest are not: who
+        reads one file of a guest does not ask about its fstab.
         """
         options = options or OpenOptions()
         opening = Opening(runtime, journal, options)
@@ -60,7 +62,7 @@ class OpenDiskSet:
         except BaseException:
             await opening.stack.aclose()
             raise
-        for warning in manager.warnings:
+        for warning in manager.source_warnings:
             log.warning("%s", warning)
         return manager
 
@@ -77,6 +79,11 @@ class OpenDiskSet:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know, one sentence each."""
+        return self.source_warnings + self.guest.warnings
+
+    @property
+    def source_warnings(self) -> tuple[str, ...]:
+        """Those about disks and volumes: what of them cannot be read, or not as it should be."""
         texts: list[str] = []
         for content in self.contents:
             texts += [f"{content.disk.name}: {text}" for text in content.disk.warnings]
@@ -86,8 +93,13 @@ class OpenDiskSet:
         texts += self._found_warnings
         for volume in self.volumes:
             texts += volume.warnings
-        texts += self.guest.warnings
         return tuple(texts)
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """The disks and volumes that cannot be read, and what the guest's own tree lacks of them."""
+        root = (Unread(VOLUME, f"root{path}", reason) for path, reason in self.guest.unread)
+        return (*find_unread(self.contents, self.volumes), *root)
 
     async def aclose(self) -> None:
         """Release the sources. A second call does nothing."""

@@ -6,6 +6,14 @@ Exit codes are part of the contract with scripts; `vmount --help` lists them.
 from __future__ import annotations
 
 import enum
+import errno
+from typing import Any
+
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+
+SCHEMA = 1
+"""Version of the JSON that commands write, in each object as "schema". It grows when a key goes or changes
+its meaning; a new key does not change it. docs/json.md describes the objects."""
 
 
 class Exit(enum.IntEnum):
@@ -15,15 +23,22 @@ class Exit(enum.IntEnum):
     FAILED = 1
     """What was asked for could not be done; the message says why."""
     FOUND = 1
-    """A scan has found something."""
+    """A scan has found something. A scan ends with 1 for nothing else, whatever it could not read besides."""
     USAGE = 2
     """The command line or the configuration is wrong."""
     SOURCE = 3
-    """A source, disk or volume cannot be opened or read."""
+    """A source cannot be opened, or something of it could not be read: its server, a disk, a volume, a file. A
+    job has done the rest, and its report says what is missing."""
     MOUNT = 4
-    """The mount point, or FUSE itself, is the trouble."""
+    """Something is wrong with the mount point, or with FUSE itself."""
     BUSY = 5
     """The mount is in use."""
+    SCANNER = 6
+    """The scanner cannot be had or has failed, or the report of a scan cannot be written."""
+    INTERRUPTED = 130
+    """Ended by SIGINT (Ctrl-C), whatever was done until then: 128 and the signal's number, as in shells."""
+    TERMINATED = 143
+    """Ended by SIGTERM."""
 
 
 class VmountError(Exception):
@@ -53,7 +68,7 @@ class SourceError(VmountError):
 
 
 class MountError(VmountError):
-    """The mount point, or FUSE itself, is the trouble."""
+    """Something is wrong with the mount point, or with FUSE itself."""
 
     exit_code = Exit.MOUNT
 
@@ -64,22 +79,49 @@ class BusyError(VmountError):
     exit_code = Exit.BUSY
 
 
+class ScannerError(VmountError):
+    """A virus scanner cannot be had or has failed, or a scan's report cannot be written."""
+
+    exit_code = Exit.SCANNER
+
+
+def errno_of(error: OSError | ParseError) -> int:
+    """Return the errno that a caller sees, in the mount, the API and the commands: the one table."""
+    match error:
+        case Unsupported():
+            return errno.EOPNOTSUPP
+        case Corrupt():
+            return errno.EUCLEAN
+        case OSError():
+            return error.errno or errno.EIO
+    return errno.EIO
+
+
 def explain(error: OSError) -> str:
     """Return what an OSError says in one line, without its number."""
     text = error.strerror or str(error) or type(error).__name__
     return f"{error.filename}: {text}" if error.filename is not None else text
 
 
-def printable(text: str) -> str:
-    """Return text for a terminal or a log: what a guest's name could steer it with is escaped.
+def message_object(level: str, message: str, **more: Any) -> dict[str, Any]:
+    """Return what a line on standard error says under --json: level is "error", "warning", "info" or "debug"."""
+    return {"schema": SCHEMA, "level": level, "message": message} | more
 
-    Bytes that are no UTF-8 (surrogate escapes) stay what they are.
+
+def printable(text: str, *, keep_bytes: bool = False) -> str:
+    """Return text for a terminal, a message or a log: what a guest's name could steer it with is escaped.
+
+    So are bytes that are no UTF-8 (surrogate escapes): as \\x9b, since a terminal may take that byte for the
+    start of a command. `keep_bytes` leaves them as they are, for lines that go to a program.
     """
     if text.isprintable():
         return text
     return "".join(
-        char
-        if char.isprintable() or "\udc80" <= char <= "\udcff"
-        else char.encode("unicode_escape").decode()
-        for char in text
+        char if char.isprintable() else _escaped(char, keep_bytes=keep_bytes) for char in text
     )
+
+
+def _escaped(char: str, *, keep_bytes: bool) -> str:
+    if "\udc80" <= char <= "\udcff":
+        return char if keep_bytes else f"\\x{ord(char) & 0xFF:02x}"
+    return char.encode("unicode_escape").decode()

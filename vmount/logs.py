@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vmount.errors import printable
+from vmount.errors import message_object, printable
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 FORMAT = "vmount: %(lowerlevel)s: %(message)s"
 JOURNAL_FORMAT = "<%(priority)d>%(message)s"
@@ -33,16 +38,38 @@ class Formatter(logging.Formatter):
         """Return the line without a traceback: one line, whatever a guest's names hold."""
         return printable(super().formatMessage(record))
 
+    def formatException(  # noqa: N802 (logging's own name)
+        self,
+        ei: tuple[type[BaseException], BaseException, TracebackType | None]
+        | tuple[None, None, None],
+    ) -> str:
+        """Return a traceback: an exception's text may have a guest's name in it."""
+        return "\n".join(map(printable, super().formatException(ei).split("\n")))
 
-def configure(level: str, log_file: Path | None) -> None:
+
+class JsonFormatter(Formatter):
+    """Writes a line as the JSON object that `vmount.errors.message_object` describes."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's own name)
+        """Return the line."""
+        return json.dumps(message_object(record.levelname.lower(), record.message))
+
+
+def configure(level: str, log_file: Path | None, *, as_json: bool = False) -> None:
     """Send log lines of `level` (one of LEVELS) and above to stderr and to the file, if there is one.
 
-    Raises OSError if the file cannot be opened.
+    `as_json` makes a JSON object of each line to stderr, unless that is the journal. A line that cannot be written is lost without a
+    word. Raises OSError if the file cannot be opened.
     """
+    # A handler that cannot write would print a traceback for each line: on a full disk, into a closed pipe.
+    logging.raiseExceptions = False
     root = logging.getLogger()
     root.setLevel(level.upper())
     handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(JOURNAL_FORMAT if _is_journal(2) else FORMAT))
+    if _is_journal(2):
+        handler.setFormatter(Formatter(JOURNAL_FORMAT))
+    else:
+        handler.setFormatter(JsonFormatter() if as_json else Formatter(FORMAT))
     root.addHandler(handler)
     if log_file is not None:
         handler = logging.FileHandler(log_file, encoding="utf-8", errors="surrogateescape")

@@ -6,6 +6,7 @@ at all: nothing in it then suspends (`parsers.reader.run_sync`), which saves a t
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
@@ -16,12 +17,37 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+LONGEST_TURN = 0.02
+"""Seconds that one task may go on without letting others run."""
+
+
+class Turn:
+    """Says when a task that does not wait has gone on for long enough."""
+
+    __slots__ = ("_since",)
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    def is_over(self) -> bool:
+        """Say, once each LONGEST_TURN, that others should run now."""
+        now = time.monotonic()
+        if now - self._since < LONGEST_TURN:
+            return False
+        self._since = now
+        return True
+
+
 class Runtime(Protocol):
     """What code that may run either way asks for instead of naming trio."""
 
     @property
     def nursery(self) -> trio.Nursery | None:
         """Where background tasks live; None: there can be none, so no distant disks either."""
+        ...
+
+    async def pause(self) -> None:
+        """Let others run, if this has gone on for long enough."""
         ...
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
@@ -41,6 +67,9 @@ class InlineRuntime:
 
     nursery = None
 
+    async def pause(self) -> None:
+        """Do nothing: there are no others."""
+
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it here."""
         return function()
@@ -59,6 +88,12 @@ class TrioRuntime:
 
     def __init__(self, nursery: trio.Nursery | None = None) -> None:
         self.nursery = nursery
+        self._turn = Turn()
+
+    async def pause(self) -> None:
+        """A checkpoint, each LONGEST_TURN."""
+        if self._turn.is_over():
+            await trio.lowlevel.checkpoint()
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it in a thread."""
@@ -68,6 +103,7 @@ class TrioRuntime:
         """Run them in a nursery, by a bounded number of tasks: most calls do not wait at all."""
         results: dict[int, T] = {}
         numbered = iter(enumerate(calls))
+        failure: BaseException | None = None
 
         async def work() -> None:
             for index, call in numbered:
@@ -78,7 +114,14 @@ class TrioRuntime:
                 for _ in range(min(len(calls), MOST_TOGETHER)):
                     nursery.start_soon(work)
         except BaseExceptionGroup as group:
-            raise first_of(group) from None
+            failure = first_of(group)
+        if failure is not None:
+            # Outside of the handler, where the group would become its context: a cycle that holds the frames
+            # and their buffers until the garbage collector comes.
+            try:
+                raise failure
+            finally:
+                del failure
         return [results[index] for index in range(len(calls))]
 
 

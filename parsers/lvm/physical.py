@@ -42,6 +42,8 @@ class PhysicalVolume:
     problems: tuple[str, ...]
     """Damage of its metadata areas."""
     reader: Reader
+    keeps_metadata: bool
+    """Whether it has room for the metadata of its group: one that has, and no group, is not in use."""
 
 
 async def read_pv(reader: Reader) -> PhysicalVolume:
@@ -69,7 +71,7 @@ async def read_pv(reader: Reader) -> PhysicalVolume:
             continue
         if newest is None or group.seqno > newest.seqno:
             newest = group
-    return PhysicalVolume(label.uuid, newest, tuple(problems), reader)
+    return PhysicalVolume(label.uuid, newest, tuple(problems), reader, bool(label.metadata_areas))
 
 
 async def _read_area(reader: Reader, area: Range, limit: int) -> bytes | None:

@@ -136,6 +136,7 @@ async def read_mbr_partitions(
         disk_id=f"{record.disk_signature:08x}",
         partitions=checked(partitions, reader.size),
         warnings=tuple(warnings),
+        incomplete=warnings[0] if warnings else None,
     )
 
 

@@ -48,6 +48,8 @@ class PartitionTable:
     partitions: tuple[Partition, ...]
     """In the order of their numbers."""
     warnings: tuple[str, ...]
+    incomplete: str | None = None
+    """Why partitions are missing from it; None if none are."""
 
     def part_uuid(self, partition: Partition) -> str:
         """Return the PARTUUID by which Linux knows a partition of this disk."""

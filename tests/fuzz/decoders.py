@@ -7,6 +7,7 @@ import struct
 from collections.abc import Callable, Mapping
 from itertools import islice
 
+from tests.backends.nbd.feeding import feed
 from tests.fuzz.walks import FORGIVEN
 from vmount.backends.nbd.handshake import (
     OptionRefused,
@@ -126,7 +127,7 @@ def lvm_text(data: bytes) -> None:
     disk = BytesReader(bytes(1 << 20))
     entries = islice(group.pvs.values(), 8)
     members = [
-        (f"pv{number}", PhysicalVolume(entry.uuid, group, (), disk))
+        (f"pv{number}", PhysicalVolume(entry.uuid, group, (), disk, True))
         for number, entry in enumerate(entries)
     ]
     devices = {name: disk for name, _ in members}
@@ -223,7 +224,7 @@ def nbd_wire(data: bytes) -> None:
         if structured:
             codec.block_status(0, 1 << 20)
         with contextlib.suppress(NbdProtocolError):
-            codec.feed(data)
+            feed(codec, data)
 
 
 DECODERS: Mapping[str, Callable[[bytes], None]] = {

@@ -14,6 +14,7 @@ import pytest
 from fixtures import guests
 
 TIMEOUT = 120
+OWNER_OPTIONS = {"--owner", "-o"}
 
 
 class Vmount:
@@ -63,9 +64,10 @@ class Vmount:
 
     @contextmanager
     def mounted(self, *arguments: str | Path) -> Iterator[Path]:
-        """Mount, in the background as usual, and unmount."""
+        """Mount, in the background as usual, and unmount; owners and modes are those that peers show."""
         mountpoint = self.new_mountpoint()
-        self.run(*arguments, mountpoint)
+        owner = () if OWNER_OPTIONS.intersection(arguments) else ("--owner", "me")
+        self.run(*owner, *arguments, mountpoint)
         try:
             yield mountpoint
         finally:

@@ -175,9 +175,9 @@ def test_messages(vmount: Vmount, image: Path, tmp_path: Path) -> None:
         (("--bogus", image, mountpoint), 2, "--bogus"),
         (("umount", mountpoint), 4, f"{mountpoint}: not a mount of vmount"),
         (("status", mountpoint), 4, f"{mountpoint}: not a mount of vmount"),
-        (("ls", image, "/volumes/disk0/nothing"), 1, "/volumes/disk0/nothing: No such file"),
-        (("ls", image, "disk7"), 1, "disk7: No such file"),
-        (("cat", image, "disk0"), 1, "disk0: Is a directory"),
+        (("ls", image, "/volumes/disk0/nothing"), 3, "/volumes/disk0/nothing: No such file"),
+        (("ls", image, "disk7"), 3, "disk7: No such file"),
+        (("cat", image, "disk0"), 3, "disk0: Is a directory"),
         (("cat", image), 2, "PATH"),
         (("cp", image, "disk0/a", "disk0/b", nothing), 2, f"{nothing}: several files need"),
         (("cp", image, "disk0/nothing", tmp_path / "x"), 3, "disk0/nothing: No such file"),
@@ -210,7 +210,7 @@ def test_ls_cat_and_cp(vmount: Vmount, volume: ExtFixture, tmp_path: Path) -> No
     )
     content = vmount.run("cat", volume.image, "disk0/" + os.fsdecode(sample.path)).stdout
     assert len(content) == sample.size
-    done = vmount.run("cp", volume.image, "disk0", tmp_path / "copy")
+    done = vmount.run("cp", "--owner", "me", volume.image, "disk0", tmp_path / "copy")
     assert b"files, " in done.stdout
     copied = {entry.path: entry for entry in walk(tmp_path / "copy")}
     for entry in volume.entries:

@@ -17,7 +17,7 @@ from fixtures.ext import EVERYDAY, ExtFixture
 from fixtures.ext import build as build_ext
 from scripts.man import PAGE, manual_page
 from vmount.cli import WORDS
-from vmount.commands.mount_options import split_options
+from vmount.commands.mount_options import split_options, without_default
 from vmount.errors import UsageError
 
 if TYPE_CHECKING:
@@ -103,17 +103,25 @@ def test_mount_of_a_type(
     )
     assert done.stdout.split() == ["disks", "info.json", "volumes"] * 2
     assert done.returncode != 0
-    assert "-o ownr=guest: no such option" in done.stderr
+    assert "-o ownr=guest: unknown option" in done.stderr
 
 
 def test_options_of_mount() -> None:
-    assert split_options("rw,nodev,x-y=z,comment=a b") == ([], [])
+    assert split_options("ro,nodev,x-y=z,comment=a b") == ([], [])
     assert split_options(r"allow_other,cache_size=1G,source=a\,b.vmdk,source=c") == (
         ["--allow-other", "--cache-size=1G"],
         ["a,b.vmdk", "c"],
     )
+    assert split_options("uid=1000,gid=1000,umask=022") == (
+        ["--uid=1000", "--gid=1000", "--umask=022"],
+        [],
+    )
+    assert split_options("rw,streams,dev,suid") == (["--streams"], [])  # as mount.fuse3 has it
+    with pytest.raises(UsageError, match="mounts read-only"):
+        split_options("rw")
+    assert without_default(r"rw,source=a\,b,rw") == r"source=a\,b"
     for wrong in ("allow_others", "json", "owner=guest,json"):
-        with pytest.raises(UsageError, match="no such option"):
+        with pytest.raises(UsageError, match="unknown option"):
             split_options(wrong)
 
 
@@ -121,7 +129,7 @@ def test_messages_of_options(vmount: Vmount, volume: ExtFixture, tmp_path: Path)
     line = vmount.error("-o", "owner=nobody", volume.image, tmp_path, code=2)
     assert "invalid" in line
     assert "owner" in line
-    assert "-o cach=1G: no such option" in vmount.error(
+    assert "-o cach=1G: unknown option" in vmount.error(
         "-o", "cach=1G", volume.image, tmp_path, code=2
     )
 
@@ -222,3 +230,20 @@ def test_interrupted_at_the_start(vmount: Vmount, volume: ExtFixture) -> None:
         cwd=ROOT,
     )
     assert (done.returncode, done.stderr) == (1, "vmount: interrupted\n")
+
+
+@pytest.mark.mount
+def test_status_is_watched_until_the_mount_is_gone(vmount: Vmount, volume: ExtFixture) -> None:
+    with vmount.mounted(volume.image) as mountpoint:
+        command = vmount.command("status", "--watch", "--interval", "0.1", "--json", mountpoint)
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+        ) as watching:
+            assert watching.stdout is not None
+            shown = [watching.stdout.readline() for _ in range(60)]
+            assert shown.count(b"{\n") > 1
+            vmount.run("umount", mountpoint)
+            _, told = watching.communicate(timeout=60)
+        assert watching.returncode == 4
+        assert json.loads(told)["exit_code"] == 4
+        vmount.run(volume.image, mountpoint)

@@ -98,7 +98,7 @@ def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
 def test_messages_of_find(vmount: Vmount, volume: ExtFixture) -> None:
     assert "no size such as" in vmount.error("find", volume.image, "--larger", "big", code=2)
     assert "no date such as" in vmount.error("find", volume.image, "--newer", "soon", code=2)
-    assert "nowhere" in vmount.error("find", volume.image, "--below", "disk0/nowhere", code=1)
+    assert "nowhere" in vmount.error("find", volume.image, "--below", "disk0/nowhere", code=3)
 
 
 @pytest.mark.mount
@@ -153,7 +153,7 @@ def test_diff_tells_what_was_changed(vmount: Vmount, volume: ExtFixture, tmp_pat
     ]
     assert (values[1]["before"]["size"], values[1]["after"]) == (3, None)
     assert vmount.run("diff", volume.image, volume.image).stdout == b""
-    assert "nowhere" in vmount.error("diff", changed, volume.image, "disk0/nowhere", code=1)
+    assert "nowhere" in vmount.error("diff", changed, volume.image, "disk0/nowhere", code=3)
 
 
 def test_r22_a_directory_inside_itself_is_listed_once(vmount: Vmount, tmp_path: Path) -> None:

@@ -111,7 +111,8 @@ def test_a_restored_tree_is_what_rsync_would_have_made(
 def test_who_copies_for_himself_gets_no_rights_of_the_guest(
     vmount: Vmount, rich: Path, tmp_path: Path
 ) -> None:
-    report = told(vmount, rich, "disk0", tmp_path / "copy")
+    me = ("--owner", "me")
+    report = told(vmount, *me, rich, "disk0", tmp_path / "copy")
     first = tmp_path / "copy/folder 1/inner/file-1"
     assert first.stat().st_mode & 0o7777 == 0o775
     assert first.stat().st_uid == os.getuid()
@@ -127,7 +128,7 @@ def test_who_copies_for_himself_gets_no_rights_of_the_guest(
             "security.capability",
         )
     }
-    line = vmount.run("cp", rich, "disk0/folder 1", tmp_path / "again").stderr.decode()
+    line = vmount.run("cp", *me, rich, "disk0/folder 1", tmp_path / "again").stderr.decode()
     assert "not kept: trusted.secret of " in line
 
 
@@ -218,7 +219,7 @@ def test_a_full_target_ends_the_copy_and_room_lets_it_go_on(
     target = small_target / "copy"
     line = vmount.error("cp", "--resume", "-T", large, "disk0", target, code=1)
     assert "No space left on device" in line
-    assert "run it again with --resume" in line
+    assert "run the same command with --resume" in line
     there = len([path for path in target.iterdir() if path.name.startswith("file-")])
     assert 3 <= there <= 8
     subprocess.run(["mount", "-o", "remount,size=80M", small_target], check=True)

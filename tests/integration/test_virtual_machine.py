@@ -73,7 +73,7 @@ def test_r2_r36_a_machine_is_mounted_walked_and_left_alone(
 
 
 def test_info_ls_cat_and_cp_leave_it_alone(vmount: Vmount, vm: Vm, tmp_path: Path) -> None:
-    shown = vmount.run("info", "web01").stdout.decode()
+    shown = vmount.run("info", "-v", "web01").stdout.decode()
     assert f"web01 ({vm.moref})" in shown
     assert "not by nbdssl: VDDK is not installed" in " ".join(shown.split())
     info = json.loads(vmount.run("info", "--json", "DC0/vm/web01").stdout)

@@ -24,14 +24,17 @@ def test_programs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("transports = 1", "a table of tables"),
-        ("[transports]\nmine = 1", "a command, and nothing else"),
-        ("[transports.mine]\ncommand = 'serve'", "a list of words"),
-        ("[transports.mine]\ncommand = []", "a list of words"),
-        ("[transports.mine]\ncommand = [1]", "a list of words"),
-        ("[transports.mine]\ncommand = ['x']\nshell = true", "a command, and nothing else"),
-        ("[transports.'a:b']\ncommand = ['x']", "a name is made of"),
-        ("[transports.https]\ncommand = ['x']", "is a transport of vmount's own"),
+        ("transports = 1", "transports: must be a table"),
+        ("[transports]\nmine = 1", "must have the key command, and no other"),
+        ("[transports.mine]\ncommand = 'serve'", "must be a list of strings"),
+        ("[transports.mine]\ncommand = []", "must be a list of strings"),
+        ("[transports.mine]\ncommand = [1]", "must be a list of strings"),
+        (
+            "[transports.mine]\ncommand = ['x']\nshell = true",
+            "must have the key command, and no other",
+        ),
+        ("[transports.'a:b']\ncommand = ['x']", "invalid name"),
+        ("[transports.https]\ncommand = ['x']", "belongs to a transport of vmount"),
         ("[transports", "config.toml"),
     ],
 )

@@ -29,7 +29,7 @@ class MemoryBackend:
     def __init__(self, content: bytes = CONTENT, most_lines: int = 8) -> None:
         self.content = content
         self.size = len(content)
-        self.max_read = self.preferred_read = most_lines * LINE
+        self.max_read = most_lines * LINE
         self.asked: list[Span] = []
         self.gate = trio.Event()
         self.gate.set()
@@ -70,7 +70,7 @@ async def test_a_hit_takes_no_waiting(nursery: trio.Nursery) -> None:
     assert await disk.read(10, 100) == CONTENT[10:110]
     with assert_no_checkpoints():
         assert disk.try_read(LINE - 7, 7) == CONTENT[LINE - 7 : LINE]
-        assert await disk.read(500, 1) == CONTENT[500:501]
+    assert await disk.read(500, 1) == CONTENT[500:501]
     assert transport.asked == [lines(0)]
     stats = disk.stats()
     assert (stats.hits, stats.misses, stats.bytes_demanded, stats.bytes_fetched) == (
@@ -283,11 +283,10 @@ async def test_guesses_are_bounded(nursery: trio.Nursery) -> None:
     assert sum(span.length for span in transport.asked) == 11 * LINE
 
 
-async def test_guesses_that_are_forgotten_wasted_or_fail(nursery: trio.Nursery) -> None:
+async def test_guesses_that_are_wasted_or_fail(nursery: trio.Nursery) -> None:
     transport = MemoryBackend(most_lines=1)
     disk = CachedDisk(transport, nursery, CacheOptions(capacity=2 * LINE, guess_requests=1))
-    disk.prefetch([lines(0, 10)])
-    disk.forget_guesses()
+    disk.prefetch([lines(0)])
     await wait_all_tasks_blocked()
     assert transport.asked == [lines(0)]
     await disk.read(LINE, 2 * LINE)

@@ -147,3 +147,27 @@ def test_logical_volumes_and_arrays_by_their_names(tmp_path: Path) -> None:
         assert [volume.name for volume in find_volumes_of(spec, found)] == [name]
     for spec in ("/dev/mapper/vgplain-spare-name", "/dev/vg/linear", "/dev/mapper/vgplain"):
         assert find_volumes_of(spec, found) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "//server/share /mnt/nas cifs credentials=/root/secret 0 0",
+        "server:/export /mnt/nfs nfs4 ro 0 0",
+        "/dev/disk/by-label/x /mnt/g glusterfs defaults 0 0",
+        "/usr/bin/sshfs#ann@host: /mnt/ssh fuse.sshfs defaults 0 0",
+        "/dev/sr0 /media/cdrom udf,iso9660 user 0 0",
+    ],
+)
+def test_lines_of_network_and_removable_media_are_of_no_disk(line: str) -> None:
+    (entry,) = parse_fstab(line.encode())
+    assert not entry.is_of_disk
+
+
+def test_a_disk_that_is_reached_over_a_network_may_be_absent() -> None:
+    (entry,) = parse_fstab(b"UUID=1234 /srv ext4 _netdev 0 0")
+    assert entry.is_of_disk
+    assert entry.may_be_absent
+    (entry,) = parse_fstab(b"UUID=1234 /srv fuse.ntfs-3g defaults 0 0")
+    assert entry.is_of_disk
+    assert not entry.may_be_absent

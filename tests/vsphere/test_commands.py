@@ -144,7 +144,7 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
     place = join_host_port(vcenter.host, vcenter.port)
     options = ["--vcenter", place, "--user", USER, "--password-file", str(secret)]
     alone = Command(tmp_path, {"HOME": str(tmp_path)})
-    asked = alone.error("vms", *options, code=1)
+    asked = alone.error("vms", *options, code=3)
     assert "the certificate is not trusted: self-signed certificate" in asked
     thumbprint = asked.partition("own is ")[2].partition(",")[0]
     alone.run("vms", *options, "--thumbprint", thumbprint)
@@ -162,7 +162,7 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
 
 def test_r19_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None:
     wrong = PASSWORD + "!"
-    assert "refuses the login of reader" in command.error("vms", code=1, GOVC_PASSWORD=wrong)
+    assert "refuses the login of reader" in command.error("vms", code=3, GOVC_PASSWORD=wrong)
     place = join_host_port(vcenter.host, vcenter.port)
     in_argv = command.error("vms", "--vcenter", f"{USER}:{PASSWORD}@{place}", code=2)
     assert "does not belong on the command line" in in_argv
@@ -170,11 +170,11 @@ def test_r19_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None
     assert "is no" in command.error("vms", code=2, GOVC_URL=url)
     assert "http:// is not taken" in command.error("vms", code=2, GOVC_URL=url.replace("s", "", 1))
     assert "no password for" in command.error("vms", code=2, GOVC_PASSWORD="")
-    assert "certificate" in command.error("vms", code=1, GOVC_TLS_CA_CERTS="/dev/null")
-    command.error("vms", code=1, GOVC_URL=f"https://{USER}:{PASSWORD}@nobody.invalid/sdk")
+    assert "certificate" in command.error("vms", code=3, GOVC_TLS_CA_CERTS="/dev/null")
+    command.error("vms", code=3, GOVC_URL=f"https://{USER}:{PASSWORD}@nobody.invalid/sdk")
     with forwarding(None) as silent:
         url = f"https://{USER}:{PASSWORD}@127.0.0.1:{silent.port}"
-        said = command.error("vms", "--connect-timeout", "0.5", code=1, GOVC_URL=url)
+        said = command.error("vms", "--connect-timeout", "0.5", code=3, GOVC_URL=url)
         assert "no answer within 0.5 s" in said
 
 
@@ -219,6 +219,7 @@ async def test_doctor(settings: ConnectionSettings, vcenter: Vcenter, command: C
     assert "independent: snapshots leave it out" in found["disk scsi0-1"]["detail"]
     assert "VDDK is not installed" in found["transport nbdssl"]["detail"]
     assert found["transport https"] == {
+        "schema": 1,
         "name": "transport https",
         "state": "ok",
         "detail": "would be used",

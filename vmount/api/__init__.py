@@ -30,6 +30,7 @@ from vmount.api.handles import (
     VolumeType,
 )
 from vmount.options import OpenOptions
+from vmount.volumes.unread import Unread
 
 __all__ = [
     "DiskSet",
@@ -40,6 +41,7 @@ __all__ = [
     "OpenOptions",
     "OsFamily",
     "OsInfo",
+    "Unread",
     "VolumeHandle",
     "VolumeInfo",
     "VolumeType",

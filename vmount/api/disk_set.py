@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vmount.disks.disk import Disk
     from vmount.state import Journal
     from vmount.volumes.find import Volume
+    from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
 
@@ -80,6 +81,14 @@ class DiskSet(FilesTogether):
     def warnings(self) -> tuple[str, ...]:
         """What the user should know, one sentence each."""
         return self._manager.warnings
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """The disks and volumes that cannot be read, and what the guest's own tree lacks of them.
+
+        Nothing that is listed, found or compared in this set says anything of them.
+        """
+        return self._manager.unread
 
     def info(self) -> dict[str, Any]:
         """Return what info.json in a mount says."""

@@ -8,6 +8,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from vmount.errors import errno_of
 from vmount.parsers.errors import ParseError
 from vmount.parsers.reader import Span
 
@@ -88,7 +89,7 @@ def told(path: str | bytes) -> Iterator[None]:
     try:
         yield
     except ParseError as error:
-        raise OSError(errno.EIO, str(error), os.fsdecode(path)) from error
+        raise OSError(errno_of(error), str(error), os.fsdecode(path)) from error
     except OSError as error:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, error.strerror, os.fsdecode(path)) from error

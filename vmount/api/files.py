@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
+from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from vmount.api.bridge import Bridge
     from vmount.blocks.file_map import FileMap
     from vmount.parsers.reader import Span
-    from vmount.tree.tree import Listing, Tree
+    from vmount.tree.listing import Listing
+    from vmount.tree.tree import Tree
 
 T = TypeVar("T")
 
@@ -73,14 +75,25 @@ class FilesTogether:
                 yield file
 
     def below(
-        self, path: str | bytes = "volumes", on_error: Callable[[OSError], None] | None = None
+        self,
+        path: str | bytes = "volumes",
+        on_error: Callable[[OSError], None] | None = None,
+        *,
+        dangling: bool = False,
     ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; several directories are listed at a time.
 
-        What cannot be listed is passed over and its OSError given to `on_error`; without that it is
-        raised.
+        A path that is a link stands for what the link leads to; with `dangling`, for the link itself if it
+        leads to nothing. What cannot be listed is passed over and its OSError given to `on_error`;
+        without that it is raised.
         """
-        start, attrs = self._resolve(path, follow=True)
+        try:
+            start, attrs = self._resolve(path, follow=True)
+        except OSError:
+            if not dangling:
+                raise
+            # Raises again if there is no link either.
+            start, attrs = self._resolve(path, follow=False)
         top = os.fsdecode(path).rstrip("/")
         yield FileRef(top, start, attrs)
         pending = [(top, start)] if stat.S_ISDIR(attrs.mode) else []
@@ -148,7 +161,7 @@ class FilesTogether:
         try:
             found = await self._tree.xattrs(number)
         except ParseError as error:
-            return {"attributes": OSError(errno.EUCLEAN, str(error))}
+            return {"attributes": OSError(errno_of(error), str(error))}
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
@@ -159,26 +172,44 @@ class FilesTogether:
                 if value is not None:
                     values[os.fsdecode(name)] = await self._tree.xattr_value(number, value)
             except ParseError as error:
-                values[os.fsdecode(name)] = OSError(errno.EUCLEAN, str(error))
+                values[os.fsdecode(name)] = OSError(errno_of(error), str(error))
             except OSError as error:
                 values[os.fsdecode(name)] = error
         return values
 
-    def streams(self, files: Sequence[FileRef]) -> list[FileRef]:
-        """Return the alternate streams of files on NTFS. A file whose streams cannot be told has none."""
+    def is_on_volume(self, file: FileRef) -> bool:
+        """Say whether a file is one of a volume's, and not one of the mount's own."""
+        return self._tree.volume(file.number) is not None
+
+    def streams(
+        self, files: Sequence[FileRef], on_error: Callable[[OSError], None] | None = None
+    ) -> list[FileRef]:
+        """Return the alternate streams of files on NTFS.
+
+        Where they cannot be told, an OSError that names the file is given to `on_error`; without that it is
+        raised.
+        """
         calls = [partial(self._streams_of, file) for file in files if self._is_ntfs(file.number)]
-        found = self._bridge.run(lambda: self._gather(calls)) if calls else []
-        return [stream for streams in found for stream in streams]
+        found: list[FileRef] = []
+        for streams in self._bridge.run(lambda: self._gather(calls)) if calls else []:
+            if not isinstance(streams, OSError):
+                found += streams
+            elif on_error is None:
+                raise streams
+            else:
+                on_error(streams)
+        return found
 
     def _is_ntfs(self, number: int) -> bool:
         volume = self._tree.volume(number)
         return volume is not None and volume.filesystem.info.fstype == "ntfs"
 
-    async def _streams_of(self, file: FileRef) -> list[FileRef]:
+    async def _streams_of(self, file: FileRef) -> list[FileRef] | OSError:
         try:
             attributes = await self._tree.xattrs(file.number)
-        except (OSError, ParseError):
-            return []
+        except (OSError, ParseError) as error:
+            reason = explain(error) if isinstance(error, OSError) else str(error)
+            return OSError(errno.EIO, f"its alternate streams cannot be read: {reason}", file.path)
         found = []
         for name, (value,) in attributes.items():
             if name.startswith(STREAM_PREFIX):

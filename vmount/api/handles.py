@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from vmount.errors import BusyError, MountError
 from vmount.mounting.config import MountConfig
+from vmount.mounting.fuse_library import require_fuse
 from vmount.state import default_state_dir
 from vmount.vsphere.access_options import Quiesce
 
@@ -132,6 +133,7 @@ class Mounting:
             mountpoint = (self._wanted or self._own_folder or Path()).absolute()
             config = MountConfig(self._sources, mountpoint, self._options, volumes=())
             try:
+                require_fuse()
                 from vmount.mounting.server_process import Server  # the program of a mount with it
 
                 self._server = Server(config, self._state_dir)

@@ -53,11 +53,6 @@ class Backend(Protocol):
         """Bytes that one request may ask for. A longer read becomes several, at the same time."""
         ...
 
-    @property
-    def preferred_read(self) -> int:
-        """Bytes to ask for at once when reading ahead: a smaller request costs about as much."""
-        ...
-
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes.
 

@@ -32,7 +32,8 @@ from vmount.backends.base import (
     BackendTimeout,
     Extent,
 )
-from vmount.parsers.reader import Buffer, check_bounds
+from vmount.backends.requests import Counters, cut, run_together
+from vmount.parsers.reader import Buffer, Span, check_bounds
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +41,6 @@ T = TypeVar("T")
 
 MAX_READ = 1 << 20
 """Bytes a request: a disk gives its full throughput with these, several at a time."""
-PREFERRED_READ = 256 << 10
-"""Bytes: below this a request costs more than its payload."""
 BLOCK = 4096
 """Bytes: start and length of a direct read are multiples of it, or of the device's own sector if that is
 larger. It serves 512-byte and 4Kn devices, and files."""
@@ -99,12 +98,10 @@ class DirectDevice:
         self.path = opened.path
         self.size = opened.size
         self.max_read = max(MAX_READ, opened.block)
-        self.preferred_read = max(PREFERRED_READ, opened.block)
         self._opened = opened
         self._limiter = limiter
         self._options = options
-        self._requests = self._bytes = self._in_flight = 0
-        self._latency = 0.0
+        self._counters = Counters()
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes. Raises OutOfBounds, BackendError."""
@@ -137,14 +134,7 @@ class DirectDevice:
 
     def stats(self) -> BackendStats:
         """Return the counters as they are now."""
-        return BackendStats(
-            requests=self._requests,
-            bytes_received=self._bytes,
-            in_flight=self._in_flight,
-            retries=0,
-            reconnects=0,
-            latency=self._latency / self._requests if self._requests else 0.0,
-        )
+        return self._counters.stats()
 
     async def aclose(self) -> None:
         """Close the device, once the reads that are under way have returned."""
@@ -156,18 +146,20 @@ class DirectDevice:
         if len(view) <= self.max_read:
             await self._request(start, view, needed)
             return
-        try:
-            async with trio.open_nursery() as nursery:
-                for at in range(0, len(view), self.max_read):
-                    part = view[at : at + self.max_read]
-                    nursery.start_soon(self._request, start + at, part, min(len(part), needed - at))
-        except* BackendError as group:
-            raise _first(group) from None
+
+        async def request(part: Span) -> None:
+            await self._request(
+                start + part.offset,
+                view[part.offset : part.offset + part.length],
+                min(part.length, needed - part.offset),
+            )
+
+        await run_together(cut(len(view), self.max_read), request, self._options.threads)
 
     async def _request(self, start: int, view: memoryview, needed: int) -> None:
         """Read at least `needed` bytes, all that the device has there, into `view`."""
         began = trio.current_time()
-        self._in_flight += 1
+        self._counters.in_flight += 1
         try:
             await _in_thread(lambda: self._opened.fill(start, view, needed), self._limiter)
         except BackendError:
@@ -177,10 +169,8 @@ class DirectDevice:
                 f"{self.path}: {error.strerror} at {start:#x}; is the device still there?"
             ) from error
         finally:
-            self._in_flight -= 1
-        self._requests += 1
-        self._bytes += needed
-        self._latency += trio.current_time() - began
+            self._counters.in_flight -= 1
+        self._counters.answered(began, needed)
 
 
 class _Descriptor:
@@ -319,8 +309,3 @@ def _refused(path: Path, error: OSError) -> BackendError:
         remedy = "; reading it takes root or the group that owns it (disk)"
     reason = error.strerror or str(error)
     return BackendError(f"{path}: {reason}{remedy}", code=error.errno or errno.EIO)
-
-
-def _first(group: BaseExceptionGroup[BackendError]) -> BackendError:
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

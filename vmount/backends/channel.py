@@ -54,8 +54,10 @@ class Channel:
     async def receive_exactly(self, length: int) -> bytes:
         """Return `length` bytes; raises ConnectionError if the stream ends before.
 
-        Takes not a byte more: nothing that was sent before TLS can be taken for something in it.
+        Takes not a byte more: nothing that was sent before TLS can be taken for something in it. Always a
+        checkpoint, so that a server which sends without end does not outrun the deadline.
         """
+        await trio.lowlevel.checkpoint()
         data = bytearray(length)
         view = memoryview(data)
         while view:

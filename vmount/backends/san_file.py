@@ -20,10 +20,13 @@ from vmount.backends.base import (
     BackendStats,
     Extent,
 )
+from vmount.backends.requests import Counters, run_together
 from vmount.parsers.reader import Buffer, check_bounds
 
 SECTOR = 512
 """Bytes that are read of each LUN when a file is opened."""
+MOST_TOGETHER = 32
+"""Pieces of one read that are read at the same time: a file may lie in very many."""
 
 
 class LunRun(NamedTuple):
@@ -71,14 +74,12 @@ class SanFile:
     ) -> None:
         self.size = size
         self.max_read = min(lun.max_read for lun in luns)
-        self.preferred_read = min(lun.preferred_read for lun in luns)
         self._name = name
         self._runs = runs
         self._offsets = [run.offset for run in runs]
         self._luns = luns
         self._closed = False
-        self._requests = self._bytes = self._in_flight = 0
-        self._latency = 0.0
+        self._counters = Counters()
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes. Raises OutOfBounds, BackendError."""
@@ -86,7 +87,7 @@ class SanFile:
         if self._closed:
             raise BackendClosed(f"{self._name}: closed")
         began = trio.current_time()
-        self._in_flight += 1
+        self._counters.in_flight += 1
         try:
             pieces = self._pieces(offset, length)
             if len(pieces) == 1:
@@ -94,10 +95,8 @@ class SanFile:
             else:
                 data = await self._gather(pieces, length)
         finally:
-            self._in_flight -= 1
-        self._requests += 1
-        self._bytes += length
-        self._latency += trio.current_time() - began
+            self._counters.in_flight -= 1
+        self._counters.answered(began, length)
         return data
 
     async def allocated(self, offset: int, length: int) -> Sequence[Extent]:
@@ -124,14 +123,7 @@ class SanFile:
 
     def stats(self) -> BackendStats:
         """Return the counters as they are now."""
-        return BackendStats(
-            requests=self._requests,
-            bytes_received=self._bytes,
-            in_flight=self._in_flight,
-            retries=0,
-            reconnects=0,
-            latency=self._latency / self._requests if self._requests else 0.0,
-        )
+        return self._counters.stats()
 
     async def aclose(self) -> None:
         """Take no more reads."""
@@ -159,24 +151,14 @@ class SanFile:
 
     async def _gather(self, pieces: Sequence[LunRun], length: int) -> Buffer:
         """Read several pieces at the same time."""
-        if not pieces:
-            await trio.lowlevel.checkpoint()
         data = bytearray(length)
 
         async def fetch(piece: LunRun) -> None:
             at = piece.offset - pieces[0].offset
             data[at : at + piece.length] = await self._piece(piece)
 
-        errors: list[BackendError] = []
-        try:
-            async with trio.open_nursery() as nursery:
-                for piece in pieces:
-                    if piece.lun is not None:
-                        nursery.start_soon(fetch, piece)
-        except* BackendError as group:
-            errors = _leaves(group)
-        if errors:
-            raise errors[0]
+        stored = [piece for piece in pieces if piece.lun is not None]
+        await run_together(stored, fetch, min(MOST_TOGETHER, len(stored)))
         return data
 
 
@@ -197,10 +179,3 @@ def _joined(runs: Sequence[LunRun]) -> tuple[LunRun, ...]:
         elif run.length:
             joined.append(run)
     return tuple(joined)
-
-
-def _leaves(group: BaseExceptionGroup[BackendError]) -> list[BackendError]:
-    found: list[BackendError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found

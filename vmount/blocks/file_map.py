@@ -7,21 +7,28 @@ within the file they are never short.
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Protocol
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from vmount.blocks.memory import PROCESS, Decoded, MemoryBudget
 from vmount.parsers.errors import Corrupt
-from vmount.parsers.lru import Lru
-from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from vmount.parsers.model import Chunk, FileData, Inline, Packed, Runs
 from vmount.parsers.reader import BlockSource, Buffer, Span
 from vmount.parsers.runs import RunList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-DECODED_CHUNKS_KEPT = 4 << 20
-"""Bytes of decoded chunks that an open packed file keeps: the kernel asks for less than a chunk at a
-time, and often for the one before again."""
+LARGEST_INLINE = 64 << 20
+"""Bytes of a file that is kept in its record: far more than any record of any file system here holds, so
+that a size without bytes behind it cannot take the memory."""
+
+DECODED: Decoded[tuple[int, int]] = Decoded(PROCESS)
+"""Decoded chunks of all open packed files: the kernel asks for less than a chunk at a time, and often for the
+one before again."""
+_TOKENS = itertools.count()
 
 
 class FileMap(Protocol):
@@ -49,20 +56,23 @@ class FileMap(Protocol):
         ...
 
 
-def open_file(source: BlockSource, data: FileData) -> FileMap:
+def open_file(source: BlockSource, data: FileData, memory: MemoryBudget = PROCESS) -> FileMap:
     """Return a FileMap of the file that `data` describes on the volume `source`.
 
-    Raises Corrupt if the runs do not cover the file or leave the volume.
+    Raises Corrupt if the runs do not cover the file or leave the volume, TooLarge (an OSError) if what it
+    needs is more than `memory` has left.
     """
     match data.layout:
         case Inline(content):
             if len(content) < data.valid:
                 raise Corrupt("inline file too short", expected=data.valid, actual=len(content))
+            if data.size > LARGEST_INLINE:
+                raise Corrupt("inline file too long", expected=LARGEST_INLINE, actual=data.size)
             return BytesFile(content[: data.valid] + bytes(data.size - data.valid))
         case Runs(runs):
-            return RunsFile(source, data, runs)
+            return RunsFile(source, data, runs, memory)
         case Packed():
-            return PackedFile(source, data, data.layout)
+            return PackedFile(source, data, data.layout, DECODED)
 
 
 class BytesFile:
@@ -114,9 +124,15 @@ class SourceFile:
 
 
 class RunsFile:
-    """A file in runs."""
+    """A file in runs.
 
-    def __init__(self, source: BlockSource, data: FileData, runs: RunList) -> None:
+    Raises TooLarge if they need more than `memory` has left.
+    """
+
+    def __init__(
+        self, source: BlockSource, data: FileData, runs: RunList, memory: MemoryBudget
+    ) -> None:
+        memory.hold(self, runs.cost, f"the map of {len(runs)} runs of a file")
         runs.check_within(source.size)
         if runs.end < data.valid:
             raise Corrupt("runs end before the file", expected=data.valid, actual=runs.end)
@@ -130,19 +146,19 @@ class RunsFile:
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if they are at hand."""
         end = min(offset + length, self._valid)
-        if offset < end == offset + length:
+        if 0 <= offset < end == offset + length:
             # A read within one run, written out: through RunList.pieces() it takes twice as long.
             offsets = self._offsets
             index = bisect_right(offsets, offset) - 1
             start = self._starts[index]
-            if end <= offsets[index + 1] and start >= 0:
+            if start >= 0 and end <= offsets[index + 1]:
                 return self._source.try_read(start + offset - offsets[index], length)
         pieces = self._pieces(offset, end)
         if len(pieces) == 1 and pieces[0].length == length:
-            return self._source.try_read(pieces[0].start or 0, length)
+            return self._source.try_read(pieces[0].start, length)
         buffer = bytearray(max(0, min(length, self.size - offset)))
         for at, count, place in pieces:
-            part = self._source.try_read(place or 0, count)
+            part = self._source.try_read(place, count)
             if part is None:
                 return None
             buffer[at : at + count] = part
@@ -153,20 +169,20 @@ class RunsFile:
         end = min(offset + length, self._valid)
         pieces = self._pieces(offset, end)
         if len(pieces) == 1 and pieces[0].length == length:
-            return await self._source.read(pieces[0].start or 0, length)
+            return await self._source.read(pieces[0].start, length)
         if len(pieces) > 1:
-            self._source.prefetch([Span(piece.start or 0, piece.length) for piece in pieces])
+            self._source.prefetch([Span(piece.start, piece.length) for piece in pieces])
         buffer = bytearray(max(0, min(length, self.size - offset)))
         for at, count, place in pieces:
-            buffer[at : at + count] = await self._source.read(place or 0, count)
+            buffer[at : at + count] = await self._source.read(place, count)
         return buffer
 
     def spans(self) -> Sequence[Span]:
         """Return what lies on the volume."""
         spans: list[Span] = []
-        for offset, length, place in self._runs:
-            count = min(length, self._valid - offset)
-            if place is None or count <= 0:
+        for (offset, end), place in zip(pairwise(self._offsets), self._starts, strict=True):
+            count = min(end, self._valid) - offset
+            if place < 0 or count <= 0:
                 continue
             if spans and spans[-1].offset + spans[-1].length == offset:
                 spans[-1] = Span(spans[-1].offset, spans[-1].length + count)
@@ -177,35 +193,50 @@ class RunsFile:
     def where(self, offset: int, length: int, /) -> Sequence[Span]:
         """Return what of a range lies on the volume."""
         pieces = self._pieces(offset, min(offset + length, self._valid))
-        return [Span(piece.start or 0, piece.length) for piece in pieces]
+        return [Span(piece.start, piece.length) for piece in pieces]
 
-    def _pieces(self, offset: int, end: int) -> Sequence[Run]:
-        """Return what lies on the volume of [offset, end); Run.offset counts from `offset`."""
+    def _pieces(self, offset: int, end: int) -> Sequence[_Piece]:
+        """Return what lies on the volume of [offset, end)."""
         return [
-            Run(at - offset, length, start)
+            _Piece(at - offset, length, start)
             for at, length, start in self._runs.pieces(offset, end - offset)
             if start is not None
         ]
 
 
+class _Piece(NamedTuple):
+    """A part of a range that lies in one piece on the volume; `offset` counts from the range's start."""
+
+    offset: int
+    length: int
+    start: int
+
+
 class PackedFile:
     """A file in compressed chunks."""
 
-    def __init__(self, source: BlockSource, data: FileData, layout: Packed) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        data: FileData,
+        layout: Packed,
+        decoded: Decoded[tuple[int, int]],
+    ) -> None:
         self.size = data.size
         self._valid = data.valid
         self._source = source
         self._chunks = layout.chunks
         self._unit = layout.chunks.unit
-        self._decoded: Lru[int, Buffer] = Lru(max(2, DECODED_CHUNKS_KEPT // self._unit))
+        self._decoded = decoded
+        self._token = next(_TOKENS)
+        """Tells its chunks from those of other files."""
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if their chunks are decoded already."""
         length = max(0, min(length, self.size - offset))
-        wanted = self._wanted(offset, length)
         chunks = []
-        for index in wanted:
-            chunk = self._decoded.get(index)
+        for index in self._wanted(offset, length):
+            chunk = self._decoded.get((self._token, index))
             if chunk is None:
                 return None
             chunks.append(chunk)
@@ -218,7 +249,7 @@ class PackedFile:
             self._source.prefetch(self.where(offset, length))
         chunks = []
         for index in self._wanted(offset, length):
-            chunk = self._decoded.get(index)
+            chunk = self._decoded.get((self._token, index))
             chunks.append(await self._decode(index) if chunk is None else chunk)
         return self._join(offset, length, chunks)
 
@@ -252,7 +283,7 @@ class PackedFile:
     async def _decode(self, index: int) -> Buffer:
         length = min(self._unit, self.size - index * self._unit)
         stored = await self._stored(await self._chunks.chunk(index), length)
-        self._decoded.put(index, stored)
+        self._decoded.keep((self._token, index), stored)
         return stored
 
     async def _stored(self, chunk: Chunk, length: int) -> Buffer:

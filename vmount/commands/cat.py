@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
 from vmount.api.file_reader import READ_SIZE
-from vmount.commands.options import add_source_arguments, open_options
-from vmount.errors import Exit
+from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.streams import reads_source, write_bytes
+from vmount.jobs.unread import NotRead, missed
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
+
+    from vmount.api import DiskSet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,12 +24,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """Write the files, one after the other."""
+    """Write the files, one after the other; the exit code is 3 if one could not be read to its end."""
     options = open_options(arguments, arguments.source)
+    not_read = NotRead("not read", tell)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         for path in arguments.paths:
-            with disks.open(path) as file:
-                shutil.copyfileobj(file, sys.stdout.buffer, READ_SIZE)
-        sys.stdout.buffer.flush()
-    return Exit.OK
+            for piece in _pieces(disks, path):
+                if isinstance(piece, OSError):
+                    not_read.add_error(piece)
+                else:
+                    write_bytes(piece)
+    return not_read.exit_code
+
+
+def _pieces(disks: DiskSet, path: str) -> Iterator[bytes | OSError]:
+    """Yield what a file holds; in the end why it could not be read further, if so."""
+    try:
+        with disks.open(path) as file:
+            while piece := file.read(READ_SIZE):
+                yield piece
+    except OSError as error:
+        yield missed(disks.unread, path, error)

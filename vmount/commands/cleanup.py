@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,9 +10,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
-from vmount.errors import Exit
+from vmount.errors import Exit, printable
 from vmount.jobs.cleanup import Outcome, Recovery
 from vmount.state import StateDir
+from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     def tell(outcome: Outcome) -> None:
         if not arguments.json:
             text = outcome.done or f"remains: {outcome.thing}: {outcome.reason}"
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
     recovery = Recovery(
         StateDir(arguments.state_dir),
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     report = trio.run(recovery.run)
     if arguments.json:
-        print(json.dumps(asdict(report), indent=2))
+        print(as_json(asdict(report)), end="")
     elif arguments.dry_run:
         print(f"{len(report.cleaned)} to be cleaned, {len(report.remaining)} remaining")
     else:

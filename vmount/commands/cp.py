@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
+from vmount.commands.console import human_size
 from vmount.commands.options import (
+    add_owner_argument,
     add_source_arguments,
     add_user_map_argument,
+    decide_owner,
     ntfs_users,
     open_options,
     tell,
@@ -25,6 +28,7 @@ from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.jobs.copying.copier import name_of
 from vmount.jobs.copying.expanding import expand
 from vmount.jobs.local_folder import FolderSet
+from vmount.jobs.unread import counted, line_of, missed, unread_below
 from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.registry import recognise
@@ -63,12 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="go on where an earlier copy was interrupted"
     )
     parser.add_argument("--verify", action="store_true", help="read each copy again and compare it")
-    parser.add_argument(
-        "--owner",
-        choices=["me", "guest"],
-        default="me",
-        help="to whom copies belong: to me (default), or as in the guest, with all rights and access lists",
-    )
+    add_owner_argument(parser)
     for option, what in (("--map-user", "user"), ("--map-group", "group")):
         parser.add_argument(
             option,
@@ -86,7 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 3 if something could not be read, or not be kept whole."""
     _split_source(arguments)
+    decide_owner(arguments, "owners are not kept: only root can give files to other users")
     destination = Path(arguments.destination)
+    if arguments.destination.endswith("/") and destination.is_dir():
+        # With a slash, a link to a directory means the directory: the copier follows none.
+        destination = destination.resolve()
     into = destination.is_dir() and not arguments.no_target_directory
     if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
         raise UsageError(f"{arguments.destination}: not a directory")
@@ -101,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
             try:
                 paths += expand(disks, path)
             except FileNotFoundError as error:
-                missing.append(explain(error))
+                missing.append(explain(missed(disks.unread, path, error)))
         if len(paths) + len(missing) > 1 and not into:
             raise UsageError(f"{destination}: several files need a directory to be copied into")
         for path in paths:
@@ -115,6 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
         with _progress(disks, paths, arguments.json) as show:
             copier = Copier(disks, show, options)
             copier.report.problems += missing
+            copier.report.not_read += unread_below(disks.unread, arguments.paths)
             copier.copy_all(
                 [(path, destination / name_of(path) if into else destination) for path in paths]
             )
@@ -168,19 +172,26 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
     if as_json_wanted:
         print(as_json(report.as_object()), end="")
     else:
+        _tell_some("not copied", [line_of(item) for item in report.not_read])
         _tell_some("not copied", report.problems)
         _tell_some("not kept", report.lost)
         for (what, reason), kept in report.not_kept.items():
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
             tell(f"not kept: {what} of {kept.example}{more}: {reason}")
         files = "1 file" if report.files == 1 else f"{report.files} files"
-        parts = [f"{files}, {report.bytes} bytes copied"]
+        parts = [f"{files}, {human_size(report.bytes)} copied"]
         if report.already_there:
-            parts.append(f"{report.already_there} were there already")
+            parts.append(f"{report.already_there} already there")
         if report.verified:
             parts.append(f"{report.verified} verified")
+        if report.not_read:
+            parts.append(f"not copied: {counted(report.not_read)}")
+        if report.problems:
+            failed = len(report.problems)
+            parts.append(f"{failed} {'problems' if failed > 1 else 'problem'}")
         print("; ".join(parts))
-    return Exit.SOURCE if report.problems or report.lost else Exit.OK
+    is_incomplete = report.problems or report.not_read or report.lost
+    return Exit.SOURCE if is_incomplete else Exit.OK
 
 
 def _tell_some(what: str, lines: Sequence[str]) -> None:
@@ -209,7 +220,7 @@ def _size_of(disks: FileSource, paths: Sequence[str]) -> int:
     return sum(
         min(file.attrs.size, file.attrs.allocated) if file.attrs.allocated else file.attrs.size
         for path in paths
-        for file in disks.below(path, lambda _error: None)
+        for file in disks.below(path, lambda _error: None, dangling=True)
         if stat.S_ISREG(file.attrs.mode)
     )
 

@@ -6,15 +6,18 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from vmount.api import open_disks
-from vmount.commands.ls import write_line
-from vmount.commands.options import add_source_arguments, open_options, tell_problem
-from vmount.errors import Exit, UsageError
+from vmount.commands.ls import write_line, write_not_read
+from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.streams import reads_source
+from vmount.errors import UsageError
 from vmount.jobs.diff import Change, Comparison, compare
+from vmount.jobs.unread import NotRead, why_absent
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
 
+    from vmount.api import DiskSet
     from vmount.parsers.model import Attrs
 
 SIGNS = {"added": "+", "removed": "-", "type": "!", "content": "M", "attributes": "m"}
@@ -34,14 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """Compare. Lines begin with + added, - removed, M content, m attributes, ! another type of file."""
-    problems: list[OSError] = []
+    """Compare. Lines begin with + added, - removed, M content, m attributes, ! another type of file.
 
-    def tell(error: OSError) -> None:
-        problems.append(error)
-        tell_problem("not compared", error)
-
+    The exit code is 3 if a disk, a volume, a directory or a file of one of the two could not be compared.
+    """
+    not_read = NotRead("not compared", tell)
     options = open_options(arguments, arguments.before, arguments.after)
     state_dir = arguments.state_dir
     with ExitStack() as stack:
@@ -62,13 +64,27 @@ def run(arguments: argparse.Namespace) -> int:
                     "no volume has the same name in both", remedy="name what to compare as PATH"
                 )
             paths = [f"volumes/{name}" for name in sorted(names[0] | names[1])]
+        for disks, source in ((first, arguments.before), (second, arguments.after)):
+            not_read.add_parts(disks, [arguments.path or "volumes"], of=source)
+        how = Comparison(arguments.checksum)
         for path in paths:
-            for change in compare(first, second, path, Comparison(arguments.checksum), tell):
+            if _is_hidden(not_read, first, second, path):
+                continue
+            for change in compare(first, second, path, how, not_read.add_error):
                 if arguments.json:
                     write_line(as_json(_as_object(change), indent=None).rstrip())
                 else:
                     write_line(f"{SIGNS[change.kind]} {change.path}")
-    return Exit.SOURCE if problems else Exit.OK
+        write_not_read(not_read, as_json_wanted=arguments.json)
+    return not_read.exit_code
+
+
+def _is_hidden(not_read: NotRead, first: DiskSet, second: DiskSet, path: str) -> bool:
+    """Say whether a path may be missing from one of the two only because that cannot be read; note that."""
+    reasons = [why for disks in (first, second) if (why := why_absent(disks, path)) is not None]
+    if reasons and all(item.path != path for item in not_read.items):
+        not_read.add_error(reasons[0])
+    return bool(reasons)
 
 
 def _as_object(change: Change) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from vmount.api import open_disks
-from vmount.commands.ls import as_object, long_line, write_line
-from vmount.commands.options import add_source_arguments, open_options, size, tell_problem
-from vmount.errors import Exit
+from vmount.commands.ls import as_object, long_line, write_line, write_not_read
+from vmount.commands.options import add_source_arguments, open_options, size, tell
+from vmount.commands.streams import reads_source
 from vmount.jobs.find import KINDS, Filter, parse_time
+from vmount.jobs.unread import NotRead, missed
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -47,27 +47,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """Find; the exit code is 3 if a directory could not be listed."""
+    """Find; the exit code is 3 if a disk, a volume or a directory could not be searched."""
     wanted = _filter(arguments)
-    problems: list[OSError] = []
-
-    def tell(error: OSError) -> None:
-        problems.append(error)
-        tell_problem("not listed", error)
-
+    not_read = NotRead("not searched", tell)
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        for file in wanted.find(disks, arguments.below, tell):
+        try:
+            disks.stat(arguments.below)
+        except OSError as error:
+            raise missed(disks.unread, arguments.below, error) from error
+        not_read.add_parts(disks, [arguments.below])
+        for file in wanted.find(disks, arguments.below, not_read.add_error):
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
-                sys.stdout.buffer.write(file.path.encode("utf-8", "surrogateescape") + b"\0")
+                write_line(file.path, end=b"\0")
             elif arguments.long:
                 write_line(long_line(disks, file.path, file.path, file.attrs))
             else:
                 write_line(file.path)
-    return Exit.SOURCE if problems else Exit.OK
+        write_not_read(not_read, as_json_wanted=arguments.json)
+    return not_read.exit_code
 
 
 def _filter(arguments: argparse.Namespace) -> Filter:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from vmount.api import open_disks
+from vmount.commands.console import (
+    Column,
+    Row,
+    human_size,
+    print_blocks,
+    print_table,
+    print_wrapped,
+)
 from vmount.commands.options import add_source_arguments, open_options
 from vmount.disks.remote import exports_of
-from vmount.errors import Exit, SourceError, explain, printable
+from vmount.errors import Exit, SourceError, explain
 from vmount.sources.nbd import is_nbd
 from vmount.tree.info import as_json
 
@@ -22,13 +29,35 @@ if TYPE_CHECKING:
     from vmount.backends.nbd.backend import ExportInfo
 
 
-WIDTH_OF_FILES = 160
-"""Columns of tables that go to a file or a pipe."""
+DISKS = (
+    Column("name"),
+    Column("size", right=True),
+    Column("format", drop=1),
+    Column("chain", drop=3),
+    Column("transport", drop=2),
+    Column("source"),
+)
+VOLUMES = (
+    Column("name"),
+    Column("size", right=True),
+    Column("type"),
+    Column("in the guest"),
+    Column("label", drop=1),
+    Column("partition", drop=2),
+    Column("uuid", drop=3),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE")
+    parser.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show everything: a block of lines for each disk and volume, "
+        "and why a disk is not read by the other transports",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON, as info.json in a mount")
     add_source_arguments(parser)
 
@@ -50,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_json(info), end="")
     else:
-        _print_tables(info)
+        _print(info, verbose=arguments.verbose)
     return Exit.OK
 
 
@@ -58,70 +87,78 @@ def _say_exports(exports: Sequence[ExportInfo], *, as_json_text: bool) -> int:
     if as_json_text:
         print(as_json({"exports": [export._asdict() for export in exports]}), end="")
         return Exit.OK
-    print("the server exports (name one at the end of the URI):")
-    for export in exports:
-        size = "" if export.size is None else human_size(export.size)
-        print(f"  {export.name or '(no name)'}  {size}  {export.description}".rstrip())
+    rows = [
+        Row(
+            (
+                export.name or "(no name)",
+                "" if export.size is None else human_size(export.size),
+                export.description,
+            )
+        )
+        for export in exports
+    ]
+    columns = (Column("name"), Column("size", right=True), Column("description", drop=1))
+    print_table(columns, rows, title="Exports of the server (add a name to the URI)")
     return Exit.OK
 
 
-def _print_tables(info: dict[str, Any]) -> None:
-    # Only this needs rich, and it takes a while to import.
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    width = None if sys.stdout.isatty() else WIDTH_OF_FILES
-    console = Console(highlight=False, width=width)
-
-    def table(title: str, *columns: str) -> Table:
-        made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        for column in columns:
-            made.add_column(
-                column, justify="right" if column == "size" else "left", overflow="fold"
-            )
-        return made
-
+def _print(info: dict[str, Any], *, verbose: bool) -> None:
     for machine in info["machines"]:
-        console.print(Text(printable(_machine(machine))))
-    disks = table("Disks", "name", "size", "format", "chain", "transport", "source")
-    for disk in info["disks"]:
-        links = len(disk["chain"])
-        disks.add_row(
-            disk["name"],
-            human_size(disk["size"]),
-            disk["format"],
-            f"{links} files" if links > 1 else "",
-            disk["transport"]["used"] or "",
-            Text(
-                printable(disk["problem"] or disk["source"]), style="red" if disk["problem"] else ""
-            ),
-        )
-        for refusal in disk["transport"]["refused"]:
-            text = f"not by {refusal['name']}: {refusal['reason']}"
-            disks.add_row("", "", "", "", "", Text(printable(text), style="dim"))
-    columns = ("name", "size", "type", "guest's", "label", "partition", "uuid", "remark")
-    volumes = table("Volumes", *columns)
-    for volume in info["volumes"]:
-        partition = volume["partition"] or {}
-        volumes.add_row(
-            volume["name"],
-            human_size(volume["size"]),
-            volume["fstype"] or "?",
-            Text(printable(_place(volume))),
-            Text(printable(volume["label"])),
-            Text(printable(partition.get("name") or partition.get("type_name") or "")),
-            volume["uuid"],
-            Text(printable(volume["problem"] or ""), style="yellow"),
-        )
-    console.print(disks)
-    console.print(volumes)
+        print_wrapped(_machine(machine))
+    show = _show_blocks if verbose else print_table
+    show(DISKS, [_disk(disk, verbose=verbose) for disk in info["disks"]], title="Disks")
+    print()
+    show(VOLUMES, [_volume(volume) for volume in info["volumes"]], title="Volumes")
     if info["guest"] is not None:
+        print()
         for system in (info["guest"], *info["guest"]["others"]):
-            console.print(Text(printable(f"guest: {_system(system)}")))
-    for warning in info["warnings"]:
-        console.print(Text(printable(f"warning: {warning}"), style="yellow"))
+            print_wrapped(f"guest: {_system(system)}")
+    for warning in _unsaid(info):
+        print_wrapped(f"warning: {warning}")
+
+
+def _show_blocks(columns: Sequence[Column], rows: Sequence[Row], *, title: str) -> None:
+    print(title)
+    print_blocks([column.title for column in columns], rows)
+
+
+def _disk(disk: dict[str, Any], *, verbose: bool) -> Row:
+    links = len(disk["chain"])
+    cells = (
+        disk["name"],
+        human_size(disk["size"]),
+        disk["format"],
+        f"{links} files" if links > 1 else "",
+        disk["transport"]["used"] or "",
+        disk["source"],
+    )
+    notes = [] if disk["problem"] is None else [f"cannot be read: {disk['problem']}"]
+    if verbose:
+        notes += [
+            f"not by {refusal['name']}: {refusal['reason']}"
+            for refusal in disk["transport"]["refused"]
+        ]
+    return Row(cells, notes)
+
+
+def _volume(volume: dict[str, Any]) -> Row:
+    partition = volume["partition"] or {}
+    cells = (
+        volume["name"],
+        human_size(volume["size"]),
+        volume["fstype"] or "unknown",
+        _place(volume),
+        volume["label"],
+        partition.get("name") or partition.get("type_name") or "",
+        volume["uuid"],
+    )
+    return Row(cells, [] if volume["problem"] is None else [volume["problem"]])
+
+
+def _unsaid(info: dict[str, Any]) -> list[str]:
+    """Return the warnings that no line above says."""
+    said = {f"{disk['name']}: {disk['problem']}" for disk in info["disks"]}
+    return [warning for warning in info["warnings"] if warning not in said]
 
 
 def _machine(machine: dict[str, Any]) -> str:
@@ -150,14 +187,3 @@ def _system(system: dict[str, Any]) -> str:
     if system["bits"]:
         facts.append(f"{system['bits']} bits")
     return f"{', '.join(facts)}, {system['system_folder']} on {system['volume']}"
-
-
-def human_size(size: int) -> str:
-    """Return a size with a binary unit: "1.5 GiB"."""
-    value, units = float(size), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return (
-        f"{value:.0f} {units[0]}" if value >= 100 or units[0] == "B" else f"{value:.1f} {units[0]}"
-    )

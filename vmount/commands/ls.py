@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 import sys
 from datetime import UTC, datetime
@@ -9,13 +10,18 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from vmount.api import DiskSet, Entry, open_disks
-from vmount.commands.options import add_source_arguments, open_options, tell_problem
-from vmount.errors import Exit, explain, printable
+from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.streams import reads_source, write_bytes
+from vmount.errors import explain, printable
+from vmount.jobs.unread import NotRead, missed
 from vmount.parsers.model import Attrs
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
+
+
+RECORD_DAMAGED = "its record is damaged"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,29 +34,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source_arguments(parser)
 
 
+@reads_source
 def run(arguments: argparse.Namespace) -> int:
-    """List; the exit code is 3 if a directory below could not be listed."""
-    problems = 0
-
-    def tell(error: OSError) -> None:
-        nonlocal problems
-        problems += 1
-        tell_problem("not listed", error)
-
+    """List; the exit code is 3 if something could not be listed; with -R, also a disk or a volume."""
+    not_read = NotRead("not listed", tell)
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        attrs = disks.stat(arguments.path)
+        try:
+            attrs = disks.stat(arguments.path)
+        except OSError as error:
+            raise missed(disks.unread, arguments.path, error) from error
         if not stat.S_ISDIR(attrs.mode):
             path = PurePosixPath(arguments.path)
             _show(arguments, disks, str(path.parent), [Entry(path.name, attrs)])
         elif arguments.recursive:
-            for directory, entries in disks.walk(arguments.path, tell):
+            not_read.add_parts(disks, [arguments.path])
+            for directory, entries in disks.walk(arguments.path, not_read.add_error):
                 if not arguments.json:
                     write_line(f"{directory}:")
                 _show(arguments, disks, directory, entries)
+                _note_damaged(not_read, directory, entries)
         else:
-            _show(arguments, disks, arguments.path, disks.listdir(arguments.path))
-    return Exit.SOURCE if problems else Exit.OK
+            entries = disks.listdir(arguments.path)
+            _show(arguments, disks, arguments.path, entries)
+            _note_damaged(not_read, arguments.path, entries)
+        write_not_read(not_read, as_json_wanted=arguments.json, but=RECORD_DAMAGED)
+    return not_read.exit_code
+
+
+def _note_damaged(not_read: NotRead, directory: str, entries: list[Entry]) -> None:
+    for name, attrs in entries:
+        if attrs is None:
+            path = f"{directory.rstrip('/')}/{name}"
+            not_read.add_error(OSError(errno.EUCLEAN, RECORD_DAMAGED, path))
+
+
+def write_not_read(not_read: NotRead, *, as_json_wanted: bool, but: str = "") -> None:
+    """Say at the end of a listing what is missing from it: in JSON an object a line, and one line for people.
+
+    `but`: the reason of those that the listing has an object of.
+    """
+    if as_json_wanted:
+        for item in not_read.as_objects():
+            problem = {"path": item["path"], "kind": item["kind"], "problem": item["reason"]}
+            if problem["problem"] != but:
+                write_line(as_json(problem, indent=None).rstrip())
+    if not_read.items:
+        tell(f"not complete: {not_read.counted()} could not be read")
 
 
 def _show(
@@ -69,7 +99,7 @@ def _show(
 def as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:
     """Return what is told of a file as JSON."""
     if attrs is None:
-        return {"path": path, "problem": "its record is damaged"}
+        return {"path": path, "problem": RECORD_DAMAGED}
     value: dict[str, Any] = {"path": path, "type": _kind(attrs.mode)} | attrs._asdict()
     if stat.S_ISLNK(attrs.mode):
         try:
@@ -95,7 +125,7 @@ def _kind(mode: int) -> str:
 def long_line(disks: DiskSet, path: str, name: str, attrs: Attrs | None) -> str:
     """Return a line like that of `ls -l`."""
     if attrs is None:
-        return f"?????????? {name} (its record is damaged)"
+        return f"?????????? {name} ({RECORD_DAMAGED})"
     target = f" -> {_target(disks, path)}" if stat.S_ISLNK(attrs.mode) else ""
     return (
         f"{stat.filemode(attrs.mode)} {attrs.nlink:>3} {attrs.uid:>5} {attrs.gid:>5} "
@@ -117,8 +147,8 @@ def _time(nanoseconds: int) -> str:
         return f"{'@' + str(nanoseconds // 10**9):<19}"
 
 
-def write_line(line: str) -> None:
+def write_line(line: str, end: bytes = b"\n") -> None:
     """Write a line to standard output: as it is, but for a terminal, which a name must not steer."""
     if sys.stdout.isatty():
         line = printable(line)
-    sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    write_bytes(line.encode("utf-8", "surrogateescape") + end)

@@ -40,10 +40,10 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--lock",
-        type=LockMode,
-        choices=list(LockMode),
-        default=LockMode.AUTO,
-        help="keep vCenter from relocating the machine: if possible (default), or else fail, or not",
+        choices=[mode.value for mode in LockMode],
+        default=LockMode.AUTO.value,
+        help="prevent vCenter from relocating the VM. auto: if possible (default); "
+        "require: fail otherwise; no: never",
     )
     group.add_argument(
         "--lock-wait",
@@ -69,7 +69,7 @@ def access_options(arguments: argparse.Namespace) -> AccessOptions:
         snapshot=arguments.snapshot,
         quiesce=arguments.quiesce,
         keep_snapshot=arguments.keep_snapshot,
-        lock=arguments.lock,
+        lock=LockMode(arguments.lock),
         lock_wait=arguments.lock_wait,
     )
 

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vmount.commands.options import (
+    add_owner_argument,
     add_source_arguments,
     add_user_map_argument,
+    decide_owner,
     ntfs_users,
     open_options,
 )
 from vmount.errors import Exit, VmountError
 from vmount.logs import leave_terminal
 from vmount.mounting.config import MountConfig, OwnerMode
-from vmount.mounting.control import error_of
-from vmount.mounting.serve import check_mountpoint, serve
+from vmount.mounting.control import answer_of, error_of
+from vmount.mounting.fuse_library import require_fuse
 from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
 from vmount.sources.registry import forms
 from vmount.state import StateDir
+from vmount.tree.info import as_json
+from vmount.tree.tree import RAW_MODE
 
-if TYPE_CHECKING:
-    import argparse
+LARGEST_NUMBER = (1 << 32) - 2
+"""Of a user or group: the kernel's type, whose last value means none."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,14 +51,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let no program of the guest be started from the mount",
     )
+    add_owner_argument(parser)
+    for option, what in (("--uid", "user"), ("--gid", "group")):
+        parser.add_argument(
+            option,
+            type=_number,
+            metavar="N",
+            help=f"the number of the {what} that all files belong to",
+        )
     parser.add_argument(
-        "--owner",
-        type=OwnerMode,
-        choices=list(OwnerMode),
-        default=OwnerMode.ME,
-        help="to whom files belong: to me (default), or as in the guest",
+        "--umask",
+        type=_umask,
+        metavar="MASK",
+        help="give all files the permissions 0777 without these bits: 022, 077",
     )
     add_user_map_argument(parser)
+    parser.add_argument(
+        "--raw-mode",
+        type=_raw_mode,
+        default=RAW_MODE,
+        metavar="MODE",
+        help="of the block files, such as 0440 (default: 0400); who may read one reads every file on it",
+    )
     parser.add_argument(
         "--streams",
         action="store_true",
@@ -81,8 +101,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
 
 
+def _number(text: str) -> int:
+    if not re.fullmatch(r"\d{1,10}", text) or int(text) > LARGEST_NUMBER:
+        raise argparse.ArgumentTypeError(f"invalid number {text!r} (example: 1000)")
+    return int(text)
+
+
+def _umask(text: str) -> int:
+    if not re.fullmatch(r"[0-7]{1,4}", text) or int(text, 8) > 0o777:
+        raise argparse.ArgumentTypeError(f"invalid umask {text!r} (examples: 022, 077)")
+    return int(text, 8)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Mount."""
+    if arguments.owner is None and (arguments.uid, arguments.gid) != (None, None):
+        arguments.owner = OwnerMode.ME
+    decide_owner(arguments, "files belong to you; --owner guest shows the owners of the guest")
     mountpoint = Path(os.path.realpath(arguments.mountpoint))
     options = open_options(arguments, *arguments.sources)
     ntfs = NtfsOptions(
@@ -94,12 +129,19 @@ def run(arguments: argparse.Namespace) -> int:
         sources=tuple(map(absolute, arguments.sources)),
         mountpoint=mountpoint,
         options=replace(options, filesystems=FilesystemOptions(ntfs)),
-        owner=arguments.owner,
+        owner=OwnerMode(arguments.owner),
+        uid=arguments.uid,
+        gid=arguments.gid,
+        umask=arguments.umask,
         allow_other=arguments.allow_other,
         noexec=arguments.noexec,
+        raw_mode=arguments.raw_mode,
         foreground=arguments.foreground,
         volumes=arguments.volumes,
     )
+    require_fuse()
+    from vmount.mounting.serve import check_mountpoint, serve
+
     state = StateDir(arguments.state_dir)
     check_mountpoint(mountpoint)
     if config.foreground:
@@ -113,9 +155,9 @@ def run(arguments: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _say(as_json: bool, mountpoint: Path, pid: int) -> None:
-    if as_json:
-        print(json.dumps({"mountpoint": str(mountpoint), "pid": pid}), flush=True)
+def _say(is_wanted: bool, mountpoint: Path, pid: int) -> None:
+    if is_wanted:
+        print(as_json({"mountpoint": str(mountpoint), "pid": pid}, indent=None), end="", flush=True)
 
 
 def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) -> dict[str, Any]:
@@ -172,11 +214,22 @@ def _serve_as_child(
                 os.close(descriptor)
         send({"pid": os.getpid()})
 
+    # It imports pyfuse3.
+    from vmount.mounting.serve import serve
+
     os.setsid()
     try:
         serve(config, state, on_ready)
     except VmountError as error:
         sys.stderr.flush()
-        send({"error": str(error), "code": error.exit_code})
+        send(answer_of(error))
         return error.exit_code
     return Exit.OK
+
+
+def _raw_mode(text: str) -> int:
+    """Read a mode for argparse: octal, of rights to read."""
+    mode = int(text, 8) if re.fullmatch(r"0?[0-7]{1,3}", text) else -1
+    if mode & ~0o444:
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode such as 0440: rights to read")
+    return mode

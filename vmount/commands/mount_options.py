@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 ANYWAY = frozenset(
     {
-        *("defaults", "rw", "ro", "nodev", "nosuid", "dev", "suid", "exec"),
+        *("defaults", "ro", "nodev", "nosuid", "dev", "suid", "exec"),
         *("async", "sync", "atime", "noatime", "relatime", "norelatime", "diratime", "nodiratime"),
         *("auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail", "_netdev"),
         *("nonempty", "fsname", "subtype", "comment"),
     }
 )
-"""What is no option of ours. The mount is ro, nodev and nosuid whatever is asked for."""
+"""Options that mount(8) handles, or that change nothing here: the mount is always ro, nodev and nosuid."""
+WRITABLE = "rw"
+BY_MOUNT_FUSE = ("dev", "suid")
+"""What mount.fuse3(8) adds to rw, the default of mount(8): then nobody has asked for it."""
 PREFIXES_ANYWAY = ("x-", "X-", "comment=", "fsname=", "subtype=")
 FLAGS = frozenset(
     {
@@ -41,10 +44,15 @@ def take_mount_options(parser: argparse.ArgumentParser, arguments: argparse.Name
         _, unknown = parser.parse_known_args([*words, "--", *places], arguments)
         if unknown:
             raise UsageError(
-                f"-o {unknown[0].removeprefix('--')}: no such option",
+                f"-o {unknown[0].removeprefix('--')}: unknown option",
                 remedy="see vmount mount --help",
             )
     arguments.sources = [*arguments.sources, *sources]
+
+
+def without_default(text: str) -> str:
+    """Return options without rw, which mount(8) gives to its helpers where nobody has asked for it."""
+    return ",".join(option.replace(",", "\\,") for option in _split(text) if option != WRITABLE)
 
 
 def split_options(text: str) -> tuple[list[str], list[str]]:
@@ -54,12 +62,17 @@ def split_options(text: str) -> tuple[list[str], list[str]]:
     """
     words: list[str] = []
     sources: list[str] = []
+    given = set(_split(text))
     for option in _split(text):
         name, separator, value = option.partition("=")
         dashed = name.replace("_", "-")
+        if option == WRITABLE and not given.issuperset(BY_MOUNT_FUSE):
+            raise UsageError(
+                f"-o {option}: vmount mounts read-only", remedy="use -o ro, or leave it out"
+            )
         if dashed in FLAGS and not separator:
             words.append(f"--{dashed}")
-        elif (name in ANYWAY and not separator) or option.startswith(PREFIXES_ANYWAY):
+        elif (not separator and name in {*ANYWAY, WRITABLE}) or option.startswith(PREFIXES_ANYWAY):
             continue
         elif name == "source" and value:
             sources.append(value)
@@ -67,7 +80,8 @@ def split_options(text: str) -> tuple[list[str], list[str]]:
             words.append(f"--{dashed}={value}")
         else:
             raise UsageError(
-                f"-o {option}: no such option, or no value", remedy="see vmount mount --help"
+                f"-o {option}: unknown option, or its value is missing",
+                remedy="see vmount mount --help",
             )
     return words, sources
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.commands.machine_options import access_options, add_access_arguments
+from vmount.commands.streams import STDERR
+from vmount.configuration import config_path
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.remote import RemoteOptions
-from vmount.errors import UsageError, explain, printable
+from vmount.errors import UsageError, explain
 from vmount.options import OpenOptions
 from vmount.parsers.ntfs import UserMap, parse_user_map
 from vmount.sources.connection import with_connection
 from vmount.transports.configuration import read_programs
 from vmount.transports.negotiate import parse_order
 from vmount.transports.registry import TRANSPORTS, known_transports
-from vmount.vsphere.profiles import config_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,6 +38,25 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     add_connection_arguments(parser)
     add_access_arguments(parser)
     _add_transport_arguments(parser)
+
+
+def add_owner_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare --owner. `decide_owner` puts in its default."""
+    parser.add_argument(
+        "--owner",
+        choices=["me", "guest"],
+        help="who owns the files: guest, the users of the guest (default for root); "
+        "me, the user who runs vmount (default otherwise)",
+    )
+
+
+def decide_owner(arguments: argparse.Namespace, remark: str) -> None:
+    """Put in the default of --owner. Where it is "me", `remark` tells the user that owners are not kept."""
+    if arguments.owner is not None:
+        return
+    arguments.owner = "guest" if os.geteuid() == 0 else "me"
+    if arguments.owner == "me":
+        tell(remark)
 
 
 def add_user_map_argument(parser: argparse.ArgumentParser) -> None:
@@ -219,7 +238,4 @@ def tell_problem(what: str, error: OSError) -> None:
 
 def tell(text: str) -> None:
     """Write a line to standard error, after what is on its way to standard output."""
-    sys.stdout.flush()
-    line = f"vmount: {printable(text)}\n"
-    sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
-    sys.stderr.flush()
+    STDERR.say(text)

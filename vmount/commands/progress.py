@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from vmount.commands.console import human_size
 from vmount.errors import printable
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ class _PlainBar:
         if now - self._shown < PLAIN_REFRESH:
             return
         self._shown = now
-        share = f"{done * 100 // total} %, {done:,} of {total:,} bytes, " if total else ""
+        share = (
+            f"{done * 100 // total} %, {human_size(done)} of {human_size(total)}, " if total else ""
+        )
         line = f"vmount: {share}{printable(text)}\n"
         sys.stderr.buffer.write(line.encode("utf-8", "surrogateescape"))
         sys.stderr.flush()

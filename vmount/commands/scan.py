@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.api import open_disks
-from vmount.commands.options import add_source_arguments, open_options, tell
+from vmount.commands.console import human_size
+from vmount.commands.ls import write_line
+from vmount.commands.options import add_source_arguments, open_options, size, tell
 from vmount.commands.progress import progress_bar
-from vmount.errors import Exit, UsageError, VmountError, printable
+from vmount.errors import (
+    Exit,
+    SourceError,
+    UsageError,
+    VmountError,
+    explain,
+    printable,
+)
 from vmount.jobs.local_folder import FolderSet, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
+from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.programs import Clamscan, Command
 from vmount.jobs.scan.report import Seen, read_clean
-from vmount.jobs.scan.scanner import Scan
+from vmount.jobs.scan.scanner import Scan, ScanOptions
 from vmount.jobs.scan.sources import ScannedDisks
+from vmount.jobs.unread import counted, line_of
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -59,12 +71,50 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--since", type=Path, metavar="FILE", help="scan only what has changed since that report"
     )
+    parser.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out files and directories of this name (*.vhdx), or with a slash of this path on the "
+        "volume (Windows/WinSxS); may be given several times",
+    )
+    parser.add_argument(
+        "--max-size",
+        type=size,
+        metavar="SIZE",
+        help="do not scan larger files, and say so: 500M; for clamscan, and for a clamd whose settings are "
+        "not known here, this is also the size up to which it scans (default: ClamAV's own)",
+    )
     parser.add_argument("--json", action="store_true", help="report as JSON")
     add_source_arguments(parser)
 
 
+class _Opened(NamedTuple):
+    """What is scanned."""
+
+    source: Source
+    paths: list[str]
+    """To be scanned where the user names none."""
+    answers_for: list[str]
+    """What these stand for: disks and volumes there that cannot be read are not scanned."""
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Scan. The exit code is 1 if something was found, 3 if not all could be scanned."""
+    """Scan. The exit code is 1 if something was found, and for nothing else; 3 if not all could be scanned."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SourceError(explain(error)) from error
+    except VmountError as error:
+        if error.exit_code == Exit.FOUND:
+            error.exit_code = Exit.SCANNER
+        raise
+
+
+def _run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.connections <= 64:
         raise UsageError("--connections: from 1 to 64")
     if arguments.report is not None and not arguments.report.absolute().parent.is_dir():
@@ -74,45 +124,57 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.since is not None:
         since, clean = read_clean(arguments.since)
     engine = _engine(arguments)
-    with _opened(arguments) as (source, paths), _shown(arguments.json) as show:
-        scan = Scan(source, [arguments.source], engine, show)
+    options = ScanOptions(Selection(tuple(arguments.exclude)), arguments.max_size)
+    with _opened(arguments) as opened, _shown(arguments.json) as show:
+        scan = Scan(opened.source, [arguments.source], engine, show, options)
         if since and since != scan.report.engine:
             tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
-        report = scan.run(arguments.paths or paths, clean)
+        if arguments.paths:
+            report = scan.run(arguments.paths, clean)
+        else:
+            report = scan.run(opened.paths, clean, opened.answers_for)
+    code = Exit.SOURCE if report.not_scanned else Exit.OK
     if arguments.report is not None:
-        report.write(arguments.report)
-    if arguments.json:
-        print(as_json(report.summary()), end="")
-    else:
-        _print(report)
+        try:
+            report.write(arguments.report)
+        except OSError as error:
+            tell(f"--report: {explain(error)}")
+            code = Exit.SCANNER
     if report.found:
-        return Exit.FOUND
-    return Exit.SOURCE if report.not_scanned else Exit.OK
+        code = Exit.FOUND
+    try:
+        if arguments.json:
+            print(as_json(report.summary()), end="")
+        else:
+            _print(report)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who reads the output has gone; the exit code is still true.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _engine(arguments: argparse.Namespace) -> Clamd | Clamscan | Command:
     if arguments.engine == "clamd":
-        return Clamd(clamd_address(arguments.socket), arguments.connections)
+        return Clamd(clamd_address(arguments.socket), arguments.connections, arguments.max_size)
     if arguments.engine == "clamscan":
-        return Clamscan()
+        return Clamscan(largest=arguments.max_size)
     return Command(arguments.engine)
 
 
 @contextmanager
-def _opened(arguments: argparse.Namespace) -> Iterator[tuple[Source, list[str]]]:
+def _opened(arguments: argparse.Namespace) -> Iterator[_Opened]:
     path = Path(arguments.source)
     if path.is_dir():
-        yield FolderSet(path.absolute()), trees_of(path)
+        trees = trees_of(path)
+        yield _Opened(FolderSet(path.absolute()), trees, ["" if trees == ["."] else "volumes"])
         return
     options = open_options(arguments, arguments.source)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
         volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
-        for volume in disks.volumes:
-            if volume.filesystem is None and volume.problem is not None:
-                tell(f"not scanned: {volume.name}: {volume.problem}")
-        if not volumes and not arguments.paths:
-            raise VmountError(f"{arguments.source}: no volume with files that can be read")
-        yield ScannedDisks(disks), [f"volumes/{name}" for name in volumes]
+        if not volumes and not disks.unread and not arguments.paths:
+            raise SourceError(f"{arguments.source}: no volume with files")
+        yield _Opened(ScannedDisks(disks), [f"volumes/{name}" for name in volumes], ["volumes"])
 
 
 @contextmanager
@@ -136,23 +198,25 @@ def _shown(as_json: bool) -> Iterator[Callable[[Progress], None]]:
 
 
 def _print(report: ScanReport) -> None:
-    for path, reason in report.not_scanned[:MOST_SHOWN]:
-        tell(f"not scanned: {path}: {reason}")
+    for item in report.not_scanned[:MOST_SHOWN]:
+        tell(f"not scanned: {line_of(item)}")
     if len(report.not_scanned) > MOST_SHOWN:
         tell(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json tells all)")
     for path, signature in report.found:
-        line = f"{path}: {signature} FOUND"
-        sys.stdout.buffer.write(printable(line).encode("utf-8", "surrogateescape") + b"\n")
+        # A line for each finding, whatever is in the name; to a program, with the name's own bytes.
+        write_line(printable(f"{path}: {signature} FOUND", keep_bytes=True))
     sys.stdout.flush()
     contents = "content" if report.scanned == 1 else "contents"
     parts = [
-        f"{report.scanned} {contents} scanned, {report.bytes:,} bytes in {report.seconds:.1f} s"
+        f"{report.scanned} {contents} scanned, {human_size(report.bytes)} in {report.seconds:.1f} s"
     ]
     if report.same_content:
         parts.append(f"{report.same_content} more files have the same")
     if report.unchanged:
         parts.append(f"{report.unchanged} unchanged")
+    if report.excluded:
+        parts.append(f"{report.excluded} excluded")
     parts.append(f"{len(report.found)} found")
     if report.not_scanned:
-        parts.append(f"{len(report.not_scanned)} not scanned")
+        parts.append(f"not scanned: {counted(report.not_scanned)}")
     print("; ".join(parts))

@@ -6,13 +6,10 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import trio
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
-from rich.text import Text
 
 from vmount.commands.connection_options import add_connection_arguments, settings_from
-from vmount.errors import Exit, printable
+from vmount.commands.console import Column, Row, human_size, print_table
+from vmount.errors import Exit
 from vmount.tree.info import as_json
 from vmount.vsphere.inventory import Entry, list_machines
 from vmount.vsphere.session import connected
@@ -23,8 +20,15 @@ if TYPE_CHECKING:
 
     from vmount.vsphere.settings import ConnectionSettings
 
-WIDEST = 10_000
-"""Columns: names are never cut; the terminal wraps them."""
+COLUMNS = (
+    Column("moref"),
+    Column("path"),
+    Column("power"),
+    Column("guest", drop=3),
+    Column("address", drop=1),
+    Column("host", drop=2),
+    Column("size", right=True, drop=4),
+)
 POWER = {Power.ON: "on", Power.OFF: "off", Power.SUSPENDED: "suspended"}
 
 
@@ -47,15 +51,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_json([_described(entry) for entry in entries]), end="")
         return Exit.OK
-    table = Table("moref", "path", "power", "guest", "address", "host", "size", box=None)
-    table.pad_edge = False
-    table.columns[-1].justify = "right"
-    for entry in entries:
-        power = "template" if entry.is_template else POWER[entry.power]
-        words = (entry.moref, entry.path, power, entry.guest, entry.address, entry.host)
-        table.add_row(*(Text(printable(word)) for word in words), Text(decimal(entry.size)))
-    Console(soft_wrap=True, width=WIDEST).print(table)
+    print_table(COLUMNS, [Row(_cells(entry)) for entry in entries])
     return Exit.OK
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    power = "template" if entry.is_template else POWER[entry.power]
+    return (
+        entry.moref,
+        entry.path,
+        power,
+        entry.guest,
+        entry.address,
+        entry.host,
+        human_size(entry.size),
+    )
 
 
 async def _list(settings: ConnectionSettings, pattern: str | None) -> list[Entry]:

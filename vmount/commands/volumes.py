@@ -6,11 +6,8 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from vmount.errors import Exit, MountError, printable
+from vmount.commands.console import Column, Row, print_table
+from vmount.errors import Exit, MountError
 from vmount.mounting.control import ask
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.unmount import dismount
@@ -20,8 +17,7 @@ from vmount.tree.info import as_json
 if TYPE_CHECKING:
     import argparse
 
-WIDEST = 10_000
-"""Columns: names are never cut; the terminal wraps them."""
+COLUMNS = (Column("volume"), Column("mounted"), Column("files"))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,15 +53,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_json(found), end="")
         return Exit.OK
-    table = Table("volume", "mounted", "files", box=None, pad_edge=False)
-    for volume in found:
-        count = volume["references"]
-        where = volume["path"] or volume["problem"] or ""
-        table.add_row(
-            Text(printable(volume["name"])), str(count) if count else "no", Text(printable(where))
-        )
-    Console(soft_wrap=True, width=WIDEST).print(table)
+    print_table(COLUMNS, [_row(volume) for volume in found])
     return Exit.OK
+
+
+def _row(volume: dict[str, Any]) -> Row:
+    count = volume["references"]
+    where = volume["path"] or volume["problem"] or ""
+    return Row((volume["name"], str(count) if count else "no", where))
 
 
 def tell(mountpoint: str, state: StateDir, request: dict[str, Any]) -> Any:

@@ -30,6 +30,21 @@ NOT_ON_DISKS = frozenset(
 )
 """Types of file systems that are on no disk, or hold no files."""
 
+NETWORK = frozenset(
+    {
+        *("9p", "afs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "lustre", "ncpfs"),
+        *("nfs", "nfs4", "ocfs2", "smb3", "smbfs", "virtiofs"),
+    }
+)
+"""Types of file systems that a server or the host holds."""
+FUSE = "fuse."
+FUSE_ON_DISKS = frozenset({"fuse.exfat", "fuse.ntfs", "fuse.ntfs-3g"})
+"""Of the types served by a program, those that are on a disk; the others are not, such as fuse.sshfs."""
+MAY_BE_ABSENT = frozenset({"nofail", "_netdev"})
+"""Options of a file system that the guest starts without, or reaches over a network (iSCSI)."""
+NOT_ON_VIRTUAL_DISKS = ("/dev/sr", "/dev/cdrom", "/dev/fd", "/dev/dvd")
+"""How the names of drives begin whose media are not disks of the VM."""
+
 NOT_AT_BOOT = "noauto"
 BIND = frozenset({"bind", "rbind"})
 SUBVOLUME = ("subvol=", "subvolid=")
@@ -60,11 +75,24 @@ class FstabEntry(NamedTuple):
         return next((text for text in self.options if text.startswith(SUBVOLUME)), None)
 
     @property
+    def may_be_absent(self) -> bool:
+        """Say whether it is no surprise that no disk has it."""
+        return not MAY_BE_ABSENT.isdisjoint(self.options)
+
+    @property
+    def is_of_program(self) -> bool:
+        """Say whether a program serves it, from somewhere else than a disk."""
+        return self.fstype.startswith(FUSE) and self.fstype not in FUSE_ON_DISKS
+
+    @property
     def is_of_disk(self) -> bool:
         """Say whether it is mounted at boot, from some disk."""
         local = self.spec.startswith("/") or "=" in self.spec.partition(":")[0]
+        local = local and not self.spec.startswith(("//", *NOT_ON_VIRTUAL_DISKS))
         absolute = self.mount_point.startswith(b"/")
         stored = self.fstype not in NOT_ON_DISKS or self.is_bind
+        if self.fstype in NETWORK or self.is_of_program:
+            stored = False
         return local and absolute and stored and NOT_AT_BOOT not in self.options
 
 

@@ -54,6 +54,8 @@ class LinuxSystem:
     mounts: tuple[RootMount, ...]
     """The root first, each after the one that it is mounted on."""
     warnings: tuple[str, ...]
+    unread: tuple[tuple[str, str], ...] = ()
+    """What its tree lacks: the path, and why."""
 
 
 async def examine_linux(volume: Volume, found: Found) -> LinuxSystem | None:
@@ -68,7 +70,7 @@ async def examine_linux(volume: Volume, found: Found) -> LinuxSystem | None:
     if info is None and fstab is None:
         return None
     info = info or GuestInfo("linux", "Linux", "", "", await _bits(tree), "", "", "/", volume.name)
-    return LinuxSystem(info, tuple(mounts), tuple(told.warnings))
+    return LinuxSystem(info, tuple(mounts), tuple(told.warnings), tuple(told.lost.items()))
 
 
 class _Told:
@@ -77,12 +79,19 @@ class _Told:
     def __init__(self, volume: str) -> None:
         self._volume = volume
         self.warnings: list[str] = []
+        self.lost: dict[str, str] = {}
+        """By where the guest mounts a volume that is not shown there: why it is not."""
+
+    def lose(self, path: str, reason: str) -> None:
+        """Note that the tree lacks what the guest mounts at a path."""
+        if len(self.lost) < MOST_MOUNTS:
+            self.lost[path] = printable(reason[:LONGEST_WARNING])
 
     def warn(self, text: str) -> None:
         if len(self.warnings) < MOST_WARNINGS:
             self.warnings.append(f"{self._volume}: {printable(text[:LONGEST_WARNING])}")
         elif len(self.warnings) == MOST_WARNINGS:
-            self.warnings.append(f"{self._volume}: and more of the kind")
+            self.warnings.append(f"{self._volume}: more warnings like these")
 
     async def read(self, tree: GuestTree, path: bytes) -> bytes | None:
         """Return the content of a file, None if it is not there or cannot be read."""
@@ -113,11 +122,13 @@ async def _mount_all(tree: GuestTree, fstab: bytes, found: Found, told: _Told) -
             place = await _mount(tree, entry, volume)
         except ParseError as error:
             told.warn(f"fstab: {shown}: {error}")
+            told.lose(shown, str(error))
         except OSError as error:
             told.warn(f"fstab: {shown}: {error.strerror}")
+            told.lose(shown, str(error.strerror))
         else:
             if place is None:
-                told.warn(f"fstab: {shown}: there is no such directory")
+                told.warn(f"fstab: {shown}: the guest has no such directory")
             else:
                 mounts.append(RootMount(volume, shown, (place.mount, place.attrs.ino)))
     return mounts
@@ -128,7 +139,7 @@ def _volume_of(
 ) -> Volume | None:
     """Return the volume that an entry mounts somewhere below the root."""
     if entry.is_bind:
-        told.warn(f"fstab: {shown}: bind mounts are not shown")
+        told.warn(f"fstab: {shown}: a bind mount, which is not shown")
         return None
     disks = {extent.disk for extent in root.extents}
     volumes = sorted(
@@ -138,21 +149,24 @@ def _volume_of(
     names = " and ".join(volume.name for volume in volumes)
     if entry.mount_point.strip(b"/") == b"":
         if root not in volumes:
-            told.warn(f"fstab: its root is {names or entry.spec}; {root.name} is shown")
+            told.warn(f"fstab: it names {names or entry.spec} as its root; {root.name} is shown")
         elif entry.subvolume:
-            told.warn(f"fstab: /: {entry.subvolume} is not honoured: the whole volume is shown")
+            told.warn(f"fstab: /: {entry.subvolume} is not supported: the whole volume is shown")
         return None
     if entry.subvolume:
-        told.warn(f"fstab: {shown}: {entry.subvolume} is not honoured: it is not mounted there")
+        told.warn(f"fstab: {shown}: {entry.subvolume} is not supported: not shown there")
+        told.lose(shown, f"{entry.subvolume} is not supported")
         return None
     if not volumes:
-        if "nofail" not in entry.options:
-            told.warn(f"fstab: {shown}: {entry.spec} is on none of the disks")
+        if not entry.may_be_absent:
+            told.warn(f"fstab: {shown}: {entry.spec} is on none of the open disks")
+            told.lose(shown, f"{entry.spec} is on none of the open disks")
         return None
     if len(volumes) > 1:
         told.warn(f"fstab: {shown}: may be {names}; the first is taken")
     if volumes[0].filesystem is None:
         told.warn(f"fstab: {shown}: {volumes[0].name} cannot be read")
+        told.lose(shown, f"{volumes[0].name} cannot be read")
         return None
     return volumes[0]
 

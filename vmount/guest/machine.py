@@ -38,6 +38,8 @@ class Guest:
     mount_points: Mapping[str, tuple[str, ...]]
     r"""By name of a volume: where the guest has it, "C:\" or "/home"."""
     warnings: tuple[str, ...]
+    unread: tuple[tuple[str, str], ...] = ()
+    """What `root` lacks of the guest's own tree: the path, and why."""
 
 
 async def find_guest(found: Found, runtime: Runtime, letters: Mapping[str, str]) -> Guest:
@@ -78,7 +80,8 @@ async def find_guest(found: Found, runtime: Runtime, letters: Mapping[str, str])
         points.setdefault(mount.volume.name, []).append(mount.path)
     warnings += drives.warnings
     frozen = {name: tuple(paths) for name, paths in points.items()}
-    return Guest(tuple(systems), drives, root, frozen, tuple(warnings))
+    unread = linux[0].unread if linux else ()
+    return Guest(tuple(systems), drives, root, frozen, tuple(warnings), unread)
 
 
 async def _examine(volume: Volume, found: Found) -> WindowsSystem | LinuxSystem | str | None:

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import stat
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmount.api import Entry, FileRef
+from vmount.api.file_reader import SmallFile
+from vmount.disks.disk import path_component
 from vmount.parsers.model import Attrs
 from vmount.parsers.ntfs import RESTORABLE
 from vmount.parsers.reader import Span
+from vmount.volumes.unread import DISK, VOLUME, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 T = TypeVar("T")
+
+STREAM_PREFIX = "user."
+"""Of the extended attributes in which a mount of NTFS has the alternate streams."""
+VOLUME_SHIFT = 48
+"""Inode numbers of a mount of vmount have the number of the volume above these bits."""
+OF_NTFS = "system.ntfs_attrib"
+"""An extended attribute that every file of a mount of NTFS has: vmount's and ntfs-3g's."""
 
 
 class FolderFile(io.FileIO):
@@ -36,6 +48,33 @@ class FolderSet:
 
     def __init__(self, top: Path) -> None:
         self._top = top
+        self._has_streams: dict[int, bool] = {}
+
+    @cached_property
+    def unread(self) -> tuple[Unread, ...]:
+        """The disks and volumes that cannot be read, where this is a mount of vmount, or a part of one.
+
+        Volumes that are dismounted at present are among them. Their paths are those in the mount.
+        """
+        top = mount_of(self._top)
+        if top is None:
+            return ()
+        info = _info_of(top)
+        found = [Unread(item["kind"], item["path"], item["reason"]) for item in info["unread"]]
+        shown = [volume["tree"] for volume in info["volumes"] if volume["tree"] is not None]
+        found += [
+            Unread(VOLUME, tree, "not mounted at present")
+            for tree in shown
+            if not (top / "volumes" / path_component(tree.removeprefix("volumes/"))).is_dir()
+        ]
+        here = self._top.relative_to(top).parts
+        return tuple(
+            item._replace(path="/".join(parts[len(here) :]))
+            if here and (parts := item.path.split("/"))[: len(here)] == list(here)
+            else item
+            for item in found
+            if not here or _is_below(item, here)
+        )
 
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
@@ -50,13 +89,13 @@ class FolderSet:
         """Return the target of a symbolic link. Raises OSError."""
         return os.readlink(self._place(path))  # noqa: PTH115 (as it is, whatever it holds)
 
-    def files(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield every regular file at or below a path."""
-        for file in self.below(path, on_error):
-            if stat.S_ISREG(file.attrs.mode):
-                yield file
-
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
+    def below(
+        self,
+        path: str,
+        on_error: Callable[[OSError], None],
+        *,
+        dangling: bool = True,  # noqa: ARG002 (links are not followed, so each is itself)
+    ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; links are not followed. Raises OSError."""
         top = path.rstrip("/")
         start = self._ref(top, self._place(path).lstat())
@@ -81,12 +120,17 @@ class FolderSet:
                 on_error(error)
             pending += reversed(below)
 
-    def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | OSError]:
-        """Open files."""
-        opened: list[FolderFile | OSError] = []
+    def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:
+        """Open files, and alternate streams, which are attributes here."""
+        opened: list[FolderFile | SmallFile | OSError] = []
         for file in files:
             try:
-                opened.append(FolderFile(self._place(file.path), "rb"))
+                if file.stream:
+                    place = self._place(file.path.removesuffix(f":{file.stream}"))
+                    value = os.getxattr(place, STREAM_PREFIX + file.stream, follow_symlinks=False)
+                    opened.append(SmallFile(value))
+                else:
+                    opened.append(FolderFile(self._place(file.path), "rb"))
             except OSError as error:
                 opened.append(error)
         return opened
@@ -101,9 +145,54 @@ class FolderSet:
         unlisted = [os.fsdecode(name) for name in RESTORABLE] if whole else []
         return [_xattrs(self._place(file.path), unlisted) for file in files]
 
-    def streams(self, _files: Sequence[FileRef]) -> list[FileRef]:
-        """Return nothing: what is shown is all there is."""
-        return []
+    def streams(
+        self, files: Sequence[FileRef], on_error: Callable[[OSError], None]
+    ) -> list[FileRef]:
+        """Return the alternate streams of files and directories on a mount of NTFS.
+
+        They are attributes there, which Linux gives up to 64 KiB of: a longer one goes to `on_error`.
+        """
+        found = []
+        for file in files:
+            place = self._place(file.path)
+            try:
+                if not self._is_ntfs(file, place):
+                    continue
+                names = os.listxattr(place, follow_symlinks=False)
+            except OSError as error:
+                text = f"its alternate streams cannot be read: {error.strerror}"
+                on_error(OSError(errno.EIO, text, file.path))
+                continue
+            for name in names:
+                if not name.startswith(STREAM_PREFIX):
+                    continue
+                stream = name.removeprefix(STREAM_PREFIX)
+                where = f"{file.path}:{stream}"
+                try:
+                    size = len(os.getxattr(place, name, follow_symlinks=False))
+                except OSError as error:
+                    reason = error.strerror
+                    if error.errno in (errno.E2BIG, errno.ERANGE):
+                        reason = "an alternate stream of more than 64 KiB: scan the disk, or mount with --streams"
+                    on_error(OSError(error.errno, reason, where))
+                    continue
+                found.append(FileRef(where, file.number, file.attrs._replace(size=size), stream))
+        return found
+
+    def _is_ntfs(self, file: FileRef, place: Path) -> bool:
+        """Say whether a file is on a mount of NTFS. What one file of a volume says goes for all of it."""
+        volume = file.number >> VOLUME_SHIFT
+        known = self._has_streams.get(volume)
+        if known is None:
+            try:
+                os.getxattr(place, OF_NTFS, follow_symlinks=False)
+                known = True
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENODATA):
+                    raise
+                known = False
+            self._has_streams[volume] = known
+        return known
 
     def places(self, files: Sequence[FileRef]) -> list[tuple[Span, ...]]:
         """Return nothing: the order of the names is all that is known."""
@@ -113,15 +202,43 @@ class FolderSet:
         """Return the call itself."""
         return call
 
-    def folder(self) -> str:
-        """Return the folder itself."""
-        return str(self._top)
+    def place_of(self, file: FileRef) -> str:
+        """Return the path of a file. Raises OSError if it is not there any more."""
+        place = self._place(file.path)
+        place.lstat()
+        return str(place)
 
     def _place(self, path: str) -> Path:
         return self._top / path.lstrip("/")
 
     def _ref(self, path: str, status: os.stat_result) -> FileRef:
         return FileRef(path, status.st_dev << 64 | status.st_ino, _attrs(status))
+
+
+def mount_of(folder: Path) -> Path | None:
+    """Return the mount point of vmount's that a folder is in; None if it is in none."""
+    try:
+        device = folder.stat().st_dev
+        for top in (folder, *folder.parents):
+            if top.stat().st_dev != device:
+                return None
+            if (top / ".vmount/status.json").is_file() and (top / "info.json").is_file():
+                return top
+    except OSError:
+        pass
+    return None
+
+
+def _info_of(top: Path) -> dict[str, Any]:
+    """Return a mount's info.json; one of an older version says nothing of what cannot be read."""
+    values: dict[str, Any] = json.loads((top / "info.json").read_bytes())
+    return {"unread": [], "volumes": []} | values
+
+
+def _is_below(item: Unread, here: Sequence[str]) -> bool:
+    """Say whether something is missing below a directory of a mount, given by the names of its path."""
+    parts = item.path.split("/")
+    return parts[: len(here)] == list(here) or (item.kind == DISK and len(here) == 1)
 
 
 def trees_of(top: Path) -> list[str]:

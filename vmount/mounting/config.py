@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmount.options import OpenOptions
+from vmount.tree.tree import RAW_MODE
 
 
 class OwnerMode(enum.StrEnum):
@@ -25,8 +26,15 @@ class MountConfig:
     """Absolute."""
     options: OpenOptions
     owner: OwnerMode = OwnerMode.ME
+    uid: int | None = None
+    gid: int | None = None
+    """The user and group that all files belong to; None: as `owner` says."""
+    umask: int | None = None
+    """All files have the permissions 0777 without these bits; None: their own."""
     allow_other: bool = False
     noexec: bool = False
+    raw_mode: int = RAW_MODE
+    """Of block files."""
     foreground: bool = False
     volumes: tuple[str, ...] | None = None
     """The volumes to be shown at first; None: all."""

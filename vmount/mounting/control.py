@@ -88,16 +88,24 @@ def error_of(answer: Mapping[str, Any]) -> VmountError:
     """Return the error that another process told of: of the kind that goes with its exit code."""
     code = Exit(answer["code"])
     kinds = {kind.exit_code: kind for kind in (UsageError, SourceError, MountError, BusyError)}
-    return kinds.get(code, VmountError)(answer["error"])
+    return kinds.get(code, VmountError)(answer["error"], remedy=answer.get("remedy", ""))
+
+
+def answer_of(error: VmountError) -> dict[str, Any]:
+    """Return an error as what `error_of` makes one of, in another process."""
+    return {"error": error.message, "remedy": error.remedy, "code": error.exit_code}
 
 
 async def _answer(handler: Handler, line: bytes) -> bytes:
     try:
         answer = {"value": await handler(json.loads(line))}
     except VmountError as error:
-        answer = {"error": str(error), "code": error.exit_code}
+        answer = answer_of(error)
     except (ValueError, KeyError, TypeError):
-        answer = {"error": "not understood: another version of vmount serves the mount", "code": 1}
+        answer = {
+            "error": "request not understood: another version of vmount serves the mount",
+            "code": 1,
+        }
     return json.dumps(answer).encode() + b"\n"
 
 

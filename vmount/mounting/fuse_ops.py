@@ -23,11 +23,13 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
 from vmount.blocks.file_map import FileMap
-from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.errors import errno_of
+from vmount.parsers.errors import ParseError
 from vmount.parsers.model import Attrs
 from vmount.parsers.reader import Buffer
 from vmount.tree.dismounted import ClosedFile
-from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.listing import Listing
+from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Tree
 from vmount.tree.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Owner:
 
     uid: int | None
     gid: int | None
+    permissions: int | None = None
+    """Of all files but links; None: their own."""
 
 
 BY_HANDLE = frozenset({"read", "readdir"})
@@ -58,18 +62,6 @@ MOST_HANDED_OVER = 1 << 17
 
 MOST_REPORTS = 10_000
 """Troubles logged in the life of a mount; a disk that is all damage must not fill the log."""
-
-
-def errno_of(error: OSError | ParseError) -> int:
-    """Return the errno that a caller sees: the one table."""
-    match error:
-        case Unsupported():
-            return errno.EOPNOTSUPP
-        case Corrupt():
-            return errno.EUCLEAN
-        case OSError():
-            return error.errno or errno.EIO
-    return errno.EIO
 
 
 def guarded(operation: F) -> F:
@@ -270,7 +262,7 @@ class FuseOps(pyfuse3.Operations):
     @guarded
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         data = pyfuse3.StatvfsData()
-        size, free = self._tree.space()
+        size, free = await self._tree.space()
         data.f_bsize = data.f_frsize = 4096
         data.f_blocks = size // 4096
         data.f_bfree = data.f_bavail = free // 4096
@@ -295,6 +287,10 @@ class FuseOps(pyfuse3.Operations):
         (_, mode, nlink, uid, gid, size, allocated, rdev, atime, mtime, ctime, _) = attrs
         owner = self._owner
         entry.st_ino = number
+        if owner.permissions is not None and not stat.S_ISLNK(mode):
+            # Of what is not the guest's, the block files for one, nothing is opened that is closed.
+            theirs = 0o777 if number >> VOLUME_SHIFT else mode
+            mode = stat.S_IFMT(mode) | owner.permissions & theirs
         entry.st_mode = mode
         entry.st_nlink = nlink
         entry.st_uid = uid if owner.uid is None else owner.uid

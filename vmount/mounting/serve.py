@@ -120,13 +120,25 @@ async def _serve_recorded(
             )
         if ending.opening.cancelled_caught:
             raise MountError(f"{config.mountpoint}: not mounted: told to end before")
+        for warning in manager.guest.warnings:
+            log.warning("%s", warning)
         try:
             info = as_json(describe(manager)).encode()
             statistics = Statistics(config, manager)
-            tree = build_tree(manager, lambda: info, lambda: as_json(statistics.now()).encode())
+            tree = build_tree(
+                manager,
+                lambda: info,
+                lambda: as_json(statistics.now()).encode(),
+                config.raw_mode,
+            )
             is_distant = any(disk.remote is not None for disk in manager.disks)
             walker = WalkAhead(tree, nursery) if is_distant else tree
-            operations = FuseOps(tree, walker, _owner(config.owner))
+            owner = _owner(config)
+            operations = FuseOps(tree, walker, owner)
+            # Access lists name the guest's users and groups: they mean something where those are shown.
+            operations.enable_acl = (
+                config.allow_other and owner.gid is None and owner.permissions is None
+            )
             statistics.operations = operations
             mounts = VolumeMounts(manager, tree, operations, config.mountpoint)
             if config.volumes is not None:
@@ -144,10 +156,12 @@ async def _serve_recorded(
             nursery.cancel_scope.cancel()
 
 
-def _owner(mode: OwnerMode) -> Owner:
-    if mode is OwnerMode.GUEST:
-        return Owner(None, None)
-    return Owner(os.getuid(), os.getgid())
+def _owner(config: MountConfig) -> Owner:
+    uid, gid = config.uid, config.gid
+    if config.owner is OwnerMode.ME:
+        uid = os.getuid() if uid is None else uid
+        gid = os.getgid() if gid is None else gid
+    return Owner(uid, gid, None if config.umask is None else 0o777 & ~config.umask)
 
 
 async def _do(mounts: VolumeMounts, request: Mapping[str, Any]) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import vmount
 from vmount.errors import Exit, MountError, VmountError
-from vmount.mounting.control import ask, error_of
+from vmount.mounting.control import answer_of, ask, error_of
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.serve import serve
 from vmount.mounting.unmount import dismount, fusermount
@@ -131,7 +131,7 @@ def main() -> int:
     try:
         serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)
     except VmountError as error:
-        send({"error": str(error), "code": error.exit_code})
+        send(answer_of(error))
         return error.exit_code
     return Exit.OK
 

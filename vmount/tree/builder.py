@@ -9,6 +9,7 @@ from vmount.disks.disk import path_component, unique_name
 from vmount.guest.links import DriveLinks
 from vmount.tree.tree import (
     INO_MASK,
+    RAW_MODE,
     ROOT,
     BlockFile,
     Directory,
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
 
 
 def build_tree(
-    manager: OpenDiskSet, info: Callable[[], bytes], status: Callable[[], bytes]
+    manager: OpenDiskSet,
+    info: Callable[[], bytes],
+    status: Callable[[], bytes],
+    raw_mode: int = RAW_MODE,
 ) -> Tree:
     """Lay out what a mount shows: info.json, disks/, volumes/, the guest's drives/ and root/, and the
-    hidden .vmount/."""
-    tree = Tree()
+    hidden .vmount/. `raw_mode` is the mode of the block files."""
+    tree = Tree(raw_mode)
     tree.add(ROOT, b"info.json", TextFile(info))
     disks = tree.add(ROOT, b"disks", Directory())
     for disk in manager.disks:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from vmount.errors import SCHEMA
 
 if TYPE_CHECKING:
     from vmount.disk_set import OpenDiskSet
@@ -21,20 +25,31 @@ def describe(manager: OpenDiskSet) -> dict[str, Any]:
         "volumes": [_volume(volume, manager.guest) for volume in manager.volumes],
         "guest": _guest(manager.guest),
         "warnings": list(manager.warnings),
+        "unread": [unread.as_object() for unread in manager.unread],
     }
 
 
-def as_json(value: object, *, indent: int | None = 2) -> str:
-    """Return a value as JSON with a newline at its end.
+CONTROLS = re.compile("[\\x7f-\\x9f]")
 
-    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX.
+
+def as_json(
+    value: Mapping[str, Any] | Sequence[Mapping[str, Any]], *, indent: int | None = 2
+) -> str:
+    """Return an object, or a list of them, as JSON with a newline at its end; each has "schema" then.
+
+    It is readable UTF-8; where a name is not, its bytes are escaped as \\udcXX. Control characters are
+    escaped too: JSON asks for those below 32 only, and terminals obey some of the others.
     """
+    if isinstance(value, Mapping):
+        value = {"schema": SCHEMA, **value}
+    else:
+        value = [{"schema": SCHEMA, **each} for each in value]
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     try:
         text.encode()
     except UnicodeEncodeError:
         text = json.dumps(value, indent=indent)
-    return text + "\n"
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def _disk(disk: Disk) -> dict[str, Any]:

@@ -9,31 +9,53 @@ is nothing to forget.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import unquote_to_bytes
 
+import trio
+
 from vmount.blocks.file_map import BytesFile, FileMap, SourceFile, open_file
-from vmount.disks.disk import path_component
+from vmount.blocks.memory import PROCESS, MemoryBudget, TooLarge
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.model import Attrs, DirEntry, Ino, XAttr
 from vmount.parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
 from vmount.tree.dismounted import Dismounted
+from vmount.tree.listing import Listing, cost_of, is_unusable, shown, usable
+from vmount.tree.shared import Shared
 
 if TYPE_CHECKING:
     from vmount.guest.links import DriveLinks
-    from vmount.parsers.model import Filesystem
+    from vmount.parsers.model import FileData, Filesystem
     from vmount.parsers.reader import BlockSource
+
+log = logging.getLogger(__name__)
 
 VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
+RAW_MODE = 0o400
+"""Of block files: who may read one reads every file of a volume, whatever that file's mode."""
+LONGEST_COUNT = 1.0
+"""Seconds that counting what is free may hold up who asks (df)."""
+MOST_TOO_LONG = 1000
+"""Directories remembered as too long to be listed, so that each costs its time once."""
 LARGEST_XATTR = 1 << 16
 """Bytes: XATTR_SIZE_MAX of Linux; a longer value cannot be given to a caller."""
+
+
+@runtime_checkable
+class CountsFree(Protocol):
+    """A file system that counts what is free in a bitmap, because nothing else says it."""
+
+    async def free_bytes(self) -> int:
+        """Return how many bytes are free. Raises Corrupt, OSError."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,11 @@ class MountedVolume:
     covered: dict[Ino, int] = field(default_factory=dict)
     """Numbers of other volumes' roots that are shown in place of its directories."""
 
+    @property
+    def translates_links(self) -> bool:
+        """Whether the target of a link is another text than the one that is stored."""
+        return isinstance(self.filesystem, NtfsFilesystem)
+
 
 class _Place(NamedTuple):
     """Where something of a volume is shown: a name in a directory of the tree's own."""
@@ -93,20 +120,21 @@ class _Place(NamedTuple):
     number: int
 
 
-class Listing:
-    """What a directory holds. The number of an entry is `base` | DirEntry.ino."""
-
-    __slots__ = ("base", "entries")
-
-    def __init__(self, base: int, entries: Sequence[DirEntry]) -> None:
-        self.base = base
-        self.entries = entries
-
-
 class Tree:
     """All that is below the mount point; numbers in, values out. Methods raise as Filesystem's do."""
 
-    def __init__(self) -> None:
+    def __init__(self, raw_mode: int = RAW_MODE, memory: MemoryBudget = PROCESS) -> None:
+        """`raw_mode` is the mode of block files, of which each shows all files of a volume. What is open
+        counts as held in `memory`.
+        """
+        self._raw_mode = raw_mode
+        self._memory = memory
+        self._files: Shared[tuple[int, bytes], FileMap] = Shared()
+        self._listings: Shared[int, Listing] = Shared()
+        self._too_long: dict[int, str] = {}
+        """Directories that no listing can be made of, and what to say."""
+        self._free: dict[int, int] = {}
+        """Bytes, by the id of the file system, of those that had to be counted."""
         self._nodes: list[Node | None] = [None]
         self._volumes: list[MountedVolume | None] = [None]
         self._places: dict[str, list[_Place]] = {}
@@ -194,15 +222,30 @@ class Tree:
         node = None if number >> VOLUME_SHIFT else self._nodes[number]
         return node.source if isinstance(node, BlockFile) else None
 
-    def space(self) -> tuple[int, int]:
-        """Return the size of all volumes shown, and what is free on them, in bytes."""
+    async def space(self) -> tuple[int, int]:
+        """Return the size of all volumes shown, and what is free on them, in bytes.
+
+        What is free may have to be counted in a volume's bitmap, once. A volume whose bitmap is damaged, or not
+        read within LONGEST_COUNT, has as much as its file system says without it.
+        """
         filesystems = {
             id(volume.filesystem): volume.filesystem
             for volume in self._volumes
             if volume is not None
         }
-        infos = [filesystem.info for filesystem in filesystems.values()]
-        return sum(info.size for info in infos), sum(info.free for info in infos)
+        size = free = 0
+        with trio.move_on_after(LONGEST_COUNT):
+            for key, filesystem in filesystems.items():
+                if key not in self._free and isinstance(filesystem, CountsFree):
+                    try:
+                        self._free[key] = await filesystem.free_bytes()
+                    except (ParseError, OSError) as error:
+                        log.debug("free space is not known: %s", error)
+                        self._free[key] = filesystem.info.free
+        for key, filesystem in filesystems.items():
+            size += filesystem.info.size
+            free += self._free.get(key, filesystem.info.free)
+        return size, free
 
     def is_changing(self, number: int) -> bool:
         """Say whether a file's content differs from one time to the next."""
@@ -216,7 +259,7 @@ class Tree:
         volume = self.volume(number)
         if volume is None:
             return self._own_attrs(number)
-        return await volume.filesystem.attrs(number & INO_MASK)
+        return await _sized(volume, await volume.filesystem.attrs(number & INO_MASK))
 
     async def lookup(self, parent: int, name: bytes) -> tuple[int, Attrs] | None:
         """Return the number and the attributes of a directory's entry, None if there is none."""
@@ -227,28 +270,46 @@ class Tree:
         attrs = await volume.filesystem.lookup(parent & INO_MASK, name)
         if attrs is None and b"%" in name:
             meant = unquote_to_bytes(name)
-            if _is_unusable(meant) and _shown(meant) == name:
+            if is_unusable(meant) and shown(meant) == name:
                 attrs = await volume.filesystem.lookup(parent & INO_MASK, meant)
         if attrs is None:
             return None
         if attrs.ino in volume.covered:
             number = volume.covered[attrs.ino]
             return number, await self.attrs(number)
-        return parent & ~INO_MASK | attrs.ino, attrs
+        return parent & ~INO_MASK | attrs.ino, await _sized(volume, attrs)
 
     async def listdir(self, number: int) -> Listing:
         """Return what a directory holds."""
         volume = self.volume(number)
         if volume is not None:
-            found = _usable(await volume.filesystem.listdir(number & INO_MASK))
-            base = number & ~INO_MASK
-            if volume.covered and any(entry.ino in volume.covered for entry in found):
+            if number >> VOLUME_SHIFT in self._hidden:
+                return await self._list(volume, number)
+            listing = await self._listings.get(number, lambda: self._list(volume, number))
+            if volume.covered and any(entry.ino in volume.covered for entry in listing.entries):
+                base, found = listing.base, listing.entries
                 return Listing(0, [await self._uncovered(entry, base, volume) for entry in found])
-            return Listing(base, found)
+            return listing
         entries = []
         for name, child in self._directory(number).children.items():
             entries.append(await self._named(name, child))
         return Listing(0, entries)
+
+    async def _list(self, volume: MountedVolume, number: int) -> Listing:
+        if number in self._too_long:
+            raise OSError(errno.ENOMEM, self._too_long[number])
+        found = usable(await volume.filesystem.listdir(number & INO_MASK))
+        if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
+            found = [await _sized_entry(volume, entry) for entry in found]
+        listing = Listing(number & ~INO_MASK, found)
+        cost = cost_of(found)
+        try:
+            self._memory.hold(listing, cost, f"a directory of {len(found)} names")
+        except TooLarge as error:
+            if cost > self._memory.most_held and len(self._too_long) < MOST_TOO_LONG:
+                self._too_long[number] = error.reason
+            raise
+        return listing
 
     async def _named(self, name: bytes, child: int) -> DirEntry:
         """Return an entry of a directory of our own. A volume without a root costs the others nothing."""
@@ -258,11 +319,20 @@ class Tree:
             return DirEntry(name, child, stat.S_IFDIR, None)
         return DirEntry(name, child, stat.S_IFMT(attrs.mode), attrs)
 
-    async def open(self, number: int, stream: bytes = b"") -> FileMap:
-        """Open a regular file, or an alternate stream of one."""
+    async def open(
+        self, number: int, stream: bytes = b"", known: FileData | None = None
+    ) -> FileMap:
+        """Open a regular file, or an alternate stream of one; opened again, it is the same object.
+
+        `known`: where its bytes are, as the file system has said before.
+        """
         volume = self.volume(number)
         if volume is not None:
-            return open_file(volume.data, await volume.filesystem.data(number & INO_MASK, stream))
+            if number >> VOLUME_SHIFT in self._hidden:
+                return await self._open(volume, number, stream, known)
+            return await self._files.get(
+                (number, stream), lambda: self._open(volume, number, stream, known)
+            )
         match self._node(number):
             case BlockFile(source):
                 return SourceFile(source)
@@ -272,6 +342,12 @@ class Tree:
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             case Link():
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+
+    async def _open(
+        self, volume: MountedVolume, number: int, stream: bytes, known: FileData | None
+    ) -> FileMap:
+        data = known or await volume.filesystem.data(number & INO_MASK, stream)
+        return open_file(volume.data, data, self._memory)
 
     async def readlink(self, number: int) -> bytes:
         """Return the target of a symbolic link."""
@@ -342,7 +418,7 @@ class Tree:
                 folders = (child for child in children.values() if self._is_directory(child))
                 mode, nlink = stat.S_IFDIR | 0o755, 2 + sum(1 for _ in folders)
             case BlockFile(source):
-                size = source.size
+                mode, size = stat.S_IFREG | self._raw_mode, source.size
             case TextFile(render):
                 size = len(render())
             case Link(target):
@@ -353,28 +429,24 @@ class Tree:
         )
 
 
-_RESERVED = frozenset((b"", b".", b".."))
+async def _sized_entry(volume: MountedVolume, entry: DirEntry) -> DirEntry:
+    if entry.attrs is None or entry.kind != stat.S_IFLNK:
+        return entry
+    return entry._replace(attrs=await _sized(volume, entry.attrs))
 
 
-def _usable(entries: Sequence[DirEntry]) -> Sequence[DirEntry]:
-    """Percent-encode names that no path can hold: damage, or somebody's attempt to lead a copy astray."""
-    names = [entry.name for entry in entries]
-    # All at once: a call for each name would take longer than the rest of a listing's way from here on.
-    together = b"\n".join(names)
-    if b"/" in together or b"\0" in together or not _RESERVED.isdisjoint(names):
-        return [
-            entry._replace(name=_shown(entry.name)) if _is_unusable(entry.name) else entry
-            for entry in entries
-        ]
-    return entries
+async def _sized(volume: MountedVolume, attrs: Attrs) -> Attrs:
+    """Return a file's attributes; those of a link with the length of the target that `readlink` gives.
 
-
-def _shown(name: bytes) -> bytes:
-    return os.fsencode(path_component(os.fsdecode(name)))
-
-
-def _is_unusable(name: bytes) -> bool:
-    return b"/" in name or b"\0" in name or name in _RESERVED
+    Programs read as many bytes of a target as `lstat` says (cpio), and would cut it off. A link whose
+    target cannot be read keeps the size that is stored: reading it says what is wrong.
+    """
+    if not stat.S_ISLNK(attrs.mode) or not volume.translates_links:
+        return attrs
+    try:
+        return attrs._replace(size=len(await _readlink(volume, attrs.ino)))
+    except (ParseError, OSError):
+        return attrs
 
 
 async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:

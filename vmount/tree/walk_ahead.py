@@ -20,14 +20,16 @@ import trio
 from vmount.blocks.file_map import FileMap, open_file
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
+from vmount.parsers.model import Runs
 from vmount.tree.read_ahead import ReadAhead
-from vmount.tree.tree import INO_MASK, VOLUME_SHIFT, Listing, Tree
+from vmount.tree.tree import INO_MASK, VOLUME_SHIFT, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from vmount.parsers.model import DirEntry, FileData
     from vmount.parsers.reader import BlockSource, Span
+    from vmount.tree.listing import Listing
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,12 @@ LONGEST_STEP = 4
 """Places from one file to the next that is still a walk in order: some may be passed over."""
 FILES_KEPT = 1024
 """Files whose place on the volume was looked up ahead, until they are opened."""
+RUNS_OF_A_FILE = 64
+"""Runs that such a file has at most, on average."""
+MEMBERS_KEPT = 1 << 17
+"""Names in all the directories that are remembered: some 70 MB. A larger directory is not walked ahead of."""
+MOST_TASKS = 16
+"""Tasks that fetch files ahead at the same time: over a dead server they would pile up."""
 
 
 class Order:
@@ -122,10 +130,16 @@ class Order:
 class _Directory:
     """A listed directory. What is in it is sorted out when somebody goes on into it: few are."""
 
-    def __init__(self, number: int, listing: Listing, parent: _Directory | None) -> None:
+    def __init__(self, number: int, listing: Listing, parent: int | None) -> None:
         self.number = number
         self.parent = parent
+        """A number, so that a remembered directory does not keep all those above it."""
         self._listing = listing
+
+    @property
+    def weight(self) -> int:
+        """What it counts of MEMBERS_KEPT."""
+        return _weight(self._listing)
 
     @property
     def members(self) -> list[int]:
@@ -158,6 +172,14 @@ class _Directory:
         return Order([(entry.name, number) for entry, number in pairs if wanted(entry, number)])
 
 
+def _weight(listing: Listing) -> int:
+    return max(len(listing.entries), MEMBERS_KEPT // DIRECTORIES_KEPT)
+
+
+def _runs_of(data: FileData) -> int:
+    return max(len(data.layout.runs) if isinstance(data.layout, Runs) else 1, RUNS_OF_A_FILE)
+
+
 class WalkAhead:
     """Lists directories and opens files, and guesses what a walk will come to next.
 
@@ -168,14 +190,15 @@ class WalkAhead:
         self._tree = tree
         self._nursery = nursery
         self._directories: Lru[int, _Directory] = Lru(
-            DIRECTORIES_KEPT, dropped=self._forget_members
+            MEMBERS_KEPT, lambda directory: directory.weight, self._forget_members
         )
         self._where: dict[int, _Directory] = {}
         """By file or directory: the directory that it was seen in."""
-        self._listings: Lru[int, Listing] = Lru(4 * DIRECTORIES_AHEAD)
+        self._listings: Lru[int, Listing] = Lru(MEMBERS_KEPT // 4, _weight)
         """Made ahead and not asked for yet."""
         self._listing: dict[int, trio.Event] = {}
-        self._data: Lru[int, FileData] = Lru(FILES_KEPT)
+        self._data: Lru[int, FileData] = Lru(FILES_KEPT * RUNS_OF_A_FILE, _runs_of)
+        self._tasks = 0
         self._window = 0
         self._asked: dict[int, int] = {}
         """Files asked for and not opened yet, with their bytes."""
@@ -206,10 +229,7 @@ class WalkAhead:
             content = await self._tree.open(number)
             source = self._tree.block_source(number)
             return content if source is None else ReadAhead(content, source)
-        data = self._data.pop(number)
-        if data is None:
-            data = await volume.filesystem.data(number & INO_MASK)
-        content = open_file(volume.data, data)
+        content = await self._tree.open(number, known=self._data.pop(number))
         directory = self._where.get(number)
         if directory is not None and number in directory.sizes:
             self._fetch_next(directory, number)
@@ -218,9 +238,11 @@ class WalkAhead:
     def _remember(self, number: int, listing: Listing) -> None:
         if self._directories.get(number) is not None:
             return
-        directory = _Directory(number, listing, self._where.get(number))
+        above = self._where.get(number)
+        directory = _Directory(number, listing, None if above is None else above.number)
         self._directories.put(number, directory)
-        self._where.update(dict.fromkeys(directory.members, directory))
+        if number in self._directories:
+            self._where.update(dict.fromkeys(directory.members, directory))
 
     def _forget_members(self, _number: int, old: _Directory) -> None:
         for child in old.members:
@@ -271,6 +293,8 @@ class WalkAhead:
             # One file of a directory tells nothing, unless it follows a walk through the one before.
             is_walk = goes_on if directory.files.visits > 1 else self._follows_a_walk(directory)
             self._window = FIRST_WINDOW if is_walk else 0
+        if self._tasks >= MOST_TASKS:
+            return
         # A request for every file would be many small ones.
         if self._asked_bytes > self._window // 2 or len(self._asked) > MOST_FILES_AHEAD // 2:
             return
@@ -282,6 +306,7 @@ class WalkAhead:
             if self._asked_bytes >= self._window or len(self._asked) >= MOST_FILES_AHEAD:
                 break
         if wanted:
+            self._tasks += 1
             self._nursery.start_soon(self._fetch, wanted)
 
     def _coming(self, directory: _Directory) -> Iterator[tuple[int, int]]:
@@ -291,19 +316,29 @@ class WalkAhead:
             for child in current.files.following(self._attempt):
                 if child not in self._asked:
                     yield child, current.sizes[child]
-            parent = current.parent
+            parent = self._above(current)
             after = parent.folders.next(current.number) if parent is not None else None
             current = self._directories.peek(after) if after is not None else None
 
+    def _above(self, directory: _Directory) -> _Directory | None:
+        return None if directory.parent is None else self._directories.peek(directory.parent)
+
     def _follows_a_walk(self, directory: _Directory) -> bool:
-        parent = directory.parent
+        parent = self._above(directory)
         return parent is not None and any(
             before.files.visits > 1 and before.files.is_finished
             for before in self._directories
-            if before.parent is parent and parent.folders.next(before.number) == directory.number
+            if before.parent == parent.number
+            and parent.folders.next(before.number) == directory.number
         )
 
     async def _fetch(self, numbers: Sequence[int]) -> None:
+        try:
+            await self._look_up(numbers)
+        finally:
+            self._tasks -= 1
+
+    async def _look_up(self, numbers: Sequence[int]) -> None:
         for first in range(0, len(numbers), FILES_TOGETHER):
             spans: dict[BlockSource, list[Span]] = {}
             for number in numbers[first : first + FILES_TOGETHER]:

@@ -24,6 +24,8 @@ class Assembly:
     members: dict[str, str] = field(default_factory=dict)
     """By name of a device: what it is a part of, for the user."""
     warnings: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    """By name of a disk: why volumes on it cannot be told."""
 
 
 def built(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -47,6 +47,19 @@ LDM_TYPES = frozenset(
 )
 """Partition types of dynamic disks: MBR, and GPT's metadata and data."""
 
+NO_FILES = frozenset(
+    {
+        # GPT: BIOS boot, PowerPC PReP boot, Microsoft reserved, LDM metadata
+        "21686148-6449-6e6f-744e-656564454649",
+        "9e1a2d38-c612-4316-aa26-8b49521e5a8b",
+        "e3c9e316-0b5c-4db8-817d-f92df00215ae",
+        "5808c8aa-7e8f-42e0-85d2-e1e90434cfb3",
+        # MBR: PowerPC PReP boot
+        "0x41",
+    }
+)
+"""Types of partitions that hold no file system."""
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -62,6 +75,8 @@ class Volume:
     label: str
     uuid: str
     problem: str | None = None
+    has_files: bool = True
+    """False: it holds none, so nothing is missed where it has no `filesystem`."""
 
     @property
     def name(self) -> str:
@@ -109,6 +124,8 @@ class DiskContent:
     table: PartitionTable | None
     devices: tuple[Device, ...]
     warnings: tuple[str, ...] = ()
+    problem: str | None = None
+    """Why partitions are missing: the partition table cannot be read, or not to its end."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,8 @@ class _Search:
     signatures: dict[str, Signature | None] = field(default_factory=dict)
     members: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    lost: dict[str, str] = field(default_factory=dict)
+    """By name of a disk: why volumes on it cannot be told."""
     known: dict[str, Filesystem] = field(default_factory=dict)
     """By name of a device: what is on it, where that was known before."""
 
@@ -153,6 +172,7 @@ class _Search:
         """Note what a volume manager said; return the devices that it made."""
         self.members |= assembly.members
         self.warnings += assembly.warnings
+        self.lost |= assembly.lost
         return assembly.devices
 
     @property
@@ -210,7 +230,11 @@ async def find_volumes(
         return await _open_volume(device, search, shown)
 
     volumes = await _gather(runtime, search.devices, open_volume)
-    return Found(tuple(contents), tuple(volumes), tuple(search.warnings))
+    whole = (
+        replace(content, problem=search.lost.get(content.disk.name, content.problem))
+        for content in contents
+    )
+    return Found(tuple(whole), tuple(volumes), tuple(search.warnings))
 
 
 def _is_dynamic(table: PartitionTable) -> bool:
@@ -231,12 +255,14 @@ async def _read_disk(disk: Disk) -> DiskContent:
     except NotRecognised:
         return DiskContent(disk, None, (whole,))
     except ParseError as error:
-        return DiskContent(disk, None, (), (f"{disk.name}: partition table: {error}",))
+        problem = f"partition table: {error}"
+        return DiskContent(disk, None, (), (f"{disk.name}: {problem}",), problem)
     except OSError as error:
-        return DiskContent(disk, None, (), (f"{disk.name}: {explain(error)}",))
+        problem = f"partition table: {explain(error)}"
+        return DiskContent(disk, None, (), (f"{disk.name}: {problem}",), problem)
     devices = tuple(_partition(disk, source, partition) for partition in table.partitions)
     warnings = tuple(f"{disk.name}: {text}" for text in table.warnings)
-    return DiskContent(disk, table, devices, warnings)
+    return DiskContent(disk, table, devices, warnings, table.incomplete)
 
 
 def _partition(disk: Disk, source: BlockSource, partition: Partition) -> Device:
@@ -260,7 +286,8 @@ async def _open_volume(device: Device, search: _Search, options: FilesystemOptio
     found = Detected(None, "", "", None, device.problem)
     member_of = search.members.get(device.name)
     if member_of is not None and signature is not None:
-        found = Detected(signature.name, signature.label, signature.uuid, None, member_of)
+        label, uuid = signature.label, signature.uuid
+        found = Detected(signature.name, label, uuid, None, member_of, has_files=False)
     elif signature is not None and signature.name == STORAGE_SPACES:
         text = "a member of a Storage Spaces pool, which is not supported"
         found = Detected(signature.name, "", signature.uuid, None, text)
@@ -284,7 +311,12 @@ async def _open_volume(device: Device, search: _Search, options: FilesystemOptio
         found.label,
         found.uuid,
         device.problem or found.problem,
+        found.has_files and not (found.fstype is None and _is_without_files(device)),
     )
+
+
+def _is_without_files(device: Device) -> bool:
+    return device.partition is not None and device.partition.type in NO_FILES
 
 
 async def _gather(

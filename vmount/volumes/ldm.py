@@ -29,14 +29,19 @@ async def assemble_dynamic(disks: Sequence[Disk], taken: set[str]) -> Assembly:
         try:
             members.append((disk.name, await read_ldm_disk(disk.data)))
         except ParseError as error:
-            made.warnings.append(f"{disk.name}: dynamic disk: {error}")
+            made.lost[disk.name] = f"dynamic disk: {error}"
         except OSError as error:
-            made.warnings.append(f"{disk.name}: dynamic disk: {explain(error)}")
+            made.lost[disk.name] = f"dynamic disk: {explain(error)}"
         else:
             sources[disk.name] = disk.data
             made.members[disk.name] = "a dynamic disk"
+    made.warnings += [f"{name}: {reason}" for name, reason in made.lost.items()]
     result = assemble(members)
     made.warnings += result.warnings
+    readable = {ldm.header.group_guid for _, ldm in members if ldm.database is not None}
+    for name, ldm in members:
+        if ldm.header.group_guid not in readable:
+            made.lost[name] = "; ".join(ldm.warnings)
     extents_of = extents_of_words(
         {name: (Extent(name, 0, source.size),) for name, source in sources.items()}
     )

@@ -31,6 +31,11 @@ async def assemble_logical(devices: Sequence[Device], taken: set[str]) -> Assemb
             made.warnings.append(f"{device.name}: physical volume: {explain(error)}")
     result = await assemble_lvm(members)
     made.warnings += result.warnings
+    for name, member in members:
+        if member.group is not None:
+            made.members[name] = f"a physical volume of {member.group.name}"
+        elif member.keeps_metadata and not member.problems:
+            made.members[name] = "a physical volume without a volume group"
     sources = {device.name: device.source for device in devices if device.source is not None}
     extents_of = extents_of_words({device.name: device.extents for device in devices})
     for volume in result.volumes:

@@ -36,6 +36,10 @@ async def assemble_arrays(devices: Sequence[Device], taken: set[str]) -> Assembl
     for array in result.arrays:
         title = array.name.rpartition(":")[2] or array.uuid
         name = unique_name(path_component(f"md-{title}"), taken)
+        for member_name, member in members:
+            # A spare, a journal and a member that was left out hold nothing else either.
+            if member.array_uuid == array.uuid:
+                made.members.setdefault(member_name, f"a device of {name}")
         made.members |= dict.fromkeys(array.members, f"a member of {name}")
         extents = () if array.mapping is None else extents_of(array.mapping)
         device = Device(

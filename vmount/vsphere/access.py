@@ -27,7 +27,7 @@ from vmount.vsphere.snapshot_tree import NEW, Power, SnapshotNode, choose, read_
 from vmount.vsphere.watch import Stability
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 
     from vmount.state import Entry, Journal
     from vmount.vsphere.session import Session
@@ -79,6 +79,8 @@ async def prepare(
         nodes = read_tree(machine.get("snapshot"))
         chosen = choose(options.snapshot, vm, nodes, power)
         if chosen == NEW:
+            if options.snapshot is None:
+                _tell_of_snapshot(vm, power, nodes, keep=options.keep_snapshot)
             quiesce = options.quiesce if power is not Power.OFF else Quiesce.NO
             async with _new_snapshot(session, vm, journal, quiesce, keep=options.keep_snapshot) as (
                 node
@@ -91,6 +93,15 @@ async def prepare(
             access = await _access(session, vm, chosen, power, is_locked=is_locked)
             with _watched(session, access, nursery):
                 yield access
+
+
+def _tell_of_snapshot(vm: str, power: Power, nodes: Sequence[SnapshotNode], *, keep: bool) -> None:
+    """Say that a snapshot is taken, where nobody has asked for one: also to list a directory."""
+    state = "suspended" if power is Power.SUSPENDED else "running"
+    end = "" if keep else ", which is removed at the end"
+    has_current = any(node.is_current for node in nodes)
+    other = "; to read its current snapshot instead, use --snapshot current" if has_current else ""
+    log.warning("%s is %s: taking a snapshot%s%s", vm, state, end, other)
 
 
 def _tell_of_leftovers(session: Session, vm: str, journal: Journal) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from vmount.errors import VmountError, explain, printable
+from vmount.errors import Exit, VmountError, explain, printable
 
 if TYPE_CHECKING:
     from pyVmomi import vmodl
@@ -23,6 +23,8 @@ PRIVILEGES_TOLD = "the README's table of privileges tells what each is for"
 
 class VsphereError(VmountError):
     """A vCenter or host did not do what was asked."""
+
+    exit_code = Exit.SOURCE
 
 
 class ConnectError(VsphereError):

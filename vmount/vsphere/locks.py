@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 from pyVmomi import vim, vmodl
 
-from vmount.errors import VmountError
+from vmount.errors import Exit, VmountError
 from vmount.state.things import RelocationLock
 from vmount.vsphere.access_options import LockMode
 from vmount.vsphere.disabled_methods import (
@@ -48,6 +48,8 @@ DISABLE, ENABLE = "Global.DisableMethods", "Global.EnableMethods"
 
 class LockError(VmountError):
     """A machine cannot be locked against relocation."""
+
+    exit_code = Exit.SOURCE
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ thumbprint = "0A:1B:..."                         # or ca-file
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vmount.configuration import read_config
 from vmount.errors import UsageError, explain
 from vmount.vsphere.address import join_host_port, parse_address
 from vmount.vsphere.layer import Layer, with_address
@@ -22,7 +22,7 @@ from vmount.vsphere.passwords import Password, from_command, from_file
 from vmount.vsphere.thumbprint import Thumbprint
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    pass
 
 KEYS: dict[str, tuple[type, ...]] = {
     "host": (str,),
@@ -40,34 +40,26 @@ KEYS: dict[str, tuple[type, ...]] = {
 """What a profile may say, and as what."""
 
 
-def config_path(environment: Mapping[str, str]) -> Path:
-    """Return where the configuration file is, if there is one."""
-    base = environment.get("XDG_CONFIG_HOME") or environment.get("HOME", "/") + "/.config"
-    return Path(base) / "vmount" / "config.toml"
-
-
 def from_profile(path: Path, name: str | None) -> tuple[str, Layer] | None:
     """Return a profile's name and what it says; without a name, the default's, or None for no default.
 
-    Raises UsageError for a profile that is not there, and for whatever is wrong with it.
+    Raises UsageError for a profile that does not exist, and for anything that is wrong with it.
     """
     try:
-        config = tomllib.loads(path.read_text())
+        config = read_config(path)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         if name is None:
             return None
         raise UsageError(f"no profile {name!r}: {explain(error)}") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(
-            f"{path}: {explain(error) if isinstance(error, OSError) else error}"
-        ) from None
+    except OSError as error:
+        raise UsageError(explain(error)) from None
     profiles = config.get("profiles", {})
     wanted = config.get("default") if name is None else name
     if wanted is None:
         return None
-    if not isinstance(profiles, dict) or not isinstance(profiles.get(wanted), dict):
-        has = ", ".join(map(repr, profiles)) if isinstance(profiles, dict) else ""
-        raise UsageError(f"{path}: no profile {wanted!r}; it has {has or 'none'}")
+    if not isinstance(profiles.get(wanted), dict):
+        known = ", ".join(profiles) or "none"
+        raise UsageError(f"{path}: no profile {wanted!r}", remedy=f"profiles: {known}")
     return wanted, _layer(profiles[wanted], f"profile {wanted} in {path}")
 
 
@@ -102,21 +94,28 @@ def _check(values: dict[str, Any], origin: str) -> None:
         raise _no_password_here(origin)
     for key, value in values.items():
         if key not in KEYS:
-            raise UsageError(f"{origin}: no such key: {key!r}; there are {', '.join(KEYS)}")
+            raise UsageError(
+                f"{origin}: unknown key {key!r}", remedy=f"known keys: {', '.join(KEYS)}"
+            )
         if not isinstance(value, KEYS[key]) or (isinstance(value, bool) and bool not in KEYS[key]):
-            raise UsageError(f"{origin}: {key}: {value!r} is not of the right type")
+            raise UsageError(f"{origin}: {key}: {value!r} must be {_kinds(KEYS[key])}")
         if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-            raise UsageError(f"{origin}: {key}: {value!r} is not above zero")
+            raise UsageError(f"{origin}: {key}: {value!r} must be greater than zero")
         if isinstance(value, list) and not all(isinstance(word, str) for word in value):
-            raise UsageError(f"{origin}: {key}: a list of strings is meant")
+            raise UsageError(f"{origin}: {key}: must be a list of strings")
     if values.get("port", 1) >= 1 << 16:
-        raise UsageError(f"{origin}: port: {values['port']} is no port")
+        raise UsageError(f"{origin}: port: {values['port']} is not a port number")
+
+
+def _kinds(types: tuple[type, ...]) -> str:
+    names = {str: "a string", list: "a list", bool: "true or false", int: "a number"}
+    return " or ".join(names[kind] for kind in types if kind in names)
 
 
 def _password(values: dict[str, Any], origin: str) -> Password | None:
     ways = [key for key in ("password-command", "password-file", "keyring") if values.get(key)]
     if len(ways) > 1:
-        raise UsageError(f"{origin}: {' and '.join(ways)}: one is enough")
+        raise UsageError(f"{origin}: {' and '.join(ways)} exclude each other")
     if "password-command" in ways:
         return from_command(values["password-command"])
     if "password-file" in ways:
@@ -126,6 +125,6 @@ def _password(values: dict[str, Any], origin: str) -> Password | None:
 
 def _no_password_here(origin: str) -> UsageError:
     return UsageError(
-        f"{origin}: a password does not belong there",
+        f"{origin}: a password must not be stored in this file",
         remedy="use password-command, password-file or keyring = true",
     )

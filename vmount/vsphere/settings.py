@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vmount.configuration import config_path
 from vmount.errors import UsageError
 from vmount.vsphere import passwords
 from vmount.vsphere.address import HTTPS_PORT, join_host_port
 from vmount.vsphere.govc import from_environment
 from vmount.vsphere.layer import Layer
-from vmount.vsphere.profiles import config_path, from_profile
+from vmount.vsphere.profiles import from_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,7 +87,7 @@ def resolve(
     user = _first(layers, "user")
     if user is None:
         raise UsageError(
-            f"{join_host_port(host, port)}: as which user?",
+            f"no user name for {join_host_port(host, port)}",
             remedy="use --user, GOVC_USERNAME or a profile",
         )
     trusting = next((layer for layer in layers if _says_whom_to_trust(layer, host, port)), chosen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -110,6 +111,90 @@ def status(code: int) -> Fault:
         return True
 
     return answer
+
+
+def interim(handler: Handler) -> bool:
+    """Send interim answers for as long as somebody listens."""
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        while not handler.server.released.is_set():
+            handler.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 4096)
+    return True
+
+
+def header(handler: Handler) -> bool:
+    """Send a head that never ends."""
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        handler.wfile.write(b"HTTP/1.1 206 Partial Content\r\n")
+        while not handler.server.released.is_set():
+            handler.wfile.write(b"X-More: and more\r\n" * 4096)
+    return True
+
+
+def trickle(handler: Handler) -> bool:
+    """Send a body in chunks of a byte with long extensions."""
+    first, last = handler.range()
+    size = len(handler.server.content)
+    handler.close_connection = True
+    with contextlib.suppress(OSError):
+        handler.send_response(206)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.send_header("Content-Range", f"bytes {first}-{last}/{size}")
+        handler.send_header("ETag", handler.server.etag)
+        handler.end_headers()
+        while not handler.server.released.is_set():
+            handler.wfile.write((b"1;" + b"x" * 60_000 + b"\r\n.\r\n") * 4)
+    return True
+
+
+async def test_interim_answers_without_end_are_refused(quick: HttpsBackend, server: Server) -> None:
+    server.fault = interim
+    with trio.fail_after(5), pytest.raises(BackendRefused, match="does not keep to HTTP"):
+        await quick.read(1000, 5000)
+
+
+@pytest.mark.parametrize("fault", [header, trickle])
+async def test_a_flood_ends_at_the_deadline_and_holds_nobody_up(
+    quick: HttpsBackend, server: Server, fault: Fault
+) -> None:
+    server.fault = fault
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.sleep(0.01)
+            turns += 1
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other)
+            with pytest.raises(BackendError):
+                await quick.read(1000, 1 << 20)
+            nursery.cancel_scope.cancel()
+    assert turns > 5
+
+
+async def test_a_server_that_is_gone_is_waited_for_once(
+    quick: HttpsBackend, server: Server, reference: bytes
+) -> None:
+    server.fault = stall
+    with pytest.raises(BackendTimeout):
+        await quick.read(1000, 5000)
+    before = trio.current_time()
+    for _ in range(20):
+        with pytest.raises(BackendTimeout, match="not read within 2 s"):
+            await quick.read(1000, 5000)
+    assert trio.current_time() - before < 1
+    server.fault = lambda _: False
+    with trio.fail_after(10):
+        while True:
+            try:
+                assert await quick.read(1000, 5000) == reference[1000:6000]
+                break
+            except BackendTimeout:
+                await trio.sleep(0.05)
 
 
 @pytest.mark.parametrize("fault", [unavailable, short, stall])

@@ -21,7 +21,7 @@ from vmount.backends.base import (
     BackendTimeout,
     SourceChanged,
 )
-from vmount.backends.nbd.backend import NbdOptions, open_nbd
+from vmount.backends.nbd.backend import NbdBackend, NbdOptions, open_nbd
 from vmount.backends.retry import Backoff
 
 QUICK = NbdOptions(
@@ -102,9 +102,42 @@ async def test_r38_a_black_hole(
     with pytest.raises(BackendTimeout, match="is the server up and reachable"):
         await backend.read(0, 100)
     assert trio.current_time() - started == pytest.approx(60, abs=1)
+    # Known to be gone: nobody waits for it any more.
+    started = trio.current_time()
+    async with trio.open_nursery() as readers:
+        for _ in range(20):
+            readers.start_soon(expect_timeout, backend)
+    assert trio.current_time() - started == 0
     deaf = False
+    await trio.sleep(
+        60
+    )  # until the one connection that is tried now has got an answer or was given up
     assert await backend.read(100, 100) == DISK[100:200]
     await backend.aclose()
+
+
+async def expect_timeout(backend: NbdBackend) -> None:
+    with pytest.raises(BackendTimeout, match="is the server up and reachable"):
+        await backend.read(0, 100)
+
+
+async def test_reads_that_wait_for_a_server_that_is_given_up_fail_at_once(
+    scripted: Scripted, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    scripted.serving = deaf
+    backend = await open_nbd(scripted.uri, nursery)
+    async with trio.open_nursery() as readers:
+        readers.start_soon(expect_timeout, backend)
+        await trio.sleep(50)
+        readers.start_soon(expect_timeout, backend)
+    assert trio.current_time() == pytest.approx(60, abs=1)
+    await backend.aclose()
+
+
+async def deaf(session: Session) -> None:
+    """Take requests and answer none."""
+    while True:
+        await session.receive(1)
 
 
 async def test_r38_requests_that_nobody_waits_for_do_not_block_the_line(

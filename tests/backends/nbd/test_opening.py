@@ -183,7 +183,6 @@ async def test_the_options_of_a_server_are_kept(
     with running(nbdkit(*policy, *sizes), listener):
         backend = await open_nbd(uri_of(listener), nursery)
         assert backend.max_read == 256 << 10
-        assert backend.preferred_read == 256 << 10
         assert backend.describe()["block_sizes"] == [4096, 64 << 10, 256 << 10]
         await backend.aclose()
 

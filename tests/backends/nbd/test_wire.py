@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.backends.nbd.feeding import feed
 from vmount.backends.nbd.wire import (
     GATHER,
     MAX_STATUS_PAYLOAD,
@@ -77,7 +78,7 @@ def test_simple_replies_out_of_order(piece: int) -> None:
     stream = simple(2) + b"b" * 40_000 + simple(3, 5) + simple(1) + b"a" * 1024
     replies = []
     for start in range(0, len(stream), piece):
-        replies += codec.feed(stream[start : start + piece])
+        replies += feed(codec, stream[start : start + piece])
     assert replies == [Reply(2), Reply(3, 5), Reply(1)]
     assert first == b"a" * 1024
     assert second == b"b" * 40_000
@@ -99,7 +100,7 @@ def test_chunks_in_any_order_and_of_two_requests_mixed(piece: int) -> None:
     )
     replies = []
     for start in range(0, len(stream), piece):
-        replies += codec.feed(stream[start : start + piece])
+        replies += feed(codec, stream[start : start + piece])
     assert replies == [Reply(1), Reply(2)]
     assert first == b"a" * 100 + bytes(412) + b"c" * 512
     assert second == b"y" * 9_000 + b"z" * 1000
@@ -108,7 +109,7 @@ def test_chunks_in_any_order_and_of_two_requests_mixed(piece: int) -> None:
 def test_a_payload_goes_where_it_belongs() -> None:
     codec = structured()
     into = asked(codec, 0, 1 << 20)
-    codec.feed(data(1, 0, b"")[:20][:16] + struct.pack(">I", 8 + (1 << 20)) + bytes(8))
+    feed(codec, data(1, 0, b"")[:20][:16] + struct.pack(">I", 8 + (1 << 20)) + bytes(8))
     room = codec.buffer()
     assert len(room) == 1 << 20
     room[:5] = b"hello"
@@ -118,27 +119,27 @@ def test_a_payload_goes_where_it_belongs() -> None:
 def test_errors_of_a_request() -> None:
     codec = structured()
     asked(codec), asked(codec), asked(codec)
-    assert codec.feed(error(1, 5, b"bad\nsector\x1b", flags=DONE)) == [
+    assert feed(codec, error(1, 5, b"bad\nsector\x1b", flags=DONE)) == [
         Reply(1, 5, "bad\ufffdsector\ufffd")
     ]
     at = struct.pack(">Q", 4200)
     stream = data(2, 4096, b"x" * 1024) + error(2, 12, b"", at) + chunk(2, 0, b"", DONE)
-    assert codec.feed(stream) == [Reply(2, 12)]
-    assert codec.feed(chunk(3, 0x8123, struct.pack(">IH", 9, 0), DONE)) == [Reply(3, 9)]
+    assert feed(codec, stream) == [Reply(2, 12)]
+    assert feed(codec, chunk(3, 0x8123, struct.pack(">IH", 9, 0), DONE)) == [Reply(3, 9)]
 
 
 def test_block_status() -> None:
     codec = structured()
     codec.block_status(0, 1000)
-    assert codec.feed(status(1, (600, 0), (400, 3))) == [
+    assert feed(codec, status(1, (600, 0), (400, 3))) == [
         Reply(1, extents=[StatusExtent(600, 0), StatusExtent(400, 3)])
     ]
     codec.block_status(0, 1000)  # the last extent may reach further than was asked
-    assert codec.feed(status(2, (999, 0), (1 << 20, 3)))[0].extents[1].length == 1 << 20
+    assert feed(codec, status(2, (999, 0), (1 << 20, 3)))[0].extents[1].length == 1 << 20
     codec.block_status(0, 1000)  # or not so far
-    assert codec.feed(status(3, (1, 0))) == [Reply(3, extents=[StatusExtent(1, 0)])]
+    assert feed(codec, status(3, (1, 0))) == [Reply(3, extents=[StatusExtent(1, 0)])]
     codec.block_status(0, 1000)
-    assert codec.feed(simple(4, 22)) == [Reply(4, 22)]
+    assert feed(codec, simple(4, 22)) == [Reply(4, 22)]
 
 
 READ_LIES = {
@@ -180,9 +181,21 @@ def test_r22_lies_about_a_read(lie: bytes) -> None:
     codec = structured()
     asked(codec)
     with pytest.raises(NbdProtocolError):
-        codec.feed(lie)
+        feed(codec, lie)
     with pytest.raises(NbdProtocolError):
-        codec.feed(b"x")
+        feed(codec, b"x")
+
+
+@pytest.mark.parametrize("piece", [chunk(1, 0, b""), error(1, 5)], ids=["empty", "errors"])
+@pytest.mark.parametrize("is_read", [True, False])
+def test_chunks_without_end_are_refused(piece: bytes, is_read: bool) -> None:
+    codec = structured()
+    if is_read:
+        asked(codec, 4096, 1024)
+    else:
+        codec.block_status(0, 1 << 30)
+    with pytest.raises(NbdProtocolError, match="chunks in reply to one request"):
+        feed(codec, piece * 40)
 
 
 STATUS_LIES = {
@@ -204,14 +217,14 @@ def test_r32_lies_about_block_status(lie: bytes) -> None:
     codec = structured()
     codec.block_status(0, 1000)
     with pytest.raises(NbdProtocolError):
-        codec.feed(lie)
+        feed(codec, lie)
 
 
 def test_structured_replies_that_were_not_negotiated() -> None:
     codec = Transmission(structured=False)
     asked(codec)
     with pytest.raises(NbdProtocolError, match="not negotiated"):
-        codec.feed(data(1, 4096, b"x"))
+        feed(codec, data(1, 4096, b"x"))
 
 
 @st.composite
@@ -240,7 +253,7 @@ def test_any_order_and_any_pieces(
     stream += chunk(1, 0, b"", DONE)
     replies = []
     for at in range(0, len(stream), piece):
-        replies += codec.feed(stream[at : at + piece])
+        replies += feed(codec, stream[at : at + piece])
     assert replies == [Reply(1)]
     assert into == expected
 
@@ -280,7 +293,7 @@ def test_r22_any_bytes_give_replies_or_one_error(
     is_broken = False
     try:
         for at in range(0, len(stream), piece):
-            replies += codec.feed(stream[at : at + piece])
+            replies += feed(codec, stream[at : at + piece])
             assert codec.buffer()
     except NbdProtocolError:
         is_broken = True  # which ends all requests that have had no reply, those in this piece too

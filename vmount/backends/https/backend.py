@@ -32,6 +32,7 @@ from vmount.backends.https.answer import (
     version_of,
 )
 from vmount.backends.https.client import (
+    PASSING,
     Answer,
     Headers,
     HttpsClient,
@@ -39,13 +40,13 @@ from vmount.backends.https.client import (
     check_address,
 )
 from vmount.backends.https.options import HttpsOptions
-from vmount.parsers.reader import Buffer, check_bounds
+from vmount.backends.https.stream import EndlessHead
+from vmount.backends.requests import Counters, cut, run_together
+from vmount.parsers.reader import Buffer, Span, check_bounds
 
 __all__ = ["HttpsBackend", "HttpsClient", "HttpsOptions", "open_https", "open_https_file"]
 
 MOST_REDIRECTS = 3
-PREFERRED_READ = 256 << 10
-"""Bytes: below this the round trip and the cost of a request outweigh the payload."""
 HEAD = 64 << 10
 """Bytes that opening a file brings: a descriptor, or an extent's header with what comes after it."""
 PRIVILEGE = "VirtualMachine.Provisioning.GetVmFiles"
@@ -107,11 +108,9 @@ class HttpsBackend:
         self._closes_client = closes_client
         self._options = client.options
         self.max_read = self._options.max_request
-        self.preferred_read = min(PREFERRED_READ, self.max_read)
         self._version: Version | None = None
         self._closed = False
-        self._requests = self._bytes = self._in_flight = self._retries = 0
-        self._latency = 0.0
+        self._counters = Counters()
         self._reason = "no answer"
 
     async def start(self) -> None:
@@ -132,10 +131,14 @@ class HttpsBackend:
             await trio.lowlevel.checkpoint()
             return b""
         data = bytearray(length)
+        answers = self._client.answers
         with trio.move_on_after(self._options.total_timeout) as scope:
             await self._fill(offset, memoryview(data))
         if scope.cancelled_caught:
-            raise self._too_late()
+            error = self._too_late()
+            if self._client.answers == answers:
+                self._client.give_up(error, self._url)
+            raise error
         return data
 
     async def allocated(self, offset: int, length: int) -> Sequence[Extent]:
@@ -155,14 +158,7 @@ class HttpsBackend:
 
     def stats(self) -> BackendStats:
         """Return the counters as they are now."""
-        return BackendStats(
-            self._requests,
-            self._bytes,
-            self._in_flight,
-            self._retries,
-            0,
-            self._latency / self._requests if self._requests else 0.0,
-        )
+        return self._counters.stats()
 
     async def aclose(self) -> None:
         """Read no more. A second call does nothing."""
@@ -172,25 +168,14 @@ class HttpsBackend:
 
     async def _fill(self, start: int, view: memoryview) -> None:
         """Read into `view`, cut into requests that are under way at the same time."""
-        starts = iter(range(0, len(view), self.max_read))
-        errors: list[OSError] = []
-
-        async def work() -> None:
-            try:
-                for at in starts:
-                    await self._repeat(start + at, view[at : at + self.max_read])
-            except OSError as error:
-                errors.append(error)
-                nursery.cancel_scope.cancel()
-
         if len(view) <= self.max_read:
             await self._repeat(start, view)
             return
-        async with trio.open_nursery() as nursery:
-            for _ in range(self._options.connections):
-                nursery.start_soon(work)
-        if errors:
-            raise errors[0]
+
+        async def request(part: Span) -> None:
+            await self._repeat(start + part.offset, view[part.offset : part.offset + part.length])
+
+        await run_together(cut(len(view), self.max_read), request, self._options.connections)
 
     async def _repeat(self, start: int, view: memoryview) -> None:
         """Ask until there is an answer; the deadline is the caller's."""
@@ -201,15 +186,16 @@ class HttpsBackend:
             generation = client.generation
             try:
                 async with client.limit:
+                    client.check()
                     answer = await self._attempt(start, view)
             except _Again as again:
-                self._retries += 1
+                self._counters.retries += 1
                 self._reason = str(again) or "connection lost"
                 await trio.sleep(max(delay, min(again.wait, SLOWEST_DOWN)))
                 continue
             if answer is None:
                 return
-            self._retries += 1
+            self._counters.retries += 1
             if answer.is_redirect:
                 redirects += 1
                 self._follow(answer, redirects)
@@ -228,7 +214,7 @@ class HttpsBackend:
             raise BackendClosed(f"{self._name}: is closed")
         last = start + len(view) - 1
         began = trio.current_time()
-        self._in_flight += 1
+        self._counters.in_flight += 1
         try:
             with trio.fail_after(self._options.reply_timeout):
                 async with self._client.get(self._url, start, last) as answer:
@@ -238,23 +224,25 @@ class HttpsBackend:
                     await self._body(answer, start, view[:count])
         except trio.TooSlowError as error:
             raise _Again("no reply in time") from error
-        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+        except EndlessHead as error:
+            raise BackendRefused(
+                f"{self._name}: the server does not keep to HTTP: {error}; nothing of it is used"
+            ) from error
+        except PASSING as error:
             if _untrusted(error):
                 raise BackendRefused(
                     f"{self._name}: the server's certificate is not trusted; "
                     "add its authority or pin its thumbprint"
                 ) from error
-            if isinstance(error, httpcore.ConnectError) and not self._client.reached:
+            if isinstance(error, httpcore.ConnectError) and not self._client.answers:
                 raise BackendRefused(
                     f"{self._name}: cannot connect: {error}; "
                     "is the server running, is the address right?"
                 ) from error
             raise _Again(str(error)) from error
         finally:
-            self._in_flight -= 1
-        self._requests += 1
-        self._bytes += count
-        self._latency += trio.current_time() - began
+            self._counters.in_flight -= 1
+        self._counters.answered(began, count)
         return None
 
     def _accept(self, answer: Answer, first: int, last: int) -> int:

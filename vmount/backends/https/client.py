@@ -6,6 +6,7 @@ all requests that were under way.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import ssl
@@ -18,15 +19,21 @@ import httpcore
 import trio
 
 from vmount import __version__
-from vmount.backends.base import BackendRefused
+from vmount.backends.base import BackendError, BackendRefused
 from vmount.backends.https.options import HttpsOptions
-from vmount.backends.https.stream import HttpBackend
+from vmount.backends.https.stream import HttpBackend, HttpStream
+from vmount.backends.requests import fresh
 
 Headers = Mapping[str, str]
 Renew = Callable[[], Awaitable[Headers]]
 
+PASSING = (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException)
+"""What httpcore raises where asking again may help."""
+
 IDLE = 20.0
 """Seconds after which a connection is not used again: the server may hang up on it."""
+
+log = logging.getLogger(__name__)
 
 # It writes addresses and the server's headers, cookies among them.
 logging.getLogger("httpcore").setLevel(logging.WARNING)
@@ -66,8 +73,10 @@ class HttpsClient:
         """Held while a request is under way."""
         self.generation = 0
         """Of the headers."""
-        self.reached = False
-        """The server has answered at least once."""
+        self.answers = 0
+        """Heads of answers that have come so far."""
+        self._given_up: OSError | None = None
+        self._probing = trio.CancelScope()
         self._headers = dict(headers or {})
         self._renew = renew
         self._renewing = trio.Lock()
@@ -96,7 +105,10 @@ class HttpsClient:
         async with self._pool.stream(
             "GET", url, headers=headers, extensions={"timeout": timeouts}
         ) as response:
-            self.reached = True
+            self.answers += 1
+            stream = response.extensions["network_stream"]
+            if isinstance(stream, HttpStream):
+                stream.head_is_complete()
             told = {
                 name.decode("latin-1").lower(): value.decode("latin-1")
                 for name, value in response.headers
@@ -116,8 +128,40 @@ class HttpsClient:
                 self.generation += 1
         return True
 
+    def check(self) -> None:
+        """Raise what `give_up` was given, until the server answers again."""
+        if self._given_up is not None:
+            raise fresh(self._given_up)
+
+    def give_up(self, why: BackendError, url: str) -> None:
+        """Let `check` raise until the server answers: it has not for the whole time of a read.
+
+        One task goes on asking it for the first byte of `url`.
+        """
+        if self._given_up is None and not self._probing.cancel_called:
+            self._given_up = fresh(why)
+            log.warning("%s: all reads from this server fail until it answers again", why)
+            trio.lowlevel.spawn_system_task(self._probe, url)
+
+    async def _probe(self, url: str) -> None:
+        before = self.answers
+        with self._probing:
+            for delay in self.options.backoff.delays():
+                await trio.sleep(delay)
+                with (
+                    contextlib.suppress(*PASSING, OSError, trio.ClosedResourceError),
+                    trio.move_on_after(self.options.reply_timeout),
+                ):
+                    async with self.get(url, 0, 0):
+                        pass
+                if self.answers != before:
+                    self._given_up = None
+                    log.info("%s: answers again", urlsplit(url).hostname)
+                    return
+
     async def aclose(self) -> None:
         """Close all connections. A second call does nothing."""
+        self._probing.cancel()
         await self._pool.aclose()
 
 

@@ -15,24 +15,48 @@ import trio
 
 from vmount.backends.channel import Channel, Tls, connect_reason, dial_tcp
 
+MOST_BEFORE_BODY = 256 << 10
+"""Bytes that come between a request and the end of the head of its answer, and the body's first ones that
+come with them: one read of 64 KiB, and httpcore's own limit for a head is 100 KiB."""
+
+
+class EndlessHead(httpcore.RemoteProtocolError):
+    """The server sends interim answers (1xx) or headers without end."""
+
 
 class HttpStream(httpcore.AsyncNetworkStream):
     """A connection. Deadlines are those of whoever sends the request."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._before_body: int | None = 0
+        """Bytes that came since the last request; None: the head of the answer is complete."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        """Return what is there, at most so much; nothing at the end of the stream."""
+        """Return what is there, at most so much; nothing at the end of the stream.
+
+        Always a checkpoint: a server that sends faster than this is read must not keep the event loop, and
+        with it every deadline, to itself. Raises EndlessHead.
+        """
+        await trio.lowlevel.checkpoint()
         buffer = bytearray(max_bytes)
         try:
             count = await self._channel.recv_into(memoryview(buffer))
         except (OSError, trio.ClosedResourceError) as error:
             raise httpcore.ReadError(str(error)) from error
+        if self._before_body is not None:
+            self._before_body += count
+            if self._before_body > MOST_BEFORE_BODY:
+                raise EndlessHead(f"{self._before_body} bytes and the answer has not begun")
         return bytes(memoryview(buffer)[:count])
+
+    def head_is_complete(self) -> None:
+        """Take what comes until the next request for a body, whose length the reader of the answer checks."""
+        self._before_body = None
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Send all of it."""
+        self._before_body = 0
         try:
             await self._channel.send_all(buffer)
         except (OSError, trio.ClosedResourceError) as error:

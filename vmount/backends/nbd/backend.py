@@ -10,7 +10,7 @@ Block status is passed on as the hint that it is; reads never depend on it.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import trio
 
@@ -21,13 +21,12 @@ from vmount.backends.nbd.options import NbdOptions, make_tls
 from vmount.backends.nbd.pool import NbdPool, server_error
 from vmount.backends.nbd.uri import NbdUri, NbdUriError, parse_nbd_uri
 from vmount.backends.nbd.wire import STATE_ZERO, NbdProtocolError
+from vmount.backends.requests import Counters, cut, run_together
 from vmount.parsers.reader import Buffer, Span, check_bounds
 
 __all__ = ["ExportInfo", "NbdBackend", "NbdOptions", "NbdUriError", "list_exports", "open_nbd"]
 
 DEFAULTS = NbdOptions()
-PREFERRED_READ = 256 << 10
-"""Bytes: below this the round trip and the cost of a request outweigh the payload."""
 STATUS_SPAN = 1 << 30
 """Bytes that one block status request asks about: a few thousand extents on a usual disk."""
 MAX_EXTENTS = 1 << 17
@@ -76,13 +75,11 @@ class NbdBackend:
         agreed = pool.agreed
         self.size = agreed.size
         self.max_read = _multiple(min(agreed.max_block, options.max_request), agreed.min_block)
-        self.preferred_read = min(max(PREFERRED_READ, agreed.preferred_block), self.max_read)
         self._uri = uri
         self._options = options
         self._agreed = agreed
         self._pool = pool
-        self._requests = self._bytes = self._retries = 0
-        self._latency = 0.0
+        self._counters = Counters()
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes. Raises OutOfBounds, BackendError."""
@@ -92,12 +89,15 @@ class NbdBackend:
             return b""
         start, end = self._aligned(offset, length)
         data = bytearray(end - start)
-        began = trio.current_time()
+        began, answers = trio.current_time(), self._counters.requests
         if not await self._read_at_once(start, memoryview(data)):
             with trio.move_on_at(began + self._options.total_timeout) as scope:
                 await self._fill(start, memoryview(data))
             if scope.cancelled_caught:
-                raise self._too_late()
+                error = self._too_late()
+                if self._counters.requests == answers:
+                    self._pool.give_up(error)
+                raise error
         if end - start == length:
             return data
         return memoryview(data)[offset - start : offset - start + length]
@@ -139,10 +139,10 @@ class NbdBackend:
             reply = await connection.read(start, view)
         except ConnectionLost as lost:
             self._pool.last_problem = lost.cause
-            self._retries += 1
+            self._counters.retries += 1
             return False
         if reply.error:
-            self._retries += 1
+            self._counters.retries += 1
             return False
         self._count(began, start, view)
         return True
@@ -152,24 +152,12 @@ class NbdBackend:
         if len(view) <= self.max_read:
             await self._request(start, view)
             return
-        spans = _cut(len(view), self.max_read)
-        errors: list[OSError] = []
 
-        async def work() -> None:
-            try:
-                for span in spans:
-                    await self._request(
-                        start + span.offset, view[span.offset : span.offset + span.length]
-                    )
-            except OSError as error:
-                errors.append(error)
-                nursery.cancel_scope.cancel()
+        async def request(part: Span) -> None:
+            await self._request(start + part.offset, view[part.offset : part.offset + part.length])
 
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(MAX_WORKERS, -(-len(view) // self.max_read))):
-                nursery.start_soon(work)
-        if errors:
-            raise errors[0]
+        tasks = min(MAX_WORKERS, -(-len(view) // self.max_read))
+        await run_together(cut(len(view), self.max_read), request, tasks)
 
     async def _request(self, offset: int, view: memoryview) -> None:
         """Fill `view` by one request, repeated as need be."""
@@ -188,15 +176,13 @@ class NbdBackend:
             errors += 1
             if reply.error in _LASTING or errors > self._options.max_errors:
                 raise server_error(self._uri, reply, offset, len(view), errors)
-            self._retries += 1
+            self._counters.retries += 1
             await trio.sleep(next(delays))
         self._count(began, offset, view)
 
     def _count(self, began: float, offset: int, view: memoryview) -> None:
         """Note a request that went well."""
-        self._requests += 1
-        self._bytes += len(view)
-        self._latency += trio.current_time() - began
+        self._counters.answered(began, len(view))
         self._pool.remember(offset, view)
 
     async def _status(self, position: int, length: int) -> Sequence[tuple[int, bool]]:
@@ -224,7 +210,7 @@ class NbdBackend:
             raise BackendRefused(
                 f"{self._uri}: the server broke the NBD protocol: {lost.cause}; nothing of it is used"
             ) from lost
-        self._retries += 1
+        self._counters.retries += 1
         await trio.sleep(delay)
 
     def _too_late(self) -> BackendTimeout:
@@ -240,13 +226,8 @@ class NbdBackend:
 
     def stats(self) -> BackendStats:
         """Return the counters as they are now."""
-        return BackendStats(
-            requests=self._requests,
-            bytes_received=self._bytes,
-            in_flight=self._pool.in_flight,
-            retries=self._retries,
-            reconnects=self._pool.reconnects,
-            latency=self._latency / self._requests if self._requests else 0.0,
+        return self._counters.stats(
+            in_flight=self._pool.in_flight, reconnects=self._pool.reconnects
         )
 
     def describe(self) -> dict[str, object]:
@@ -271,11 +252,6 @@ class NbdBackend:
 def _multiple(value: int, block: int) -> int:
     """Round down to a multiple of a block, but not to nothing."""
     return max(value // block * block, block)
-
-
-def _cut(length: int, most: int) -> Iterator[Span]:
-    for start in range(0, length, most):
-        yield Span(start, min(most, length - start))
 
 
 def _clip(position: int, count: int, zero: bool, start: int, end: int) -> Extent:

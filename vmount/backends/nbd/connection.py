@@ -206,7 +206,9 @@ class NbdConnection:
     def fail(self, cause: Exception) -> None:
         """Give the connection up: everyone who waits gets ConnectionLost. The first cause counts."""
         if self.failure is None:
-            self.failure = cause
+            # Without its frames: they hold this connection, which would then never be freed at once.
+            self.failure = cause.with_traceback(None)
+            self._codec.abandon()
         for waiter in self._waiters.values():
             waiter.answered.set()
         self._waiters.clear()

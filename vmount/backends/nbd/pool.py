@@ -4,6 +4,9 @@ Strategy: a request goes to the connection with the fewest in flight. Another on
 there are have enough to do, if the server says that several see the same disk. A new connection is used
 only if it has the same export (size, flags, block sizes) and still gives the bytes that the first read
 gave: a server that comes back with another disk breaks the pool for good.
+
+A server that has answered nothing for the whole time of a read is given up: all reads fail at once until the
+one task that goes on trying has reached it again.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from vmount.backends.nbd.connection import ConnectionLost, NbdConnection, connec
 from vmount.backends.nbd.options import NbdOptions
 from vmount.backends.nbd.uri import NbdUri
 from vmount.backends.nbd.wire import Reply
+from vmount.backends.requests import fresh
 from vmount.parsers.reader import Buffer
 
 logger = logging.getLogger(__name__)
@@ -72,6 +76,8 @@ class NbdPool:
         self._witness: _Witness | None = None
         self._broken: BackendError | None = None
         """Why no read can succeed any more."""
+        self._given_up: OSError | None = None
+        """Why no read can succeed until the server answers again."""
         self._nursery: trio.Nursery | None = None
         self._ended = trio.Event()
 
@@ -93,10 +99,22 @@ class NbdPool:
         }
 
     def check(self) -> None:
-        """Raise if no read can succeed any more."""
-        if self._broken is not None:
-            # A new one each time: an exception that is raised again collects tracebacks.
-            raise type(self._broken)(self._broken.message)
+        """Raise if no read can succeed any more, or none until the server answers again."""
+        why = self._broken or self._given_up
+        if why is not None:
+            raise fresh(why)
+
+    def give_up(self, why: BackendError) -> None:
+        """Let all reads fail at once until the server answers: it has not for the whole time of a read."""
+        if self._broken is not None or self._given_up is not None:
+            return
+        self._given_up = fresh(why)
+        logger.warning("%s: no answer: all reads fail until it answers again", self._uri)
+        connections, self._connections = self._connections, []
+        for connection in connections:
+            connection.close()
+        self._waiting.unpark_all()
+        self._dial()
 
     def remember(self, offset: int, data: memoryview) -> None:
         """Take bytes that were read as what further connections have to show, unless there are some."""
@@ -115,7 +133,7 @@ class NbdPool:
 
     def idle(self) -> NbdConnection | None:
         """Return the connection with most room for a request, if any has some."""
-        if self._broken is not None:
+        if self._broken is not None or self._given_up is not None:
             return None
         live = [each for each in self._connections if each.failure is None]
         best = min(live, key=lambda each: each.in_flight, default=None)
@@ -131,7 +149,8 @@ class NbdPool:
             self._nursery.start_soon(self._make_connection)
 
     async def _make_connection(self) -> None:
-        """Connect, again and again while somebody waits for it and there is no other."""
+        """Connect, again and again while there is no connection and somebody waits for one, or the server was
+        given up."""
         try:
             for delay in self._options.backoff.delays():
                 try:
@@ -139,11 +158,12 @@ class NbdPool:
                 except SourceChanged as changed:
                     self._break(changed)
                 except BackendError as error:
-                    self.last_problem = error
-                    logger.info("%s", error)
+                    if str(error) != str(self.last_problem):
+                        logger.info("%s", error)
+                    self.last_problem = fresh(error)
                     if not self._connections:
                         await trio.sleep(delay)
-                        if self._waiting:
+                        if self._waiting or self._given_up is not None:
                             continue
                     else:
                         self._limit = len(self._connections)  # the server wants no more
@@ -164,6 +184,7 @@ class NbdPool:
         if not self._connections:
             self.reconnects += 1
             self._limit = self._most
+            self._given_up = None
             logger.info("%s: connected again", self._uri)
         self._connections.append(connection)
 

@@ -44,6 +44,10 @@ MAX_EXTENTS = 1 << 17
 a hundred megabytes."""
 MAX_ERROR_PAYLOAD = 6 + 4096 + 64
 """A string of the protocol has at most 4096 bytes; the rest is for fields to come."""
+SMALLEST_CHUNK = 512
+"""Bytes of data or hole that a chunk has on average at least: a sector."""
+SPARE_CHUNKS = 16
+"""Chunks of a reply besides those: errors, an empty one at the end, a block status."""
 GATHER = 8192
 """Bytes of the header buffer. More would copy more of each payload, less would cost small reads a
 second system call."""
@@ -119,9 +123,6 @@ class _Pending:
                 f"a chunk of {length} bytes at {offset:#x} in reply to a read of "
                 f"{self.length} bytes at {self.offset:#x}"
             )
-        self.chunks += 1
-        if self.chunks > 16 + self.length // 512:
-            raise NbdProtocolError(f"{self.chunks} chunks for a read of {self.length} bytes")
         spans = self.spans
         at = bisect(spans, (start, end))
         if (at and spans[at - 1][1] > start) or (at < len(spans) and spans[at][0] < end):
@@ -132,6 +133,13 @@ class _Pending:
             spans.insert(at, (start, end))
         self.covered += length
         return self.into[start:end]
+
+    def count_chunk(self) -> None:
+        """Note a chunk of whatever kind. Raises NbdProtocolError if there are more than an honest reply has."""
+        self.chunks += 1
+        most = SPARE_CHUNKS + (0 if self.into is None else self.length // SMALLEST_CHUNK)
+        if self.chunks > most:
+            raise NbdProtocolError(f"{self.chunks} chunks in reply to one request")
 
     def fail(self, error: int, message: str) -> None:
         """Note an error chunk; the first one counts."""
@@ -216,16 +224,11 @@ class Transmission:
         done, self._done = self._done, []
         return done
 
-    def feed(self, data: Buffer) -> list[Reply]:
-        """Take bytes of the stream from a buffer: `received` for who has them already."""
-        view, done = memoryview(data), []
-        while view:
-            room = self.buffer()
-            count = min(len(room), len(view))
-            room[:count] = view[:count]
-            done += self.received(count)
-            view = view[count:]
-        return done
+    def abandon(self) -> None:
+        """Let go of the destinations of all requests: no more of the stream will be received."""
+        self._grammar.close()
+        self._pending.clear()
+        self._failed = NbdProtocolError("the connection was given up")
 
     def _digest(self) -> None:
         """Give the grammar what has gathered."""
@@ -266,6 +269,7 @@ class Transmission:
             if not self._structured:
                 raise NbdProtocolError("a structured reply that was not negotiated")
             (length,) = _LENGTH.unpack((yield _LENGTH.size))
+            pending.count_chunk()
             yield from self._chunk(pending, word & 0xFFFF, length)
             if word >> 16 & REPLY_FLAG_DONE:
                 self._finish(cookie, pending)

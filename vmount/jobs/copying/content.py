@@ -13,19 +13,23 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from vmount.jobs.copying.target import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from vmount.jobs.copying.source import ContentReader
+    from vmount.jobs.copying.target import Place
     from vmount.parsers.model import Attrs
 
 PIECE = 1 << 20
 """Bytes copied at a time, and of the smallest hole that is kept where a source does not tell its holes."""
 ZEROS = bytes(PIECE)
 SUFFIX = ".vmount-part"
+MOST_TRIES = 16
+"""To make a part file where something else makes one of its name each time."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +46,21 @@ class VerifyError(OSError):
 
 def write_content(
     reader: ContentReader,
-    place: Path,
+    place: Place,
     attrs: Attrs,
     options: ContentOptions,
     on_bytes: Callable[[int], None],
-    finish: Callable[[int | Path], None],
-) -> None:
+    finish: Callable[[int], None],
+) -> Identity:
     """Write a file to its place. Raises OSError; what is at the place is then as it was.
 
     `on_bytes` is given the numbers of bytes as they are written. When all of them are, `finish` is given the
-    descriptor, to set what else belongs to the file, and the place when it is there, to set what closing
-    and renaming change.
+    descriptor, to set what else belongs to the file.
     """
-    part = part_of(place, attrs)
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    if not options.resume:
-        flags |= os.O_TRUNC
+    folder = place.folder()
+    part = part_of(place.name, attrs)
     try:
-        descriptor = os.open(part, flags, 0o600)
+        descriptor = _open_part(part, folder, resume=options.resume)
     except OSError as error:
         error.filename = str(place)  # a part file's name tells nobody anything
         raise
@@ -71,20 +72,53 @@ def write_content(
             if digest is not None:
                 _verify(descriptor, reader, digest, place)
             finish(descriptor)
+            identity = Identity.of(os.fstat(descriptor))
         finally:
             os.close(descriptor)
         try:
-            os.replace(part, place)  # noqa: PTH105 (a part is a str: they are many)
+            os.replace(part, place.name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError as error:
             raise IsADirectoryError(
                 errno.EISDIR, "a directory is in its place", str(place)
             ) from error
-        finish(place)
+        except OSError as error:
+            error.filename = str(place)
+            raise
     except OSError:
         if not options.resume:
             with suppress(FileNotFoundError):
-                os.unlink(part)  # noqa: PTH108
+                os.unlink(part, dir_fd=folder)
         raise
+    return identity
+
+
+def _open_part(part: str, folder: int, *, resume: bool) -> int:
+    """Open a part file. Raises OSError.
+
+    One that is there is gone on with only if it is this user's and has no other name: whoever may write to
+    the directory may have put it there.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    if resume:
+        with suppress(FileNotFoundError, PermissionError):
+            status = os.stat(part, dir_fd=folder, follow_symlinks=False)
+            if _is_ours(status):
+                descriptor = os.open(part, flags, dir_fd=folder)
+                if Identity.of(os.fstat(descriptor)) == Identity.of(status):
+                    return descriptor
+                os.close(descriptor)
+    for _ in range(MOST_TRIES):
+        try:
+            return os.open(part, flags | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                os.unlink(part, dir_fd=folder)
+    raise FileExistsError(errno.EEXIST, "another program makes it at the same time")
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    is_alone = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    return is_alone and status.st_uid == os.geteuid()
 
 
 def _write(
@@ -122,21 +156,24 @@ def _write_at(descriptor: int, piece: bytes, offset: int) -> None:
         written += os.pwrite(descriptor, piece[written:] if written else piece, offset + written)
 
 
-def part_of(place: Path, attrs: Attrs) -> str:
-    """Return the path of the part file for a version of a file."""
-    folder, slash, name = str(place).rpartition("/")
+def part_of(name: str, attrs: Attrs) -> str:
+    """Return the name of the part file for a version of a file, in the same directory."""
     digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
     version = f"{attrs.size:x}-{attrs.mtime & (1 << 64) - 1:x}"
-    return f"{folder}{slash}.{digest}-{version}{SUFFIX}"
+    return f".{digest}-{version}{SUFFIX}"
 
 
-def is_there(place: Path, attrs: Attrs) -> bool:
-    """Say whether a whole copy of this version of a file is at its place: its time is set last."""
+def find_whole(place: Place, attrs: Attrs) -> Identity | None:
+    """Return which file a whole copy of this version of a file is, None if it is not at its place.
+
+    It is whole if it has its time, which is set last.
+    """
     with suppress(OSError):
         status = place.lstat()
         same_kind = stat.S_IFMT(status.st_mode) == stat.S_IFMT(attrs.mode)
-        return same_kind and (status.st_size, status.st_mtime_ns) == (attrs.size, attrs.mtime)
-    return False
+        if same_kind and (status.st_size, status.st_mtime_ns) == (attrs.size, attrs.mtime):
+            return Identity.of(status)
+    return None
 
 
 def _pieces(reader: ContentReader) -> Iterator[tuple[int, int]]:
@@ -155,7 +192,7 @@ def _exactly(reader: ContentReader, length: int) -> bytes:
     return piece
 
 
-def _verify(descriptor: int, reader: ContentReader, expected: bytes, place: Path) -> None:
+def _verify(descriptor: int, reader: ContentReader, expected: bytes, place: Place) -> None:
     """Compare what is on the target's disk with what was read."""
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vmount.volumes.unread import Unread
 
 
 @dataclass
@@ -29,6 +32,8 @@ class CopyReport:
     verified: int = 0
     problems: list[str] = field(default_factory=list)
     """One line for each file that is not, or not wholly, there."""
+    not_read: list[Unread] = field(default_factory=list)
+    """The disks and volumes that could not be read."""
     lost: list[str] = field(default_factory=list)
     """One line for each attribute or stream, content of its own, that the target does not take."""
     not_kept: dict[tuple[str, str], NotKept] = field(default_factory=dict)
@@ -47,6 +52,7 @@ class CopyReport:
             "already_there": self.already_there,
             "verified": self.verified,
             "problems": self.problems,
+            "not_read": [item.as_object() for item in self.not_read],
             "lost": self.lost,
             "not_kept": [
                 {"what": what, "reason": reason, "count": kept.count, "example": kept.example}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vmount.parsers.model import Attrs
     from vmount.parsers.reader import Span
     from vmount.volumes.find import Volume
+    from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
 
@@ -43,6 +44,11 @@ class FileSource(Protocol):
         """The volumes; none of a folder."""
         ...
 
+    @property
+    def unread(self) -> Sequence[Unread]:
+        """The disks and volumes that cannot be read."""
+        ...
+
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
         """Return a file's attributes."""
         ...
@@ -55,8 +61,10 @@ class FileSource(Protocol):
         """Return the target of a symbolic link."""
         ...
 
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it."""
+    def below(
+        self, path: str, on_error: Callable[[OSError], None], *, dangling: bool = False
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it; with `dangling`, a link that leads to nothing."""
         ...
 
     def open_files(self, files: Sequence[FileRef]) -> Sequence[ContentReader | OSError]:

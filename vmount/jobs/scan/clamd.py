@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.errors import VmountError, explain
-from vmount.jobs.scan.engine import Verdict
+from vmount.errors import ScannerError, explain
+from vmount.jobs.scan.engine import MOST, Verdict, clamav_verdict, default_largest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 CONFIGURATIONS = (Path("/etc/clamav/clamd.conf"), Path("/etc/clamd.d/scan.conf"))
 """Of Debian and of Fedora."""
@@ -26,9 +26,7 @@ LARGEST_PIECE = 1 << 20
 ANSWER_LIMIT = 300.0
 """Seconds that clamd may take over a file."""
 LONGEST_ANSWER = 64 << 10
-DEFAULT_LARGEST = 100 << 20
-"""Bytes: MaxFileSize of clamd.conf(5), and StreamMaxLength."""
-
+ADVICE = "raise StreamMaxLength and MaxFileSize in its clamd.conf"
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -38,31 +36,29 @@ class ClamdAddress:
 
     socket: str | tuple[str, int]
     """The path of a Unix socket, or host and port."""
-    largest: int | None = DEFAULT_LARGEST
-    """Bytes of the largest file that is scanned whole."""
+    settings: Mapping[str, str] | None = None
+    """Of its clamd.conf(5), by names in lower case; None: they are not known."""
 
 
 def clamd_address(text: str | None) -> ClamdAddress:
     """Return the address that a user gave (a path, or host:port), or that of the local configuration.
 
-    Raises VmountError if there is none.
+    Raises ScannerError if there is none.
     """
     configured = next((path for path in CONFIGURATIONS if path.exists()), None)
     settings = _settings(configured) if configured is not None else {}
-    sizes = [_size(settings.get(key)) for key in ("maxfilesize", "streammaxlength")]
-    limits = [size for size in sizes if size]
-    largest = min(limits) if limits else None
+    local: str | tuple[str, int] | None = settings.get("localsocket")
+    if local is None and settings.get("tcpsocket", "").isdecimal():
+        local = (settings.get("tcpaddr", "localhost"), int(settings["tcpsocket"]))
     if text is not None:
         host, _, port = text.rpartition(":")
+        given: str | tuple[str, int] = text
         if "/" not in text and port.isdecimal():
-            return ClamdAddress((host.strip("[]") or "localhost", int(port)), largest)
-        return ClamdAddress(text, largest)
-    if "localsocket" in settings:
-        return ClamdAddress(settings["localsocket"], largest)
-    if "tcpsocket" in settings:
-        host = settings.get("tcpaddr", "localhost")
-        return ClamdAddress((host, int(settings["tcpsocket"])), largest)
-    raise VmountError(
+            given = (host.strip("[]") or "localhost", int(port))
+        return ClamdAddress(given, settings if given == local else None)
+    if local is not None:
+        return ClamdAddress(local, settings)
+    raise ScannerError(
         "clamd is not configured on this machine",
         remedy="install clamav-daemon, name its socket with --socket, or use --engine clamscan",
     )
@@ -77,25 +73,50 @@ def _settings(path: Path) -> dict[str, str]:
     return {word[0].lower(): word[1].strip().strip('"') for word in words if len(word) == 2}
 
 
-def _size(text: str | None) -> int:
-    """Return a size of clamd.conf in bytes; 0: no limit."""
+def largest_of(settings: Mapping[str, str], version: str) -> int:
+    """Return the size in bytes of the largest file that a clamd with these settings scans whole."""
+    default = default_largest(version)
+    return min(
+        _size(settings.get("maxfilesize"), default),
+        _size(settings.get("streammaxlength"), default),
+        _size(settings.get("maxscansize"), 4 * default),
+        MOST,
+    )
+
+
+def _size(text: str | None, default: int) -> int:
+    """Return a size of clamd.conf in bytes; 0 there stands for no limit."""
     matched = re.fullmatch(r"(\d+)([kmg]?)b?", (text or "").lower())
-    return DEFAULT_LARGEST if matched is None else int(matched[1]) * _UNITS[matched[2]]
+    if matched is None:
+        return default
+    return int(matched[1]) * _UNITS[matched[2]] or MOST
 
 
 class Clamd:
     """A clamd that runs here or elsewhere."""
 
-    def __init__(self, address: ClamdAddress, connections: int = 4) -> None:
+    advice = ADVICE
+
+    def __init__(
+        self, address: ClamdAddress, connections: int = 4, largest: int | None = None
+    ) -> None:
+        """`largest` is what the user says of a clamd whose settings are not known: bytes of the largest file
+        that it scans whole. Without it ClamAV's default is taken."""
         self.connections = connections
-        self.largest = address.largest
+        self.largest = largest
+        self.is_limit_known = address.settings is not None
         self._address = address
 
     def version(self) -> str:
-        """Return what clamd says of itself and of its signatures. Raises VmountError."""
+        """Return what clamd says of itself and of its signatures. Raises ScannerError."""
         with self._connect() as connection:
             connection.sendall(b"zVERSION\0")
-            return self._answer(connection)
+            version = self._answer(connection)
+        if self._address.settings is not None:
+            self.largest = largest_of(self._address.settings, version)
+        elif self.largest is None:
+            self.largest = default_largest(version)
+        return version
 
     def scan(self, pieces: Iterable[bytes]) -> Verdict:
         """Send a file. clamd says no more of a file that is too large for it, which is told."""
@@ -109,9 +130,11 @@ class Clamd:
                 refused = self._send(connection, b"")
             try:
                 return _verdict(self._answer(connection))
-            except VmountError:
+            except ScannerError:
                 if refused is not None:
-                    return Verdict(None, f"clamd: {refused}")
+                    return Verdict(
+                        None, f"clamd takes no more of it: {refused}; perhaps {self.advice}"
+                    )
                 raise
 
     def scan_open(self, descriptor: int) -> Verdict:
@@ -140,7 +163,7 @@ class Clamd:
             return connection
         except OSError as error:
             shown = where if isinstance(where, str) else ":".join(map(str, where))
-            raise VmountError(
+            raise ScannerError(
                 f"clamd does not answer at {shown}: {explain(error)}",
                 remedy="start clamav-daemon, name its socket with --socket, or use --engine clamscan",
             ) from error
@@ -162,17 +185,15 @@ class Clamd:
                     break
                 answer += part
         except OSError as error:
-            raise VmountError(f"clamd: {explain(error)}") from error
+            raise ScannerError(f"clamd: {explain(error)}") from error
         if not answer:
-            raise VmountError("clamd has hung up", remedy="its log tells why")
+            raise ScannerError("clamd has closed the connection", remedy="see its log")
         return answer.rstrip(b"\0\n").decode("utf-8", "replace")
 
 
 def _verdict(answer: str) -> Verdict:
     """Read "stream: OK", "fd[10]: Eicar-Signature FOUND", "... size limit exceeded. ERROR"."""
-    text = answer.partition(": ")[2] or answer
-    if text == "OK":
-        return Verdict(None)
-    if text.endswith(" FOUND"):
-        return Verdict(text.removesuffix(" FOUND"))
-    return Verdict(None, f"clamd: {text.removesuffix(' ERROR').rstrip('. ')}")
+    verdict = clamav_verdict("clamd", answer.partition(": ")[2] or answer)
+    if verdict.problem is not None and "size limit exceeded" in verdict.problem:
+        return Verdict(None, f"{verdict.problem}; {ADVICE}")
+    return verdict

@@ -7,10 +7,14 @@ is there under several names (hard links, or files that share all their clusters
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from vmount.jobs.find import CASELESS
+from vmount.jobs.globs import compile_glob
 from vmount.jobs.scan.report import Seen
+from vmount.jobs.unread import NotRead
 
 if TYPE_CHECKING:
     import io
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
     from vmount.api import FileRef
     from vmount.parsers.reader import Span
+    from vmount.volumes.find import Volume
+    from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
 
@@ -29,8 +35,18 @@ VOLUME_SHIFT = 48
 class Source(Protocol):
     """Files to be scanned: those of a disk set (vmount.api), or of a folder."""
 
-    def files(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield every regular file at or below a path. Raises OSError if that is not there."""
+    @property
+    def volumes(self) -> Sequence[Volume]:
+        """The volumes, where they are known."""
+        ...
+
+    @property
+    def unread(self) -> Sequence[Unread]:
+        """The disks and volumes that cannot be read."""
+        ...
+
+    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
+        """Yield what of the volumes is at or below a path. Raises OSError if that is not there."""
         ...
 
     def open_files(
@@ -47,13 +63,38 @@ class Source(Protocol):
         """Return where the bytes of each file lie; nothing where that is not known."""
         ...
 
-    def streams(self, files: Sequence[FileRef]) -> Sequence[FileRef]:
-        """Return the alternate streams of files."""
+    def streams(
+        self, files: Sequence[FileRef], on_error: Callable[[OSError], None]
+    ) -> Sequence[FileRef]:
+        """Return the alternate streams of files and directories; what cannot be told goes to `on_error`."""
         ...
 
-    def folder(self) -> str:
-        """Return where a program finds the files. Raises VmountError."""
+    def place_of(self, file: FileRef) -> str:
+        """Return the path by which a program of this machine finds a file. Raises OSError if there is no
+        such file, VmountError if files cannot be shown to programs."""
         ...
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which files are left out at the user's wish."""
+
+    exclude: Sequence[str] = ()
+    """Patterns of names; with a slash, of paths on the volume. What is below a directory goes with it."""
+
+    def leaves_out(self, path: str, *, ignore_case: bool) -> bool:
+        """Say whether a file of the mount is left out."""
+        parts = path.split("/")
+        inside = parts[2:] if parts[0] in {"volumes", "drives"} else parts[1:]
+        for pattern in self.exclude:
+            matched = compile_glob(pattern.strip("/"), ignore_case=ignore_case).fullmatch
+            if "/" in pattern:
+                subjects = ["/".join(inside[: end + 1]) for end in range(len(inside))]
+            else:
+                subjects = inside
+            if any(matched(subject) for subject in subjects):
+                return True
+        return False
 
 
 @dataclass
@@ -77,8 +118,8 @@ class Corpus:
     """In the order in which they are to be read."""
     unchanged: list[FileRef] = field(default_factory=list)
     """What an earlier scan has found clean, and is as it was."""
-    problems: list[OSError] = field(default_factory=list)
-    """What could not be listed."""
+    excluded: int = 0
+    """Files that were left out at the user's wish."""
 
     @property
     def size(self) -> int:
@@ -91,27 +132,54 @@ def find_contents(
     paths: Sequence[str],
     clean: Mapping[str, Seen],
     on_progress: Callable[[int], None],
+    not_read: NotRead,
+    selection: Selection | None = None,
 ) -> Corpus:
-    """Find the files at or below the paths. `on_progress` is given their number so far. Raises OSError."""
+    """Find the files at or below the paths. `on_progress` is given their number so far.
+
+    What cannot be listed, and a path that is not there, go to `not_read`.
+    """
     corpus = Corpus()
     by_number: dict[int, Content] = {}
-    for path in paths:
-        for file in disks.files(path, corpus.problems.append):
-            known = by_number.get(file.number)
-            if known is not None:
-                if all(file.path != other.path for other in known.files):
-                    known.others.append(file)
-                continue
-            by_number[file.number] = Content(file)
-            on_progress(len(by_number))
+    carriers: dict[int, FileRef] = {}
+    for file in _selected(disks, paths, not_read, selection or Selection(), corpus):
+        if not stat.S_ISREG(file.attrs.mode):
+            carriers[file.number] = file
+            continue
+        known = by_number.get(file.number)
+        if known is not None:
+            if all(file.path != other.path for other in known.files):
+                known.others.append(file)
+            continue
+        by_number[file.number] = Content(file)
+        on_progress(len(by_number))
     fresh = []
     for content in by_number.values():
         if all(clean.get(file.path) == seen_of(file) for file in content.files):
             corpus.unchanged += content.files
         else:
             fresh.append(content)
-    corpus.contents = _in_disk_order(disks, fresh)
+    corpus.contents = _in_disk_order(disks, fresh, list(carriers.values()), not_read)
     return corpus
+
+
+def _selected(
+    disks: Source, paths: Sequence[str], not_read: NotRead, selection: Selection, corpus: Corpus
+) -> Iterator[FileRef]:
+    """Yield what is at or below the paths, but for what is left out."""
+    caseless = {f"volumes/{volume.name}" for volume in disks.volumes if volume.fstype in CASELESS}
+    for path in paths:
+        try:
+            for file in disks.below(path, not_read.add_error):
+                if selection.exclude:
+                    top = "/".join(file.path.split("/", 2)[:2])
+                    ignore_case = top in caseless or top.startswith("drives/")
+                    if selection.leaves_out(file.path, ignore_case=ignore_case):
+                        corpus.excluded += stat.S_ISREG(file.attrs.mode)
+                        continue
+                yield file
+        except OSError as error:
+            not_read.add_absent(disks, path, error)
 
 
 def seen_of(file: FileRef) -> Seen:
@@ -121,13 +189,19 @@ def seen_of(file: FileRef) -> Seen:
     return Seen(number, attrs.size, attrs.mtime, attrs.ctime)
 
 
-def _in_disk_order(disks: Source, contents: list[Content]) -> list[Content]:
-    """Sort by place, and put together what lies at the same places."""
+def _in_disk_order(
+    disks: Source, contents: list[Content], carriers: Sequence[FileRef], not_read: NotRead
+) -> list[Content]:
+    """Sort by place, and put together what lies at the same places. The streams of the contents are added,
+    and those of `carriers`, which have no content of their own."""
     by_place: dict[object, Content] = {}
     keyed: list[tuple[tuple[int, int, int], Content]] = []
-    for start in range(0, len(contents), LOCATED_TOGETHER):
-        batch = contents[start : start + LOCATED_TOGETHER]
-        batch += [Content(stream) for stream in disks.streams([c.file for c in batch])]
+    files = [*carriers, *(content.file for content in contents)]
+    known = {content.file.number: content for content in contents}
+    for start in range(0, len(files), LOCATED_TOGETHER):
+        some = files[start : start + LOCATED_TOGETHER]
+        batch = [known[file.number] for file in some if file.number in known]
+        batch += [Content(stream) for stream in disks.streams(some, not_read.add_error)]
         places = disks.places([content.file for content in batch])
         for content, spans in zip(batch, places, strict=True):
             file = content.file

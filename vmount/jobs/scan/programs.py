@@ -14,15 +14,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.errors import UsageError, VmountError
-from vmount.jobs.scan.engine import Verdict
+from vmount.errors import ScannerError, UsageError
+from vmount.jobs.scan.engine import CLEAN, MOST, Verdict, clamav_verdict, default_largest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
 CLAMSCAN = "clamscan"
-CLAMSCAN_LARGEST = 100 << 20
-"""Bytes: its --max-filesize, unless it is told another."""
 VERSION_LIMIT = 60.0
 """Seconds."""
 FOUND_CODE = 1
@@ -32,21 +30,36 @@ FOUND_CODE = 1
 class Clamscan:
     """clamscan(1): one process for many files; loading its signatures takes it seconds."""
 
-    largest: int | None = CLAMSCAN_LARGEST
+    is_limit_known = True
+    advice = "raise it with --max-size"
 
-    def __init__(self, arguments: Sequence[str] = ()) -> None:
-        self._command = [_program(CLAMSCAN), *arguments]
+    def __init__(self, arguments: Sequence[str] = (), largest: int | None = None) -> None:
+        """`largest`: bytes of the largest file that it is to scan; None: as it does by default."""
+        # What it does not scan to its end it is to tell of, or it would say OK.
+        self._command = [_program(CLAMSCAN), "--alert-exceeds-max=yes", *arguments]
+        self.largest = None if largest is None else min(largest, MOST)
+        if self.largest is not None:
+            # An archive may have four times as much in it, as by default.
+            self._command.append(f"--max-filesize={self.largest}")
+            self._command.append(f"--max-scansize={min(4 * self.largest, MOST)}")
 
     def version(self) -> str:
-        """Return the versions of the program and its signatures. Raises VmountError."""
-        return _first_line([*self._command[:1], "--version"])
+        """Return the versions of the program and its signatures. Raises ScannerError."""
+        version = _first_line([*self._command[:1], "--version"])
+        if self.largest is None:
+            self.largest = default_largest(version)
+        return version
 
     def scan_paths(self, paths: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
-        """Scan files by their paths, in this order. Raises VmountError if the program fails."""
+        """Scan files by their paths, in this order. Raises ScannerError if the program fails."""
         listed = [path for path in paths if "\n" not in path]
+        if not listed:
+            # Without a file it would scan the folder that it is in.
+            yield from ((path, _LINE_BREAK) for path in paths)
+            return
         for path in paths:
             if "\n" in path:
-                yield path, Verdict(None, "clamscan takes no name with a line break; clamd does")
+                yield path, _LINE_BREAK
         with tempfile.TemporaryDirectory(prefix="vmount-scan-") as folder:
             names = Path(folder) / "files"
             names.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in listed))
@@ -57,7 +70,7 @@ class Clamscan:
                 assert process.stdout is not None
                 waiting = dict.fromkeys(listed)
                 for line in process.stdout:
-                    path, verdict = _clamscan_line(os.fsdecode(line.rstrip(b"\n")))
+                    path, verdict = _clamscan_line(os.fsdecode(line.rstrip(b"\n")), waiting)
                     if path in waiting:
                         del waiting[path]
                         yield path, verdict
@@ -65,7 +78,7 @@ class Clamscan:
             code = process.returncode
         if code not in (0, 1, 2) or (code == 2 and len(waiting) == len(listed)):
             text = told.decode("utf-8", "replace").strip().splitlines()
-            raise VmountError(f"clamscan: {text[-1] if text else f'exit code {code}'}")
+            raise ScannerError(f"clamscan: {text[-1] if text else f'exit code {code}'}")
         for path in waiting:
             yield path, Verdict(None, "clamscan has not scanned it")
 
@@ -74,6 +87,8 @@ class Command:
     """Any command. `{}` in it stands for the path; without it the path comes last."""
 
     largest: int | None = None
+    is_limit_known = True
+    advice = ""
 
     def __init__(self, text: str) -> None:
         try:
@@ -94,29 +109,54 @@ class Command:
         """Run the command for each file: 0 means clean, 1 found, all else a failure."""
         for path in paths:
             words = [word.replace("{}", path) for word in self._words]
-            done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-            lines = [line for line in done.stdout.decode("utf-8", "replace").splitlines() if line]
+            try:
+                done = subprocess.run(
+                    words, stdin=subprocess.DEVNULL, capture_output=True, check=False
+                )
+            except OSError as error:
+                raise ScannerError(f"{words[0]}: {error.strerror}") from error
+            # A path may have a line break in it.
+            text = os.fsdecode(done.stdout).replace(f"{path}: ", "")
+            lines = [line for line in text.splitlines() if line]
             if done.returncode == 0:
                 yield path, Verdict(None)
             elif done.returncode == FOUND_CODE:
-                yield path, Verdict(lines[-1] if lines else "found")
+                yield path, Verdict(_finding(lines))
             else:
                 told = done.stderr.decode("utf-8", "replace").strip().splitlines() or lines
                 reason = f"exit code {done.returncode}{': ' + told[-1] if told else ''}"
                 yield path, Verdict(None, f"{Path(words[0]).name}: {reason}")
 
 
-def _clamscan_line(line: str) -> tuple[str, Verdict]:
-    """Read "PATH: OK", "PATH: Eicar-Signature FOUND", "PATH: Access denied ERROR"."""
+_LINE_BREAK = Verdict(None, "clamscan takes no name with a line break; clamd does")
+
+
+def _clamscan_line(line: str, wanted: Container[str]) -> tuple[str, Verdict]:
+    """Read "PATH: OK", "PATH: Eicar-Signature FOUND", "PATH: Can't read file ERROR", "PATH: Empty file"."""
     matched = re.fullmatch(r"(.*): (.*)", line, re.DOTALL)
     if matched is None:
         return "", Verdict(None, line)
     path, text = matched.groups()
-    if text in {"OK", "Empty file"}:
-        return path, Verdict(None)
-    if text.endswith(" FOUND"):
-        return path, Verdict(text.removesuffix(" FOUND"))
-    return path, Verdict(None, f"clamscan: {text.removesuffix(' ERROR')}")
+    if path not in wanted and (shorter := line.partition(": ")[0]) in wanted:
+        path, text = shorter, line[len(shorter) + 2 :]
+    if text == "Empty file" and _is_empty(path):
+        return path, CLEAN
+    return path, clamav_verdict(CLAMSCAN, text)
+
+
+def _is_empty(path: str) -> bool:
+    try:
+        return Path(path).lstat().st_size == 0
+    except OSError:
+        return False
+
+
+def _finding(lines: Sequence[str]) -> str:
+    """Return the name of what a command has found: that in "NAME FOUND", as of clamscan, or its last line."""
+    if not lines:
+        return "found"
+    line = next((line for line in lines if line.endswith(" FOUND")), lines[-1])
+    return line.removesuffix(" FOUND") or "found"
 
 
 def _program(name: str) -> str:
@@ -133,5 +173,5 @@ def _first_line(command: Sequence[str]) -> str:
             command, capture_output=True, text=True, timeout=VERSION_LIMIT, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise VmountError(f"{command[0]}: does not answer") from error
+        raise ScannerError(f"{command[0]}: does not answer") from error
     return done.stdout.strip().partition("\n")[0]

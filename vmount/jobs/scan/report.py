@@ -11,6 +11,8 @@ from vmount.errors import UsageError, explain
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vmount.volumes.unread import Unread
+
 FORMAT = 1
 
 
@@ -43,8 +45,10 @@ class ScanReport:
     """Files that are as they were at the scan that this one goes on from."""
     found: list[tuple[str, str]] = field(default_factory=list)
     """Path and signature."""
-    not_scanned: list[tuple[str, str]] = field(default_factory=list)
-    """Path and reason."""
+    not_scanned: list[Unread] = field(default_factory=list)
+    """Disks, volumes, directories and files that were not scanned, or not to their end."""
+    excluded: int = 0
+    """Files that were left out at the user's wish."""
     clean: dict[str, Seen] = field(default_factory=dict)
     """What was scanned and found clean, by path."""
 
@@ -61,7 +65,8 @@ class ScanReport:
             "same_content": self.same_content,
             "unchanged": self.unchanged,
             "found": [{"path": path, "signature": name} for path, name in self.found],
-            "not_scanned": [{"path": path, "reason": text} for path, text in self.not_scanned],
+            "not_scanned": [item.as_object() for item in self.not_scanned],
+            "excluded": self.excluded,
         }
 
     def write(self, path: Path) -> None:

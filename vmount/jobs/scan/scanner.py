@@ -9,17 +9,27 @@ whatever the engine would say of its beginning.
 from __future__ import annotations
 
 import io
+import os
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from vmount.errors import VmountError, explain
-from vmount.jobs.scan.corpus import Content, Corpus, find_contents, in_batches, seen_of
+from vmount.jobs.scan.corpus import (
+    Content,
+    Corpus,
+    Selection,
+    find_contents,
+    in_batches,
+    seen_of,
+)
 from vmount.jobs.scan.engine import CLEAN, Engine, Verdict
 from vmount.jobs.scan.report import ScanReport, Seen
+from vmount.jobs.unread import NotRead
+from vmount.volumes.unread import FILE, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,13 +54,36 @@ class PathEngine(Protocol):
         """As Engine has it."""
         ...
 
+    @property
+    def is_limit_known(self) -> bool:
+        """As Engine has it."""
+        ...
+
+    @property
+    def advice(self) -> str:
+        """As Engine has it."""
+        ...
+
     def version(self) -> str:
         """As Engine has it."""
         ...
 
     def scan_paths(self, paths: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
-        """Scan files; yield each path with what was found. Raises VmountError."""
+        """Scan files; yield each path with what was found. Raises VmountError.
+
+        Whoever asks sees to it that the files are there, and reads those that are found clean: a program
+        may say so of what it could not read.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class ScanOptions:
+    """What is scanned of what was found."""
+
+    selection: Selection = field(default_factory=Selection)
+    max_size: int | None = None
+    """Bytes: larger files are not scanned."""
 
 
 @dataclass
@@ -78,11 +111,14 @@ class Scan:
         sources: Sequence[str],
         engine: Engine | PathEngine,
         on_progress: Callable[[Progress], None],
+        options: ScanOptions | None = None,
     ) -> None:
         self._disks = disks
         self._engine = engine
         self._on_progress = on_progress
+        self._options = options or ScanOptions()
         self._lock = threading.Lock()
+        self._not_read = NotRead("not scanned")
         self._unclean: set[str] = set()
         """Files with a stream that is not clean."""
         self._progress = Progress()
@@ -90,16 +126,26 @@ class Scan:
             tuple(sources), engine.version(), datetime.now(UTC).isoformat(timespec="seconds")
         )
 
-    def run(self, paths: Sequence[str], clean: Mapping[str, Seen]) -> ScanReport:
+    def run(
+        self,
+        paths: Sequence[str],
+        clean: Mapping[str, Seen],
+        answers_for: Sequence[str] | None = None,
+    ) -> ScanReport:
         """Scan what is at or below the paths, but for what is in `clean` and has not changed.
 
-        Raises VmountError if the scanner fails as a whole, OSError for a path that is not there.
+        `answers_for` are the paths that the report answers for, where they are more than those that can be
+        scanned: disks and volumes there that cannot be read are in it as not scanned.
+        Raises VmountError if the scanner fails as a whole.
         """
         began = time.monotonic()
         report = self.report
-        corpus = find_contents(self._disks, paths, clean, self._tell_found)
-        for error in corpus.problems:
-            report.not_scanned.append((str(error.filename or ""), error.strerror or str(error)))
+        self._not_read.add_parts(self._disks, paths if answers_for is None else answers_for)
+        corpus = find_contents(
+            self._disks, paths, clean, self._tell_found, self._not_read, self._options.selection
+        )
+        report.excluded = corpus.excluded
+        corpus.contents = [content for content in corpus.contents if self._is_taken(content)]
         for file in corpus.unchanged:
             report.unchanged += 1
             report.clean[file.path] = seen_of(file)
@@ -109,26 +155,52 @@ class Scan:
             self._scan_paths(engine, corpus)
         else:
             _Feeder(self._disks, engine, self._note).run(corpus.contents)
+        report.not_scanned = sorted(self._not_read.items)
+        self._unclean.update(item.path for item in report.not_scanned)
         for path in self._unclean:
             report.clean.pop(path, None)
         report.found.sort()
-        report.not_scanned.sort()
         report.seconds = time.monotonic() - began
         return report
+
+    def _is_taken(self, content: Content) -> bool:
+        """Say whether a content is small enough to be scanned; if not, note that."""
+        size, engine = content.file.attrs.size, self._engine
+        verdict = None
+        if self._options.max_size is not None and size > self._options.max_size:
+            limit = _mib(self._options.max_size)
+            verdict = Verdict(None, f"larger than --max-size ({limit})")
+        elif engine.is_limit_known and engine.largest is not None and size > engine.largest:
+            verdict = self._too_large(engine.largest)
+        if verdict is not None:
+            self._note(content, verdict, 0)
+        return verdict is None
+
+    def _too_large(self, largest: int) -> Verdict:
+        advice = f"; {self._engine.advice}" if self._engine.advice else ""
+        return Verdict(None, f"larger than the scanner takes ({_mib(largest)}){advice}")
 
     def _scan_paths(self, engine: PathEngine, corpus: Corpus) -> None:
         """Let a program read the files by itself."""
         if not corpus.contents:
             return
-        top = self._disks.folder()
         contents = {}
         for content in corpus.contents:
             if content.file.stream:
-                self._note(content, Verdict(None, "an alternate stream, which clamd scans"), 0)
-            else:
-                contents[f"{top}/{content.file.path}"] = content
-        for path, verdict in engine.scan_paths(list(contents)):
-            self._note(contents[path], verdict, contents[path].file.attrs.size)
+                text = "an alternate stream: only --engine clamd scans them"
+                self._note(content, Verdict(None, text), 0)
+                continue
+            try:
+                contents[self._disks.place_of(content.file)] = content
+            except OSError as error:
+                self._note(content, Verdict(None, error.strerror or str(error)), 0)
+        for path, said in engine.scan_paths(list(contents)):
+            content = contents[path]
+            verdict = _in_words_of_the_guest(said, path, content.file.path)
+            size = content.file.attrs.size
+            if verdict == CLEAN and (problem := _why_not_whole(path, size)) is not None:
+                verdict = Verdict(None, problem)
+            self._note(content, verdict, size)
 
     def _tell_found(self, files: int) -> None:
         self._progress.files = files
@@ -136,9 +208,11 @@ class Scan:
 
     def _note(self, content: Content, verdict: Verdict, size: int) -> None:
         """Enter a verdict into the report. Called from any thread."""
-        largest = self._engine.largest
-        if verdict == CLEAN and largest and size > largest:
-            verdict = Verdict(None, f"larger than the scanner takes ({largest} bytes)")
+        largest, expected = self._engine.largest, content.file.attrs.size
+        if verdict == CLEAN and size != expected:
+            verdict = Verdict(None, f"{size} of {expected} bytes could be read")
+        elif verdict == CLEAN and largest is not None and size > largest:
+            verdict = self._too_large(largest)
         report, progress = self.report, self._progress
         with self._lock:
             for file in content.files:
@@ -147,7 +221,7 @@ class Scan:
                 if verdict.signature is not None:
                     report.found.append((file.path, verdict.signature))
                 elif verdict.problem is not None:
-                    report.not_scanned.append((file.path, verdict.problem))
+                    self._not_read.add(Unread(FILE, file.path, verdict.problem))
                 else:
                     report.clean[file.path] = seen_of(file)
             if verdict.problem is None:
@@ -217,7 +291,7 @@ class _Feeder:
             if self._failure is not None:
                 return
             if isinstance(reader, OSError):
-                self._note(content, Verdict(None, explain(reader)), 0)
+                self._note(content, Verdict(None, _reason(reader)), 0)
                 continue
             if isinstance(reader, io.FileIO):
                 self._jobs.put((content, reader))
@@ -241,7 +315,7 @@ class _Feeder:
                 if self._failure is None:
                     self._scan(content, taken)
             except OSError as error:
-                self._note(content, Verdict(None, explain(error)), 0)
+                self._note(content, Verdict(None, _reason(error)), 0)
             except VmountError as error:
                 self._failure = error
             finally:
@@ -250,7 +324,11 @@ class _Feeder:
     def _scan(self, content: Content, taken: _Taken | io.FileIO) -> None:
         if isinstance(taken, io.FileIO):
             verdict = self._engine.scan_open(taken.fileno())
-            self._note(content, verdict, content.file.attrs.size)
+            size = content.file.attrs.size
+            if verdict == CLEAN:
+                # The scanner has read the file by itself, and may call clean what it could not read.
+                size = _readable(taken.fileno())
+            self._note(content, verdict, size)
         else:
             verdict = self._engine.scan(taken)
             self._note(content, verdict, taken.size)
@@ -283,3 +361,41 @@ class _Taken:
         piece = self._pieces.get()
         self._ended = piece is None or isinstance(piece, OSError)
         return piece
+
+
+def _reason(error: OSError) -> str:
+    """Return what an error of a file says, without the file's path: the report has that beside it."""
+    return error.strerror or explain(error)
+
+
+def _in_words_of_the_guest(verdict: Verdict, place: str, path: str) -> Verdict:
+    """Return a verdict in which a file has its path on the disks, and not that of a private mount."""
+    return Verdict(*(None if text is None else text.replace(place, path) for text in verdict))
+
+
+def _why_not_whole(place: str, size: int) -> str | None:
+    """Return why a file that a program calls clean cannot have been read to its end; None if it can.
+
+    It comes from the page cache as a rule, the program having just read it.
+    """
+    try:
+        descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            read = _readable(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        return error.strerror or str(error)
+    return None if read == size else f"{read} of {size} bytes could be read"
+
+
+def _readable(descriptor: int) -> int:
+    """Return how many bytes a file has, having read them all. Raises OSError."""
+    position = 0
+    while piece := os.pread(descriptor, PIECE, position):
+        position += len(piece)
+    return position
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):.6g} MiB"

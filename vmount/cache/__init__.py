@@ -1,0 +1,11 @@
+"""A distant disk in memory, as far as it has been read: the only layer between file systems and a backend.
+
+`disk` reads, `fetching` fetches what is missing, `slabs` keeps what came and evicts it, `prefetch` queues what
+will be wanted.
+"""
+
+from vmount.cache.disk import CachedDisk, CacheStats
+from vmount.cache.options import CacheOptions
+from vmount.cache.slabs import LINE, CacheBudget
+
+__all__ = ["LINE", "CacheBudget", "CacheOptions", "CacheStats", "CachedDisk"]
