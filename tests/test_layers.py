@@ -32,6 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runtime",),
     ("blocks",),
     ("state", "logs", "configuration"),
+    ("sandbox",),
     ("errors",),
 )
 """The modules and packages of vmount, highest first. A module may import what stands in a lower line,

@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
@@ -65,9 +66,15 @@ WORDS = {
     "completion": Word("SHELL", "print the completion script of a shell"),
 }
 
+SYNONYMS = {"unmount": "umount", "list": "ls", "copy": "cp"}
+"""Words that people try, and the commands that they mean."""
+LIKENESS = 0.75
+"""How like a command a word must be to be taken for a slip, as difflib measures it."""
+
 EPILOG = """\
 A SOURCE is {forms}.
-Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
+A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of the guest (C:\\Users\\ann,
+/home/ann), with patterns (*.docx); file:stream is an alternate stream of NTFS.
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
 of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
@@ -85,18 +92,21 @@ class Parser(argparse.ArgumentParser):
         self.exit(Exit.USAGE)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit code."""
+def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -> int:
+    """Run the command line and return the exit code.
+
+    Without `arguments`, or if the caller says so, the process is the command's own: it gives up rights.
+    """
     try:
-        return _run(arguments)
+        return _run(arguments, own_process=own_process or arguments is None)
     except KeyboardInterrupt:
         return fail(VmountError("interrupted"))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
+def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     _prepare_streams()
     inherited = _descriptors()
-    if arguments is None:  # the process is ours
+    if own_process:
         _collect_seldom()
     words = list(sys.argv[1:] if arguments is None else arguments)
     STDERR.as_json = "--json" in words[: words.index("--") if "--" in words else None]
@@ -106,6 +116,13 @@ def _run(arguments: Sequence[str] | None) -> int:
     if words[0] in {"-h", "--help"}:
         print(_overview(), end="")
         return Exit.OK
+    if meant := _misspelled(words):
+        return fail(
+            UsageError(
+                f"{words[0]}: not a command; did you mean {meant}?",
+                remedy=f"to mount a VM of that name: vmount mount {words[0]} MOUNTPOINT",
+            )
+        )
     name = words.pop(0) if words[0] in WORDS else MOUNT
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
@@ -128,6 +145,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         if name == MOUNT:
             take_mount_options(parser, parsed)
         parsed.whole_parser = whole_parser
+        parsed.is_own_process = own_process
         parsed.inherited = inherited - {getattr(parsed, "password_fd", None)}
         configure(parsed.log_level, parsed.log_file, as_json=STDERR.as_json)
         try:
@@ -143,6 +161,16 @@ def _run(arguments: Sequence[str] | None) -> int:
     except OSError as error:
         _give_up_output()
         return fail(VmountError(explain(error)))
+
+
+def _misspelled(words: Sequence[str]) -> str | None:
+    """Return the command that the first word is like, where it is neither a command nor a file."""
+    word = words[0]
+    if word in WORDS or word.startswith("-") or Path(word).exists():
+        return None
+    if word in SYNONYMS:
+        return SYNONYMS[word]
+    return next(iter(get_close_matches(word, WORDS, 1, LIKENESS)), None)
 
 
 def _take_defaults(parser: Parser, name: str) -> None:
@@ -173,7 +201,7 @@ def mount_helper() -> int:
     if parsed.fake:
         return Exit.OK
     options = [word for text in map(without_default, parsed.o) for word in ("-o", text)]
-    return main([MOUNT, *options, "--", *parsed.places])
+    return main([MOUNT, *options, "--", *parsed.places], own_process=True)
 
 
 def fail(error: VmountError) -> int:
@@ -286,6 +314,11 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         metavar="DIR",
         help="where it is recorded what must be undone "
         "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
+    )
+    common.add_argument(
+        "--no-sandbox",
+        action="store_true",
+        help="keep all rights of this user while disks are read",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 

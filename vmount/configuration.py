@@ -8,6 +8,8 @@ default = "lab"                # the profile that is used where nothing else nam
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,14 +33,27 @@ def config_path(environment: Mapping[str, str]) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Return what the file says. Raises UsageError for a key that is unknown or of the wrong type.
 
-    Raises OSError if it cannot be read; there is none in most places.
+    It names programs to be started, so a file that somebody else may have written is a UsageError too, and
+    so is a password that others can read. Raises OSError if it cannot be read; there is none in most places.
     """
     import tomllib  # only for those who have the file
 
     try:
-        config = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid not in _owners() or status.st_mode & stat.S_IWOTH:
+                raise UsageError(
+                    f"{path}: belongs to another user, or every user may write to it",
+                    remedy=f"run: chown {os.geteuid()} {path}; chmod 600 {path}",
+                )
+            config = tomllib.loads(file.read().decode("utf-8"))
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: {error}") from None
+    if status.st_mode & (stat.S_IRGRP | stat.S_IROTH) and _holds_password(config):
+        raise UsageError(
+            f"{path}: a password does not belong there, and other users can read it",
+            remedy="change it, and use password-command, password-file or keyring = true",
+        )
     for key, value in config.items():
         if key not in KEYS:
             raise UsageError(
@@ -47,6 +62,18 @@ def read_config(path: Path) -> dict[str, Any]:
         if not isinstance(value, KEYS[key]):
             raise UsageError(f"{path}: {key}: must be {NAMES[KEYS[key]]}")
     return config
+
+
+def _owners() -> set[int]:
+    """Return whose file it may be: who runs this, root, and who has become root by sudo(8)."""
+    sudo = os.environ.get("SUDO_UID", "") if os.geteuid() == 0 else ""
+    return {0, os.geteuid(), *([int(sudo)] if sudo.isdecimal() else [])}
+
+
+def _holds_password(config: dict[str, Any]) -> bool:
+    profiles = config.get("profiles", {})
+    tables = profiles.values() if isinstance(profiles, dict) else ()
+    return any("password" in table for table in (config, *tables) if isinstance(table, dict))
 
 
 def read_config_if_any(path: Path) -> dict[str, Any]:

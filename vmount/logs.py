@@ -72,7 +72,11 @@ def configure(level: str, log_file: Path | None, *, as_json: bool = False) -> No
         handler.setFormatter(JsonFormatter() if as_json else Formatter(FORMAT))
     root.addHandler(handler)
     if log_file is not None:
+        is_new = not log_file.exists()
         handler = logging.FileHandler(log_file, encoding="utf-8", errors="surrogateescape")
+        if is_new:
+            # Names of a guest's files are nobody else's business.
+            log_file.chmod(0o600)
         handler.setFormatter(Formatter(FILE_FORMAT))
         root.addHandler(handler)
 

@@ -18,7 +18,7 @@ from fixtures.programs import run
 from tests.backends.nbd.servers import listen_unix, nbdkit, running, uri_of
 from tests.integration.unprivileged import NOBODY, nobody
 from vmount.mounting.mountinfo import find_mount
-from vmount.mounting.privileges import CAP_DAC_OVERRIDE
+from vmount.sandbox.policy import CAP_DAC_OVERRIDE
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Vmount

@@ -17,6 +17,7 @@ from vmount.vsphere import passwords
 from vmount.vsphere.address import Address, join_host_port, parse_address
 from vmount.vsphere.layer import Layer
 from vmount.vsphere.passwords import known
+from vmount.vsphere.profiles import from_profile
 from vmount.vsphere.secret import Secret
 from vmount.vsphere.settings import ConnectionSettings, resolve
 
@@ -189,6 +190,7 @@ def test_a_pin_is_not_undone_from_below(profiles: dict[str, str]) -> None:
 def test_what_is_wrong_with_a_profile(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "vmount").mkdir()
     (tmp_path / "vmount/config.toml").write_text(text)
+    (tmp_path / "vmount/config.toml").chmod(0o600)
     with pytest.raises(UsageError) as caught:
         resolve(NOTHING, {"XDG_CONFIG_HOME": str(tmp_path)}, "p")
     assert message in str(caught.value)
@@ -316,3 +318,26 @@ def test_r19_a_secret_does_not_show_itself() -> None:
     with pytest.raises(TypeError, match="stays in its process"):
         pickle.dumps(secret)
     assert not hasattr(secret, "__dict__")
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "message"),
+    [
+        (0o602, None, "belongs to another user, or every user may write to it; run: chown"),
+        (0o600, 65534, "belongs to another user"),
+        (0o640, None, "a password does not belong there, and other users can read it; change it"),
+    ],
+)
+def test_a_configuration_that_others_may_write_or_read(
+    tmp_path: Path, mode: int, owner: int | None, message: str
+) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[profiles.p]\npassword = 'x'")
+    path.chmod(mode)
+    if owner is not None:
+        if os.geteuid() != 0:
+            pytest.skip("only root gives files away")
+        os.chown(path, owner, owner)
+    with pytest.raises(UsageError) as caught:
+        from_profile(path, "p")
+    assert message in str(caught.value)

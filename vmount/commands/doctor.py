@@ -16,6 +16,7 @@ from vmount import __version__
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.doctor.results import Finding, State
 from vmount.errors import Exit, UsageError, printable
+from vmount.sandbox import landlock, seccomp
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def examine() -> list[Finding]:
         _fuse_device(),
         _program("fusermount3", "install fuse3"),
         _allow_other(),
+        _sandbox(),
     ]
     findings += [_library(name, State.MISSING, "reinstall vmount") for name in LIBRARIES]
     findings += [_library(name, State.OPTIONAL, remedy) for name, remedy in EXTRAS.items()]
@@ -105,6 +107,21 @@ def _allow_other() -> Finding:
     return Finding(
         "--allow-other", State.OK if allowed else State.OPTIONAL, "" if allowed else remedy
     )
+
+
+def _sandbox() -> Finding:
+    """Tell what holds a process that reads disks: Landlock's version decides how much."""
+    version, has_filter = landlock.version(), seccomp.is_known()
+    parts = [
+        f"Landlock {version}"
+        if version
+        else "no Landlock: no part of the file system is out of reach",
+        "seccomp" if has_filter else "no filter of system calls for this machine",
+    ]
+    if 0 < version < landlock.TCP_SINCE:
+        parts.append("any TCP port can be connected to")
+    whole = has_filter and version >= landlock.TCP_SINCE
+    return Finding("sandbox", State.OK if whole else State.OPTIONAL, "; ".join(parts))
 
 
 def _helper(name: str, use: str) -> Finding:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from vmount.api import open_disks
+from vmount.commands.confinement import confine_command
 from vmount.commands.console import (
     Column,
     Row,
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show what is there."""
     options = open_options(arguments, *arguments.sources)
+    confine_command(arguments, arguments.sources, options)
     # Its warnings are part of what is shown.
     logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
     if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):

@@ -137,6 +137,8 @@ def run(arguments: argparse.Namespace) -> int:
         noexec=arguments.noexec,
         raw_mode=arguments.raw_mode,
         foreground=arguments.foreground,
+        confined=not arguments.no_sandbox
+        and (arguments.is_own_process or not arguments.foreground),
         volumes=arguments.volumes,
     )
     require_fuse()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.api import open_disks
+from vmount.commands.confinement import confine_command, is_confined
 from vmount.commands.console import human_size
 from vmount.commands.ls import write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell
@@ -24,18 +25,22 @@ from vmount.errors import (
 from vmount.jobs.local_folder import FolderSet, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
 from vmount.jobs.scan.corpus import Selection
+from vmount.jobs.scan.helper import EngineHelper
 from vmount.jobs.scan.programs import Clamscan, Command
 from vmount.jobs.scan.report import Seen, read_clean
-from vmount.jobs.scan.scanner import Scan, ScanOptions
+from vmount.jobs.scan.scanner import PathEngine, Scan, ScanOptions
 from vmount.jobs.scan.sources import ScannedDisks
 from vmount.jobs.unread import counted, line_of
+from vmount.options import OpenOptions
+from vmount.sources.web import without_query
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from vmount.jobs.scan.corpus import Source
+    from vmount.jobs.scan.engine import Engine
     from vmount.jobs.scan.report import ScanReport
     from vmount.jobs.scan.scanner import Progress
 
@@ -53,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="PATH",
-        help="files or directories (default: all volumes)",
+        help=r"files or directories, of the mount or of the guest (C:\Users\ann, /home/ann); "
+        "patterns and file:stream too (default: all volumes)",
     )
     parser.add_argument(
         "--engine",
@@ -94,6 +100,8 @@ class _Opened(NamedTuple):
     """What is scanned."""
 
     source: Source
+    engine: Engine | PathEngine
+    """As this process may use it."""
     paths: list[str]
     """To be scanned where the user names none."""
     answers_for: list[str]
@@ -125,8 +133,9 @@ def _run(arguments: argparse.Namespace) -> int:
         since, clean = read_clean(arguments.since)
     engine = _engine(arguments)
     options = ScanOptions(Selection(tuple(arguments.exclude)), arguments.max_size)
-    with _opened(arguments) as opened, _shown(arguments.json) as show:
-        scan = Scan(opened.source, [arguments.source], engine, show, options)
+    with _opened(arguments, engine) as opened, _shown(arguments.json) as show:
+        shown = [without_query(arguments.source)]
+        scan = Scan(opened.source, shown, opened.engine, show, options)
         if since and since != scan.report.engine:
             tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
         if arguments.paths:
@@ -163,18 +172,50 @@ def _engine(arguments: argparse.Namespace) -> Clamd | Clamscan | Command:
 
 
 @contextmanager
-def _opened(arguments: argparse.Namespace) -> Iterator[_Opened]:
+def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Iterator[_Opened]:
     path = Path(arguments.source)
-    if path.is_dir():
-        trees = trees_of(path)
-        yield _Opened(FolderSet(path.absolute()), trees, ["" if trees == ["."] else "volumes"])
-        return
-    options = open_options(arguments, arguments.source)
-    with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
+    is_folder = path.is_dir()
+    options = OpenOptions() if is_folder else open_options(arguments, arguments.source)
+    with ExitStack() as stack:
+        helper = None
+        if isinstance(engine, PathEngine) and is_confined(arguments):
+            helper = EngineHelper(engine, arguments.source, options, arguments.state_dir)
+            stack.callback(helper.close)
+        _confine(arguments, options, engine, [] if helper is None else [helper.folder])
+        usable = helper or engine
+        if is_folder:
+            trees = trees_of(path)
+            answers_for = ["" if trees == ["."] else "volumes"]
+            yield _Opened(FolderSet(path.absolute()), usable, trees, answers_for)
+            return
+        disks = stack.enter_context(
+            open_disks(arguments.source, options=options, state_dir=arguments.state_dir)
+        )
         volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
         if not volumes and not disks.unread and not arguments.paths:
             raise SourceError(f"{arguments.source}: no volume with files")
-        yield _Opened(ScannedDisks(disks), [f"volumes/{name}" for name in volumes], ["volumes"])
+        wanted = [f"volumes/{name}" for name in volumes]
+        yield _Opened(ScannedDisks(disks, helper), usable, wanted, ["volumes"])
+
+
+def _confine(
+    arguments: argparse.Namespace,
+    options: OpenOptions,
+    engine: Engine | PathEngine,
+    readable: Sequence[Path],
+) -> None:
+    """Give up all but reading the source, talking to clamd and writing the report."""
+    writable = [] if arguments.report is None else [arguments.report.absolute().parent]
+    address = engine.address.socket if isinstance(engine, Clamd) else None
+    confine_command(
+        arguments,
+        [arguments.source],
+        options,
+        writable=writable,
+        readable=readable,
+        unix_sockets=isinstance(address, str),
+        ports=frozenset({address[1]}) if isinstance(address, tuple) else frozenset(),
+    )
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmount.options import OpenOptions
+from vmount.sources.web import without_query
 from vmount.tree.tree import RAW_MODE
 
 
@@ -36,5 +37,12 @@ class MountConfig:
     raw_mode: int = RAW_MODE
     """Of block files."""
     foreground: bool = False
+    confined: bool = True
+    """Whether the process gives up what it does not need; it must be one that serves and nothing else."""
     volumes: tuple[str, ...] | None = None
     """The volumes to be shown at first; None: all."""
+
+    @property
+    def shown_sources(self) -> tuple[str, ...]:
+        """The sources as all users may see them."""
+        return tuple(map(without_query, self.sources))

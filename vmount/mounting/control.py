@@ -28,12 +28,22 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
 """Answers a request with something that fits JSON. What it raises as VmountError goes to who asked."""
 
 
+def bound(path: Path) -> socket.socket:
+    """Return a socket that will be answered on; whoever connects before is refused. Raises OSError."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with _reachable(path) as address:
+            made.bind(address)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 @asynccontextmanager
-async def answering(path: Path, handler: Handler) -> AsyncIterator[None]:
-    """Answer requests that come through a socket; at the end take it away. Raises OSError."""
-    connection = trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM)
-    with _reachable(path) as address:
-        await connection.bind(address)
+async def answering(made: socket.socket, handler: Handler) -> AsyncIterator[None]:
+    """Answer requests that come through a bound socket; at the end close it. Raises OSError."""
+    connection = trio.socket.from_stdlib_socket(made)
     try:
         connection.listen()
         async with trio.open_nursery() as nursery:
@@ -42,7 +52,6 @@ async def answering(path: Path, handler: Handler) -> AsyncIterator[None]:
             nursery.cancel_scope.cancel()
     finally:
         connection.close()
-        path.unlink(missing_ok=True)
 
 
 async def _answer_requests(listener: trio.SocketListener, handler: Handler) -> None:

@@ -1,23 +1,19 @@
 """Giving up what a process that reads hostile disks does not need.
 
-Strategy: a serving process opens its sources and mounts with whatever its user may do. Before it
-answers the first request it gives up its capabilities, and with no_new_privs the chance to get any
-through a program that it starts. What still needs them, unmounting, is left to a process that was
-started before and is told one word (`unmount.Unmounter`).
+Strategy: a serving process is confined before it opens its sources (`serve.confined`). It keeps the
+capabilities that opening them needs, and gives those up as well before it answers the first request. What
+still needs more, mounting and unmounting, is left to a process that was started before (`mounter.Mounter`).
 
 Linux keeps all of this for each thread, and a pool has idle threads by then. So every thread is made to
 give up for itself: as many jobs as there are threads meet at a barrier, which takes all the idle ones;
 threads that are busy are caught later.
 
-Sources: capabilities(7), capset(2), PR_SET_NO_NEW_PRIVS(2const), PR_SET_DUMPABLE(2const).
+Source: capabilities(7).
 """
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import os
-import resource
 import threading
 from contextlib import suppress
 from functools import partial
@@ -26,48 +22,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from vmount.sandbox.kernel import keep_capabilities
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
 log = logging.getLogger(__name__)
 
-CAP_DAC_OVERRIDE = 1
-"""<linux/capability.h>: root's right to open what belongs to others."""
-
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
-_CAPABILITY_VERSION_3 = 0x20080522
-
 _MEETING = 5.0
 """Seconds for all idle threads to meet; more than that only if the machine stands still."""
 _STRAGGLERS = 30.0
 """Seconds until it is looked again for threads that were busy."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Header(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _Sets(ctypes.Structure):
-    """Half of each set: 32 capabilities."""
-
-    _fields_ = (
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    )
-
-
-def keep_memory_private() -> None:
-    """Write no core file, and let no other process of this user read this one's memory.
-
-    It holds passwords, and the guest's bytes. Raises OSError.
-    """
-    _, most = resource.getrlimit(resource.RLIMIT_CORE)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, most))
-    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 async def give_up(
@@ -98,24 +63,12 @@ async def _give_up_everywhere(keep: Collection[int]) -> None:
         def meet() -> None:
             with suppress(threading.BrokenBarrierError):
                 barrier.wait(_MEETING)
-            _give_up_in_this_thread(keep)
+            keep_capabilities(keep)
 
         async with trio.open_nursery() as nursery:
             for _ in range(others):
                 nursery.start_soon(partial(trio.to_thread.run_sync, meet, limiter=limiter))
-    _give_up_in_this_thread(keep)
-
-
-def _give_up_in_this_thread(keep: Collection[int]) -> None:
-    header, sets = _Header(_CAPABILITY_VERSION_3, 0), (_Sets * 2)()
-    _check(_libc.capget(ctypes.byref(header), sets))
-    kept = sum(1 << capability for capability in keep)
-    for number, half in enumerate(sets):
-        half.permitted &= kept >> 32 * number & 0xFFFFFFFF
-        half.effective = half.permitted
-        half.inheritable = 0
-    _check(_libc.capset(ctypes.byref(header), sets))
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    keep_capabilities(keep)
 
 
 def _threads() -> list[Path]:
@@ -128,13 +81,3 @@ def _has_privileged_threads() -> bool:
             if "NoNewPrivs:\t0" in (thread / "status").read_text():
                 return True
     return False
-
-
-def _prctl(option: int, value: int) -> None:
-    _check(_libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0))))
-
-
-def _check(result: int) -> None:
-    if result != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))

@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import stat
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,28 +17,35 @@ import pyfuse3
 import trio
 
 from vmount.disk_set import OpenDiskSet
-from vmount.errors import MountError
+from vmount.errors import MountError, explain
 from vmount.mounting.config import MountConfig, OwnerMode
-from vmount.mounting.control import answering
+from vmount.mounting.control import answering, bound
 from vmount.mounting.fuse_ops import FuseOps, Owner
+from vmount.mounting.mounter import Mounter
 from vmount.mounting.mountinfo import find_mount
-from vmount.mounting.privileges import CAP_DAC_OVERRIDE, give_up, keep_memory_private
+from vmount.mounting.privileges import give_up
 from vmount.mounting.status import Statistics
-from vmount.mounting.unmount import Unmounter
 from vmount.mounting.volume_mounts import VolumeMounts
 from vmount.runtime import TrioRuntime, first_of
+from vmount.sandbox import confine
+from vmount.sandbox.kernel import keep_memory_private
+from vmount.sandbox.policy import CAP_DAC_OVERRIDE
+from vmount.sources.needs import policy_for
 from vmount.state.things import MountPoint
 from vmount.tree.builder import build_tree
 from vmount.tree.info import as_json, describe
 from vmount.tree.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterator, Mapping
 
     from vmount.state import Journal, StateDir
 
 log = logging.getLogger(__name__)
 
+READ_AHEAD = Path("/sys/devices/virtual/bdi")
+"""Folder of what the kernel lets be set for each file system: its readahead, and how it writes back."""
 READ_AHEAD_KB = 1024
 """Of the mount: at the kernel's own 128 KiB a sequential reader gets a third of the throughput."""
 
@@ -57,10 +64,27 @@ def serve(
     """
     check_mountpoint(config.mountpoint)
     keep_memory_private()
-    try:
-        trio.run(_serve, config, state, on_ready, lifeline)
-    except BaseExceptionGroup as group:
-        raise first_of(group) from None
+    with ExitStack() as stack:
+        try:
+            mounter = Mounter(str(config.mountpoint), _fuse_options(config))
+        except OSError as error:
+            raise MountError(f"cannot start what mounts: {explain(error)}") from error
+        stack.callback(mounter.close)
+        journal = stack.enter_context(state.journal())
+        journal.create()
+        control = stack.enter_context(bound(journal.socket))
+        if config.confined:
+            _confine(config, state)
+        try:
+            trio.run(_serve, Serving(config, mounter, journal, control, on_ready, lifeline))
+        except BaseExceptionGroup as group:
+            raise first_of(group) from None
+
+
+def _confine(config: MountConfig, state: StateDir) -> None:
+    """Give up what reading the sources and serving does not need. Raises VmountError."""
+    policy = policy_for(config.sources, config.options, state.path, writable=[READ_AHEAD])
+    confine(replace(policy, removable=(state.path,)))
 
 
 def check_mountpoint(path: Path) -> None:
@@ -92,27 +116,31 @@ def _answers(mountpoint: Path) -> bool:
     return True
 
 
-async def _serve(
-    config: MountConfig, state: StateDir, on_ready: Callable[[], None], lifeline: int | None
-) -> None:
+@dataclass(frozen=True)
+class Serving:
+    """What was made ready for serving before this process gave up its rights."""
+
+    config: MountConfig
+    mounter: Mounter
+    journal: Journal
+    control: socket.socket
+    on_ready: Callable[[], None]
+    lifeline: int | None
+
+
+async def _serve(serving: Serving) -> None:
     ending = Ending()
-    with state.journal() as journal:
-        # A nursery of its own: a signal must not kill what undoes things while all other tasks end.
-        async with trio.open_nursery() as nursery:
-            await nursery.start(ending.wait_for_signal)
-            try:
-                await _serve_recorded(config, journal, on_ready, lifeline, ending)
-            finally:
-                nursery.cancel_scope.cancel()
+    # A nursery of its own: a signal must not kill what undoes things while all other tasks end.
+    async with trio.open_nursery() as nursery:
+        await nursery.start(ending.wait_for_signal)
+        try:
+            await _serve_recorded(serving, ending)
+        finally:
+            nursery.cancel_scope.cancel()
 
 
-async def _serve_recorded(
-    config: MountConfig,
-    journal: Journal,
-    on_ready: Callable[[], None],
-    lifeline: int | None,
-    ending: Ending,
-) -> None:
+async def _serve_recorded(serving: Serving, ending: Ending) -> None:
+    config, journal = serving.config, serving.journal
     async with trio.open_nursery() as nursery:
         with ending.opening:
             manager = await OpenDiskSet.open(
@@ -145,12 +173,12 @@ async def _serve_recorded(
                 mounts.show_only(config.volumes)
             _relax_collector()
             with _recorded(config, journal):
-                async with answering(journal.socket, partial(_do, mounts)):
-                    if lifeline is not None:
-                        nursery.start_soon(_end_with, lifeline)
-                    with _mounted(config, operations):
+                async with answering(serving.control, partial(_do, mounts)):
+                    if serving.lifeline is not None:
+                        nursery.start_soon(_end_with, serving.lifeline)
+                    with _mounted(serving.mounter, operations):
                         await nursery.start(give_up, _needed(manager))
-                        await _answer_until_unmounted(config, on_ready, ending)
+                        await _answer_until_unmounted(config, serving.on_ready, ending)
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
@@ -191,7 +219,7 @@ async def _end_with(lifeline: int) -> None:
 
 @contextmanager
 def _recorded(config: MountConfig, journal: Journal) -> Iterator[None]:
-    entry = journal.begin(MountPoint(str(config.mountpoint), config.sources))
+    entry = journal.begin(MountPoint(str(config.mountpoint), config.shown_sources))
     try:
         yield
     finally:
@@ -199,9 +227,25 @@ def _recorded(config: MountConfig, journal: Journal) -> Iterator[None]:
 
 
 @contextmanager
-def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
+def _mounted(mounter: Mounter, operations: FuseOps) -> Iterator[None]:
+    descriptor = mounter.mount()
+    try:
+        pyfuse3.init(operations, f"/dev/fd/{descriptor}", set())
+    except BaseException:
+        os.close(descriptor)
+        raise
+    try:
+        yield
+    finally:
+        # In this order: the kernel asks us nothing any more while it unmounts.
+        pyfuse3.close(unmount=False)
+        mounter.close()
+
+
+def _fuse_options(config: MountConfig) -> set[str]:
+    """Return the options of the kernel's mount."""
     options = {
-        f"fsname={_option(','.join(config.sources))}",
+        f"fsname={_option(','.join(config.shown_sources))}",
         "subtype=vmount",
         "ro",
         "nosuid",
@@ -212,22 +256,7 @@ def _mounted(config: MountConfig, operations: FuseOps) -> Iterator[None]:
     if config.allow_other:
         # Others are in: the kernel must hold them to the permissions shown.
         options |= {"allow_other", "default_permissions"}
-    unmounter = Unmounter(str(config.mountpoint))
-    try:
-        pyfuse3.init(operations, str(config.mountpoint), options)
-    except RuntimeError as error:
-        unmounter.close()
-        remedy = "see the message above"
-        if config.allow_other and os.getuid() != 0:
-            remedy = "--allow-other needs user_allow_other in /etc/fuse.conf"
-        raise MountError(f"{config.mountpoint}: FUSE refused to mount", remedy=remedy) from error
-    try:
-        unmounter.expect()
-        yield
-    finally:
-        # In this order: the kernel asks us nothing any more while it unmounts.
-        pyfuse3.close(unmount=False)
-        unmounter.close()
+    return options
 
 
 def _needed(manager: OpenDiskSet) -> set[int]:

@@ -32,7 +32,7 @@ class Statistics:
             "version": __version__,
             "pid": os.getpid(),
             "mountpoint": str(self._config.mountpoint),
-            "sources": list(self._config.sources),
+            "sources": list(self._config.shown_sources),
             "uptime_seconds": round(time.time() - self._began, 3),
             "open_files": 0 if operations is None else operations.open_files,
             "bytes_read": 0 if operations is None else operations.bytes_read,

@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ON_A_WORD = """trap "" HUP INT TERM; read -r word && exec fusermount3 -u -z -- "$1" """
-"""A shell script: unmount when a line comes, end when none can come any more."""
-UNMOUNTING = 10.0
-"""Seconds for fusermount3, which asks nobody but the kernel."""
-
 SILENCE = 5.0
 """Seconds to wait for the serving process to end without a word about it."""
 
@@ -63,42 +58,6 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
             + ", ".join(map(str, left)),
             remedy="run: vmount cleanup",
         )
-
-
-class Unmounter:
-    """A small process that may unmount one mount point, for a process that may not.
-
-    It has the privileges that its maker had when it was started, and takes nothing but one word.
-    """
-
-    def __init__(self, mountpoint: str) -> None:
-        self._mountpoint = mountpoint
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", ON_A_WORD, "vmount-unmounter", mountpoint],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            cwd="/",
-            start_new_session=True,
-        )
-        self._device: str | None = None
-
-    def expect(self) -> None:
-        """Note that what is mounted there now is what will be unmounted."""
-        mount = find_mount(self._mountpoint)
-        self._device = None if mount is None else mount.device
-
-    def close(self) -> None:
-        """Unmount what was expected, if it is there still."""
-        mount = find_mount(self._mountpoint)
-        is_there = mount is not None and mount.device == self._device
-        try:
-            _, errors = self._process.communicate(b"now\n" if is_there else b"", UNMOUNTING)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            _, errors = self._process.communicate()
-        if is_there and self._process.returncode != 0:
-            log.warning("%s: not unmounted: %s", self._mountpoint, errors.decode().strip())
 
 
 def dismount(

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 WEB = "https://"
 
 
+def without_query(source: str) -> str:
+    """Return a source as it may be shown and written down: the query of a web address may hold a token."""
+    return source.partition("?")[0] if source.startswith(WEB) else source
+
+
 async def open_web(url: str, opening: Opening) -> list[Disk]:
     """Open a disk by its descriptor; its other files are beside it. Raises SourceError."""
     # Imported here: an HTTP client takes longer to load than the rest.
@@ -30,7 +35,7 @@ async def open_web(url: str, opening: Opening) -> list[Disk]:
     from vmount.datastores.web import WebPlace, basic_credentials, split_url
 
     options = opening.options
-    shown = url.partition("?")[0]
+    shown = without_query(url)
     try:
         check_address(url)
     except OSError as error:

@@ -50,7 +50,7 @@ class StateDir:
 
     def journal(self) -> Journal:
         """Return a new journal, for this process. Its file is made when it is first written."""
-        return Journal(self.path, self._prepare)
+        return Journal(self.path, self.prepare)
 
     def journals(self) -> Iterator[tuple[Path, Contents]]:
         """Yield all journals, those of dead processes too. A file that is none is passed over."""
@@ -115,7 +115,7 @@ class StateDir:
         Close it with `release`. Raises VmountError if the folder cannot be used.
         """
         try:
-            self._prepare()
+            self.prepare()
             return try_lock(self.path / f"{name}.lock", create=True)
         except OSError as error:
             raise _unusable(error) from error
@@ -125,7 +125,8 @@ class StateDir:
         (self.path / f"{name}.lock").unlink(missing_ok=True)
         os.close(descriptor)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Make the folder if there is none. Raises VmountError if it cannot be used."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:

@@ -211,6 +211,18 @@ class Journal:
             self._contents.things[number] = thing
         return Entry(self, number, thing)
 
+    def create(self) -> None:
+        """Make the file now: later this process may not be able to. Raises VmountError."""
+        with self._mutex:
+            try:
+                if self._descriptor is None:
+                    self._create()
+            except OSError as error:
+                raise VmountError(
+                    f"cannot record what must be undone: {explain(error)}",
+                    remedy="name another folder with --state-dir",
+                ) from error
+
     def close(self) -> None:
         """Release the file. What has not been ended stays there, for `vmount cleanup`."""
         with self._mutex:

@@ -107,6 +107,11 @@ class Clamd:
         self.is_limit_known = address.settings is not None
         self._address = address
 
+    @property
+    def address(self) -> ClamdAddress:
+        """Where it listens."""
+        return self._address
+
     def version(self) -> str:
         """Return what clamd says of itself and of its signatures. Raises ScannerError."""
         with self._connect() as connection:

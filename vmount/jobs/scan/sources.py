@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from vmount.api import DiskSet, FileRef
+    from vmount.jobs.scan.helper import EngineHelper
     from vmount.volumes.find import Volume
     from vmount.volumes.unread import Unread
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
 class ScannedDisks:
     """The volumes of a disk set."""
 
-    def __init__(self, disks: DiskSet) -> None:
+    def __init__(self, disks: DiskSet, helper: EngineHelper | None = None) -> None:
+        """`helper` mounts for a process that may not."""
         self._disks = disks
+        self._helper = helper
         self._top: Path | None = None
+        self.expand = disks.expand
         self.open_files = disks.open_files
         self.places = disks.places
         self.soon = disks.soon
@@ -59,9 +63,13 @@ class ScannedDisks:
 
     def _mounted(self) -> Path:
         """Mount the volumes that have files; return the mount point."""
-        mounted = [
-            handle.mount()
+        handles = [
+            handle
             for handle in self._disks.volume_handles()
             if handle.volume.filesystem is not None
         ]
+        if self._helper is not None:
+            machines = self._disks.info()["machines"]
+            return self._helper.mount(machines, [handle.name for handle in handles])
+        mounted = [handle.mount() for handle in handles]
         return mounted[0].parent.parent if mounted else Path(os.sep)
