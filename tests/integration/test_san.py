@@ -224,7 +224,7 @@ def test_a_path_without_brackets_is_that_of_the_only_datastore(lun: Path) -> Non
     with open_disks(f"san:{lun}:/{BASE}") as disks, open_disks(f"san:{lun}:") as browsed:
         assert [volume.name for volume in disks.volumes] == ["disk0-p1", "disk0-p2", "disk0-p3"]
         assert browsed.locate(f"/{BASE}") == BASE
-    with pytest.raises(SourceError, match="gone.vmdk: No such file"):
+    with pytest.raises(SourceError, match=r"gone\.vmdk: No such file"):
         open_disks(f"san:{lun}:/gone.vmdk")
 
 
