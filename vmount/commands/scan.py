@@ -27,13 +27,14 @@ from vmount.jobs.local_folder import FolderSet, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
 from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.helper import EngineHelper
-from vmount.jobs.scan.programs import Clamscan, Command
+from vmount.jobs.scan.programs import Clamscan, Command, Programs
 from vmount.jobs.scan.report import Seen, read_clean
 from vmount.jobs.scan.scanner import PathEngine, Scan, ScanOptions
 from vmount.jobs.scan.sources import ScannedDisks
 from vmount.jobs.unread import counted, line_of
 from vmount.options import OpenOptions
 from vmount.sources.web import without_query
+from vmount.state import StateDir
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -170,9 +171,10 @@ def _run(arguments: argparse.Namespace) -> int:
 def _engine(arguments: argparse.Namespace) -> Clamd | Clamscan | Command:
     if arguments.engine == "clamd":
         return Clamd(clamd_address(arguments.socket), arguments.connections, arguments.max_size)
+    programs = Programs(StateDir(arguments.state_dir))
     if arguments.engine == "clamscan":
-        return Clamscan(largest=arguments.max_size)
-    return Command(arguments.engine)
+        return Clamscan(programs, largest=arguments.max_size)
+    return Command(arguments.engine, programs)
 
 
 @contextmanager
@@ -187,6 +189,8 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
         if isinstance(engine, PathEngine) and is_confined(arguments):
             helper = EngineHelper(engine, arguments.source, options, arguments.state_dir)
             stack.callback(helper.close)
+        elif isinstance(engine, PathEngine):
+            stack.callback(engine.close)
         _confine(arguments, options, engine, [] if helper is None else [helper.folder])
         usable = helper or engine
         if folder is not None:
