@@ -8,8 +8,8 @@ import gc
 import importlib
 import io
 import os
-import signal
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
@@ -19,6 +19,7 @@ from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path, read_config_if_any
 from vmount.errors import Exit, UsageError, VmountError, explain
+from vmount.interruption import catching, exit_code_of
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
@@ -65,13 +66,19 @@ WORDS = {
     "completion": Word("SHELL", "print the completion script of a shell"),
 }
 
+SYNONYMS = {"unmount": "umount", "list": "ls", "copy": "cp"}
+"""Words that people try, and the commands that they mean."""
+LIKENESS = 0.75
+"""How like a command a word must be to be taken for a slip, as difflib measures it."""
+
 EPILOG = """\
 A SOURCE is {forms}.
-Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
+A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of the guest (C:\\Users\\ann,
+/home/ann), with patterns (*.docx); file:stream is an alternate stream of NTFS.
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
 of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
-130 interrupted; 143 terminated
+130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
 """
 
 
@@ -90,10 +97,13 @@ def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -
 
     Without `arguments`, or if the caller says so, the process is the command's own: it gives up rights.
     """
-    try:
-        return _run(arguments, own_process=own_process or arguments is None)
-    except KeyboardInterrupt:
-        return fail(VmountError("interrupted"))
+    with catching():
+        try:
+            return _run(arguments, own_process=own_process or arguments is None)
+        except KeyboardInterrupt as error:
+            interrupted = VmountError("interrupted")
+            interrupted.exit_code = exit_code_of(error)
+            return fail(interrupted)
 
 
 def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
@@ -109,6 +119,13 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     if words[0] in {"-h", "--help"}:
         print(_overview(), end="")
         return Exit.OK
+    if meant := _misspelled(words):
+        return fail(
+            UsageError(
+                f"{words[0]}: not a command; did you mean {meant}?",
+                remedy=f"to mount a VM of that name: vmount mount {words[0]} MOUNTPOINT",
+            )
+        )
     name = words.pop(0) if words[0] in WORDS else MOUNT
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
@@ -125,8 +142,6 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
         if not {"-h", "--help", "--version"}.intersection(words):
             return fail(error)
     parsed = parser.parse_intermixed_args(words)
-    # Like Ctrl-C: what was done to a machine is undone on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if name == MOUNT:
             take_mount_options(parser, parsed)
@@ -147,6 +162,16 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     except OSError as error:
         _give_up_output()
         return fail(VmountError(explain(error)))
+
+
+def _misspelled(words: Sequence[str]) -> str | None:
+    """Return the command that the first word is like, where it is neither a command nor a file."""
+    word = words[0]
+    if word in WORDS or word.startswith("-") or Path(word).exists():
+        return None
+    if word in SYNONYMS:
+        return SYNONYMS[word]
+    return next(iter(get_close_matches(word, WORDS, 1, LIKENESS)), None)
 
 
 def _take_defaults(parser: Parser, name: str) -> None:
@@ -288,7 +313,7 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="where it is recorded what must be undone "
+        help="folder of the records of what must be undone "
         "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument(

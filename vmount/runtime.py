@@ -14,6 +14,8 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
+    from vmount.parsers.reader import BlockSource, Buffer
+
 T = TypeVar("T")
 
 
@@ -38,6 +40,20 @@ class Turn:
         return True
 
 
+class _Considerate:
+    def __init__(self, source: BlockSource, turn: Turn) -> None:
+        self.size = source.size
+        self.try_read = source.try_read
+        self.prefetch = source.prefetch
+        self._read = source.read
+        self._turn = turn
+
+    async def read(self, offset: int, length: int) -> Buffer:
+        if self._turn.is_over():
+            await trio.lowlevel.checkpoint()
+        return await self._read(offset, length)
+
+
 class Runtime(Protocol):
     """What code that may run either way asks for instead of naming trio."""
 
@@ -46,8 +62,11 @@ class Runtime(Protocol):
         """Where background tasks live; None: there can be none, so no distant disks either."""
         ...
 
-    async def pause(self) -> None:
-        """Let others run, if this has gone on for long enough."""
+    def considerate(self, source: BlockSource) -> BlockSource:
+        """Return a source of the same bytes for a parser, whose reads let others run now and then.
+
+        A walk through metadata that is all in memory would otherwise hold up everyone else.
+        """
         ...
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
@@ -67,8 +86,9 @@ class InlineRuntime:
 
     nursery = None
 
-    async def pause(self) -> None:
-        """Do nothing: there are no others."""
+    def considerate(self, source: BlockSource) -> BlockSource:
+        """Return the source itself: there are no others."""
+        return source
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it here."""
@@ -90,10 +110,9 @@ class TrioRuntime:
         self.nursery = nursery
         self._turn = Turn()
 
-    async def pause(self) -> None:
-        """A checkpoint, each LONGEST_TURN."""
-        if self._turn.is_over():
-            await trio.lowlevel.checkpoint()
+    def considerate(self, source: BlockSource) -> BlockSource:
+        """Return a source whose `read` is a checkpoint each LONGEST_TURN."""
+        return _Considerate(source, self._turn)
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it in a thread."""

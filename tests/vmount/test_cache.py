@@ -70,7 +70,7 @@ async def test_a_hit_takes_no_waiting(nursery: trio.Nursery) -> None:
     assert await disk.read(10, 100) == CONTENT[10:110]
     with assert_no_checkpoints():
         assert disk.try_read(LINE - 7, 7) == CONTENT[LINE - 7 : LINE]
-    assert await disk.read(500, 1) == CONTENT[500:501]
+        assert await disk.read(500, 1) == CONTENT[500:501]
     assert transport.asked == [lines(0)]
     stats = disk.stats()
     assert (stats.hits, stats.misses, stats.bytes_demanded, stats.bytes_fetched) == (

@@ -58,12 +58,10 @@ class LocalFile:
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes, in a thread if the page cache has not all of them."""
         data = self.try_read(offset, length) if self._nowait else None
-        if data is not None:
-            # A walk through metadata that is all in the page cache must not hold up everyone else.
-            await self._runtime.pause()
-            return data
-        check_bounds(offset, length, self.size)
-        return await self._runtime.run_blocking(lambda: self._pread(offset, length))
+        if data is None:
+            check_bounds(offset, length, self.size)
+            data = await self._runtime.run_blocking(lambda: self._pread(offset, length))
+        return data
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         """Do nothing: the kernel reads ahead by itself."""

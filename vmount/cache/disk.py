@@ -22,7 +22,6 @@ from vmount.cache.options import CacheOptions
 from vmount.cache.prefetch import PrefetchQueue
 from vmount.cache.slabs import LINE, SHIFT, CacheBudget, Slab, Slabs
 from vmount.parsers.reader import Buffer, Span, check_bounds
-from vmount.runtime import Turn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,7 +70,6 @@ class CachedDisk:
         self._lines = self._slabs.lines
         self._fetches = Fetches(backend, nursery, self._fetched)
         self._queue = PrefetchQueue(self.size, self._slabs, self._fetches, options)
-        self._turn = Turn()
         self._hits = self._misses = self._demanded = 0
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
@@ -100,16 +98,9 @@ class CachedDisk:
         return self._join(pieces, offset, end)
 
     async def read(self, offset: int, length: int) -> Buffer:
-        """Return the bytes. Raises OutOfBounds, OSError.
-
-        A checkpoint if they are not in memory, and now and then if they are: a walk through metadata that is
-        all in memory must not hold up everyone else.
-        """
+        """Return the bytes; a checkpoint only if they are not in memory. Raises OutOfBounds, OSError."""
         data = self.try_read(offset, length)
         if data is not None:
-            # The clock is looked at by few reads: it costs a third of a hit.
-            if (length >= LINE or not self._hits & 15) and self._turn.is_over():
-                await trio.lowlevel.checkpoint()
             return data
         if self._fetches.closed:
             raise BackendClosed("the disk is closed")

@@ -7,8 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import trio
-
+from vmount import interruption
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.errors import Exit, printable
 from vmount.jobs.cleanup import Outcome, Recovery
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "-n", "--dry-run", action="store_true", help="only say what would be undone"
+        "-n", "--dry-run", action="store_true", help="only show what would be undone"
     )
     parser.add_argument(
         "--host",
         action="append",
         default=[],
         metavar="NAME",
-        help="undo what was left by this machine too, which shares the state folder and is gone",
+        help="also undo what this host left, which shared the state folder and no longer exists",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_connection_arguments(parser)
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         dry_run=arguments.dry_run,
         hosts=frozenset(arguments.host),
     )
-    report = trio.run(recovery.run)
+    report = interruption.run(recovery.run)
     if arguments.json:
         print(as_json(asdict(report)), end="")
     elif arguments.dry_run:

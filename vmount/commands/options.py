@@ -13,6 +13,7 @@ from vmount.commands.machine_options import access_options, add_access_arguments
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path
 from vmount.datastores.lun_choice import LunChoice
+from vmount.disks.choice import DiskChoice
 from vmount.disks.remote import RemoteOptions
 from vmount.errors import UsageError, explain
 from vmount.options import OpenOptions
@@ -32,6 +33,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that opens sources can be told."""
     parser.add_argument(
         "--force", action="store_true", help="open a snapshot whose parent has changed since"
+    )
+    parser.add_argument(
+        "--disks",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="open only these disks of a machine: scsi0-0,scsi0-1",
     )
     _add_drive_arguments(parser)
     _add_remote_arguments(parser)
@@ -102,14 +110,14 @@ def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:
         type=_datastore,
         default=[],
         metavar="NAME=DIR",
-        help="a datastore that is mounted here; may be given several times",
+        help="a datastore mounted on this system; may be given several times",
     )
     group.add_argument(
         "--lun",
         action="append",
         default=[],
         metavar="DEVICE",
-        help="a LUN of a datastore, for san; without it, all disks of this machine are looked at",
+        help="a LUN of a datastore, for san (default: look at all disks of this system)",
     )
     for what, effect in (("allow", "only look at disks"), ("deny", "never open disks")):
         group.add_argument(
@@ -141,13 +149,13 @@ def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="until a read that gets no answer is an error (default: 60)",
+        help="how long to wait for the answer to a read (default: 60)",
     )
     group.add_argument(
         "--keepalive",
         type=_seconds,
         metavar="SECONDS",
-        help="read a little after so long without traffic, so that the server does not hang up",
+        help="without traffic for this long, read a little to keep the connection open",
     )
 
 
@@ -181,6 +189,7 @@ def open_options(arguments: argparse.Namespace, *sources: str) -> OpenOptions:
     options = OpenOptions(
         force=arguments.force,
         drives=drives,
+        disks=DiskChoice(arguments.disks),
         remote=remote,
         access=access_options(arguments),
         transports=transports,
@@ -203,15 +212,22 @@ def size(text: str) -> int:
     """Read a size for argparse: bytes, or with a unit as in 512M."""
     matched = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size (examples: 512M, 2G)")
     return int(matched[1]) * UNITS[matched[2].upper()]
 
 
 def _positive_size(text: str) -> int:
     value = size(text)
     if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size (examples: 512M, 2G)")
     return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no disk such as scsi0-0")
+    return names
 
 
 def _drive(text: str) -> tuple[str, str]:
@@ -227,7 +243,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vmount.commands.volumes import tell
 from vmount.errors import Exit
-from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount, resolve
 from vmount.mounting.unmount import dismount, unmount
 from vmount.state import StateDir
 
@@ -27,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="unmount even if files are open: whoever reads them gets an error",
+        help="unmount even if files are open: their readers get an error",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Unmount."""
     state = StateDir(arguments.state_dir)
-    for path in map(os.path.realpath, arguments.mountpoints):
+    for path in map(resolve, arguments.mountpoints):
         mountpoint, _, volume = path.rpartition("/volumes/")
         if find_mount(path) is None and volume and find_mount(mountpoint) is not None:
             dismount(partial(tell, mountpoint, state), volume, force=arguments.force)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vmount.api import Entry, FileRef
+from vmount.api import Entry, FileRef, spelling
 from vmount.api.file_reader import SmallFile
 from vmount.disks.disk import path_component
 from vmount.parsers.model import Attrs
@@ -42,20 +42,21 @@ class FolderFile(io.FileIO):
 
 
 class FolderSet:
-    """The files of a folder. Paths are below it."""
+    """The files of a folder. Paths are below it. Making one raises OSError."""
 
     volumes = ()
 
     def __init__(self, top: Path) -> None:
         self._top = top
         self._has_streams: dict[int, bool] = {}
-
-    @cached_property
-    def unread(self) -> tuple[Unread, ...]:
+        self.unread = self._find_unread()
         """The disks and volumes that cannot be read, where this is a mount of vmount, or a part of one.
 
-        Volumes that are dismounted at present are among them. Their paths are those in the mount.
+        Volumes that are dismounted at present are among them. Found out here: a process that is confined to
+        the folder may not look at what is above it.
         """
+
+    def _find_unread(self) -> tuple[Unread, ...]:
         top = mount_of(self._top)
         if top is None:
             return ()
@@ -76,6 +77,39 @@ class FolderSet:
             if not here or _is_below(item, here)
         )
 
+    def expand(self, text: str) -> list[str]:
+        """Return the paths that a text names; in a mount it may be a path of the guest. Raises OSError."""
+        return spelling.expand(self, text)
+
+    def tops(self) -> frozenset[str]:
+        """Return the names at the top of a mount; none of another folder."""
+        return frozenset(os.listdir(self._top) if is_mount(self._top) else ())  # noqa: PTH208
+
+    def is_caseless(self, path: str) -> bool:
+        """Say whether the guest matches names in a directory of a mount without regard to case."""
+        first, _, rest = path.strip("/").partition("/")
+        if first == "drives":
+            return bool(rest)
+        return first == "volumes" and rest.partition("/")[0] in self._caseless
+
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches names where a file is without regard to case."""
+        return self.is_caseless(file.path)
+
+    def stream_names(self, _path: str) -> list[str]:
+        """Return nothing: streams that a mount shows as files have names of their own."""
+        return []
+
+    @cached_property
+    def _caseless(self) -> frozenset[str]:
+        """The volumes of a mount whose names match without regard to case."""
+        if not is_mount(self._top):
+            return frozenset()
+        info = _info_of(self._top)
+        return frozenset(
+            volume["name"] for volume in info["volumes"] if volume["fstype"] in spelling.CASELESS
+        )
+
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
         place = self._place(path)
@@ -93,12 +127,18 @@ class FolderSet:
         self,
         path: str,
         on_error: Callable[[OSError], None],
+        wanted: Callable[[FileRef], bool] | None = None,
         *,
         dangling: bool = True,  # noqa: ARG002 (links are not followed, so each is itself)
     ) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it; links are not followed. Raises OSError."""
+        """Yield what is at a path, and all below it, but for what is not wanted and all below that.
+
+        Links are not followed. Raises OSError.
+        """
         top = path.rstrip("/")
         start = self._ref(top, self._place(path).lstat())
+        if wanted is not None and not wanted(start):
+            return
         yield start
         pending = [top] if stat.S_ISDIR(start.attrs.mode) else []
         while pending:
@@ -111,13 +151,15 @@ class FolderSet:
                         try:
                             file = self._ref(where, entry.stat(follow_symlinks=False))
                         except OSError as error:
-                            on_error(error)
+                            on_error(_named(error, where))
+                            continue
+                        if wanted is not None and not wanted(file):
                             continue
                         yield file
                         if stat.S_ISDIR(file.attrs.mode):
                             below.append(where)
             except OSError as error:
-                on_error(error)
+                on_error(_named(error, here))
             pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:
@@ -155,6 +197,8 @@ class FolderSet:
         found = []
         for file in files:
             place = self._place(file.path)
+            if file.stream:
+                continue
             try:
                 if not self._is_ntfs(file, place):
                     continue
@@ -215,6 +259,16 @@ class FolderSet:
         return FileRef(path, status.st_dev << 64 | status.st_ino, _attrs(status))
 
 
+def _named(error: OSError, path: str) -> OSError:
+    """Return an error that names a file as the folder's users do."""
+    return OSError(error.errno, error.strerror, path)
+
+
+def is_mount(top: Path) -> bool:
+    """Say whether a folder is laid out as a mount."""
+    return (top / "info.json").is_file() and (top / "volumes").is_dir()
+
+
 def mount_of(folder: Path) -> Path | None:
     """Return the mount point of vmount's that a folder is in; None if it is in none."""
     try:
@@ -253,7 +307,7 @@ def trees_of(top: Path) -> list[str]:
     The block files beside them hold all of it once more.
     """
     shown = top / "volumes"
-    if not ((top / "info.json").is_file() and shown.is_dir()):
+    if not is_mount(top):
         return ["."]
     return [f"volumes/{tree.name}" for tree in sorted(shown.iterdir()) if tree.is_dir()]
 
