@@ -10,6 +10,7 @@ import io
 import os
 import signal
 import sys
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
@@ -65,9 +66,15 @@ WORDS = {
     "completion": Word("SHELL", "print the completion script of a shell"),
 }
 
+SYNONYMS = {"unmount": "umount", "list": "ls", "copy": "cp"}
+"""Words that people try, and the commands that they mean."""
+LIKENESS = 0.75
+"""How like a command a word must be to be taken for a slip, as difflib measures it."""
+
 EPILOG = """\
 A SOURCE is {forms}.
-Paths of ls, cat and cp are those of a mount: volumes/disk0-p1/etc/fstab, or disk0-p1/etc/fstab.
+A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of the guest (C:\\Users\\ann,
+/home/ann), with patterns (*.docx); file:stream is an alternate stream of NTFS.
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
 of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
@@ -109,6 +116,13 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     if words[0] in {"-h", "--help"}:
         print(_overview(), end="")
         return Exit.OK
+    if meant := _misspelled(words):
+        return fail(
+            UsageError(
+                f"{words[0]}: not a command; did you mean {meant}?",
+                remedy=f"to mount a VM of that name: vmount mount {words[0]} MOUNTPOINT",
+            )
+        )
     name = words.pop(0) if words[0] in WORDS else MOUNT
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
@@ -147,6 +161,16 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     except OSError as error:
         _give_up_output()
         return fail(VmountError(explain(error)))
+
+
+def _misspelled(words: Sequence[str]) -> str | None:
+    """Return the command that the first word is like, where it is neither a command nor a file."""
+    word = words[0]
+    if word in WORDS or word.startswith("-") or Path(word).exists():
+        return None
+    if word in SYNONYMS:
+        return SYNONYMS[word]
+    return next(iter(get_close_matches(word, WORDS, 1, LIKENESS)), None)
 
 
 def _take_defaults(parser: Parser, name: str) -> None:

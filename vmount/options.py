@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vmount.datastores.lun_choice import LunChoice
+from vmount.disks.choice import DiskChoice
 from vmount.disks.remote import RemoteOptions
 from vmount.parsers.detect import FilesystemOptions
 from vmount.vsphere.access_options import AccessOptions
@@ -29,6 +30,8 @@ class OpenOptions:
     """Names of volumes by the drive letters that they are to have."""
     filesystems: FilesystemOptions = field(default_factory=FilesystemOptions)
     """How volumes are shown, by format."""
+    disks: DiskChoice = field(default_factory=DiskChoice)
+    """Which disks of VMs are opened. A source that is one disk is always opened."""
     remote: RemoteOptions = field(default_factory=RemoteOptions)
     """Deadlines, caches and connections of distant disks."""
     connection: ConnectionSettings | None = None

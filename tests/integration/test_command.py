@@ -200,7 +200,7 @@ def test_images_of_other_kinds_are_not_taken_for_raw_ones(
 
 def test_ls_cat_and_cp(vmount: Vmount, volume: ExtFixture, tmp_path: Path) -> None:
     listed = vmount.run("ls", "-R", "--json", volume.image, "disk0").stdout.splitlines()
-    paths = {json.loads(line)["path"].removeprefix("disk0/") for line in listed}
+    paths = {json.loads(line)["path"].removeprefix("volumes/disk0/") for line in listed}
     expected = {os.fsdecode(entry.walked.path) for entry in volume.entries} - {""}
     assert paths == expected
     sample = next(

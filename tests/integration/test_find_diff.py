@@ -16,7 +16,7 @@ from fixtures.ext import EVERYDAY, ExtFixture, mounted
 from fixtures.ext import build as build_ext
 from fixtures.ntfs import build_small
 from tests.fuzz.images import fat_volume
-from vmount.jobs.globs import compile_glob
+from vmount.api.globs import compile_glob
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Vmount
@@ -148,8 +148,8 @@ def test_diff_tells_what_was_changed(vmount: Vmount, volume: ExtFixture, tmp_pat
     back = vmount.run("diff", "--json", changed, volume.image, "disk0/new").stdout.splitlines()
     values = [json.loads(line) for line in back]
     assert [(value["change"], value["path"]) for value in values] == [
-        ("removed", "disk0/new"),
-        ("removed", "disk0/new/file"),
+        ("removed", "volumes/disk0/new"),
+        ("removed", "volumes/disk0/new/file"),
     ]
     assert (values[1]["before"]["size"], values[1]["after"]) == (3, None)
     assert vmount.run("diff", volume.image, volume.image).stdout == b""

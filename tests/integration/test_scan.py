@@ -77,7 +77,7 @@ def test_what_a_person_is_told(vmount: Vmount, disk: Path, socket: Path) -> None
     done = vmount.run("scan", "--socket", socket, disk, "disk0-p3", check=False)
     assert done.returncode == 1
     lines = done.stdout.decode().splitlines()
-    assert lines[0] == f"disk0-p3/EICAR.COM: {EICAR_NAME} FOUND"
+    assert lines[0] == f"volumes/disk0-p3/EICAR.COM: {EICAR_NAME} FOUND"
     assert lines[1].startswith("2 contents scanned, ")
     assert lines[1].endswith("1 found")
     clean = vmount.run("scan", "--socket", socket, disk, "disk0-p1/home/notes.txt")

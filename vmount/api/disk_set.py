@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
+from vmount.api import spelling
 from vmount.api.bridge import Bridge, InlineBridge, TrioBridge
 from vmount.api.file_reader import FileReader, told
 from vmount.api.files import FilesTogether
@@ -112,11 +113,41 @@ class DiskSet(FilesTogether):
         """Dismount all volumes. Raises BusyError if one is in use, unless forced."""
         dismount_all(self._handles, force=force)
 
+    # Paths as users write them (vmount.api.spelling)
+
+    def expand(self, text: str) -> list[str]:
+        r"""Return the paths of files that a text names: a path of the mount or of the guest
+        (`C:\Users\ann`, `/home/ann`), with patterns. Raises FileNotFoundError with advice, OSError."""
+        return spelling.expand(self, text)
+
+    def locate(self, text: str) -> str:
+        """Return the path of the file that a text names, as `expand` does without patterns."""
+        return spelling.locate(self, text)
+
+    def tops(self) -> frozenset[str]:
+        """Return the names at the top of what a mount shows; none of a datastore that is browsed."""
+        if self._top:
+            return frozenset()
+        return frozenset(os.fsdecode(name) for name in self._tree.tops())
+
+    def is_caseless(self, path: str | bytes) -> bool:
+        """Say whether the guest matches names in a directory without regard to case. Raises OSError."""
+        volume = self._tree.volume(self._resolve(path, follow=True)[0])
+        return volume is not None and volume.filesystem.info.fstype in spelling.CASELESS
+
+    def stream_names(self, path: str | bytes) -> list[str]:
+        """Return the names of a file's alternate streams. Raises OSError."""
+        file = self._at(path, follow=False)
+        if file.stream or not self._is_ntfs(file.number):
+            return []
+        with told(path):
+            return [each.stream for each in self._bridge.run(lambda: self._all_streams(file))]
+
     # Files
 
     def stat(self, path: str | bytes, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
-        return self._resolve(path, follow=follow)[1]
+        return self._at(path, follow=follow).attrs
 
     def number(self, path: str | bytes) -> int:
         """Return what tells a file from all others of the set; hard links have one number. Raises OSError.
@@ -146,13 +177,13 @@ class DiskSet(FilesTogether):
 
     def open(self, path: str | bytes) -> FileReader:
         """Open a file for reading: a binary file object. Raises OSError."""
-        number, attrs = self._resolve(path, follow=True)
-        if stat.S_ISDIR(attrs.mode):
+        file = self._at(path, follow=True)
+        if stat.S_ISDIR(file.attrs.mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
-        if not stat.S_ISREG(attrs.mode):
+        if not stat.S_ISREG(file.attrs.mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
         with told(path):
-            content = self._bridge.run(lambda: self._open(number))
+            content = self._bridge.run(lambda: self._open(file.number, os.fsencode(file.stream)))
         return FileReader(content, os.fsdecode(path), self._bridge)
 
     def walk(

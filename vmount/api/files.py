@@ -14,6 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, told
+from vmount.api.spelling import CASELESS
 from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
@@ -52,6 +53,7 @@ FIRST_READ = 1 << 20
 """Bytes of each of several files that are asked for when they are opened."""
 STREAM_PREFIX = b"user."
 """Of the names of extended attributes that are alternate streams on NTFS."""
+EXECUTABLE = 0o111
 LISTED_TOGETHER = 32
 """Directories that are asked for at the same time."""
 
@@ -78,25 +80,28 @@ class FilesTogether:
         self,
         path: str | bytes = "volumes",
         on_error: Callable[[OSError], None] | None = None,
+        wanted: Callable[[FileRef], bool] | None = None,
         *,
         dangling: bool = False,
     ) -> Iterator[FileRef]:
         """Yield what is at a path, and all below it; several directories are listed at a time.
 
         A path that is a link stands for what the link leads to; with `dangling`, for the link itself if it
-        leads to nothing. What cannot be listed is passed over and its OSError given to `on_error`;
-        without that it is raised.
+        leads to nothing. What is not `wanted` is left out, a directory with all that is below it. What
+        cannot be listed is passed over and its OSError given to `on_error`; without that it is raised.
         """
         try:
-            start, attrs = self._resolve(path, follow=True)
+            first = self._at(path, follow=True)
         except OSError:
             if not dangling:
                 raise
             # Raises again if there is no link either.
-            start, attrs = self._resolve(path, follow=False)
-        top = os.fsdecode(path).rstrip("/")
-        yield FileRef(top, start, attrs)
-        pending = [(top, start)] if stat.S_ISDIR(attrs.mode) else []
+            first = self._at(path, follow=False)
+        top, start = first.path.rstrip("/"), first.number
+        if wanted is not None and not wanted(first):
+            return
+        yield first._replace(path=top)
+        pending = [(top, start)] if stat.S_ISDIR(first.attrs.mode) else []
         entered = {start}
         while pending:
             batch = pending[-LISTED_TOGETHER:]
@@ -105,6 +110,8 @@ class FilesTogether:
             for here, listing in self._bridge.run(lambda: self._gather(calls)):  # noqa: B023
                 below = []
                 for file in _members(here, listing, on_error):
+                    if wanted is not None and not wanted(file):
+                        continue
                     yield file
                     if not stat.S_ISDIR(file.attrs.mode):
                         continue
@@ -154,10 +161,13 @@ class FilesTogether:
 
         `whole`: with those that are not listed and that a restored file should have, as NTFS has.
         """
-        calls = [partial(self._all_xattrs, file.number, whole) for file in files]
+        calls = [partial(self._all_xattrs, file, whole) for file in files]
         return self._bridge.run(lambda: self._gather(calls))
 
-    async def _all_xattrs(self, number: int, whole: bool) -> dict[str, bytes | OSError]:
+    async def _all_xattrs(self, file: FileRef, whole: bool) -> dict[str, bytes | OSError]:
+        if file.stream:
+            return {}
+        number = file.number
         try:
             found = await self._tree.xattrs(number)
         except ParseError as error:
@@ -189,7 +199,11 @@ class FilesTogether:
         Where they cannot be told, an OSError that names the file is given to `on_error`; without that it is
         raised.
         """
-        calls = [partial(self._streams_of, file) for file in files if self._is_ntfs(file.number)]
+        calls = [
+            partial(self._streams_of, file)
+            for file in files
+            if not file.stream and self._is_ntfs(file.number)
+        ]
         found: list[FileRef] = []
         for streams in self._bridge.run(lambda: self._gather(calls)) if calls else []:
             if not isinstance(streams, OSError):
@@ -200,23 +214,30 @@ class FilesTogether:
                 on_error(streams)
         return found
 
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches the names on a file's volume without regard to case."""
+        volume = self._tree.volume(file.number)
+        return volume is not None and volume.filesystem.info.fstype in CASELESS
+
     def _is_ntfs(self, number: int) -> bool:
         volume = self._tree.volume(number)
         return volume is not None and volume.filesystem.info.fstype == "ntfs"
 
     async def _streams_of(self, file: FileRef) -> list[FileRef] | OSError:
         try:
-            attributes = await self._tree.xattrs(file.number)
+            return await self._all_streams(file)
         except (OSError, ParseError) as error:
             reason = explain(error) if isinstance(error, OSError) else str(error)
             return OSError(errno.EIO, f"its alternate streams cannot be read: {reason}", file.path)
+
+    async def _all_streams(self, file: FileRef) -> list[FileRef]:
+        """Return the alternate streams of a file on NTFS. Raises OSError, ParseError."""
         found = []
-        for name, (value,) in attributes.items():
+        for name, (value,) in (await self._tree.xattrs(file.number)).items():
             if name.startswith(STREAM_PREFIX):
                 stream = os.fsdecode(name.removeprefix(STREAM_PREFIX))
-                attrs = file.attrs._replace(
-                    size=len(value) if isinstance(value, bytes) else value.size
-                )
+                size = len(value) if isinstance(value, bytes) else value.size
+                attrs = stream_attrs(file.attrs, size)
                 found.append(FileRef(f"{file.path}:{stream}", file.number, attrs, stream))
         return found
 
@@ -259,6 +280,37 @@ class FilesTogether:
             return content
         return ReadAhead(content, volume.data)
 
+    def _at(self, path: str | bytes, *, follow: bool) -> FileRef:
+        """Return what is at a path, which may be that of an alternate stream. Raises OSError."""
+        with told(path):
+            return self._bridge.run(lambda: self._find_ref(os.fsencode(path), follow=follow))
+
+    async def _find_ref(self, path: bytes, *, follow: bool) -> FileRef:
+        try:
+            number, attrs = await self._find(path, follow=follow)
+        except FileNotFoundError:
+            found = await self._find_stream(path)
+            if found is None:
+                raise
+            return found
+        return FileRef(os.fsdecode(path), number, attrs)
+
+    async def _find_stream(self, path: bytes) -> FileRef | None:
+        """Return the alternate stream at a path. Neither names nor streams have colons in Windows; what
+        another system wrote may have."""
+        folder, slash, name = path.rpartition(b"/")
+        for at in (at for at, byte in enumerate(name) if byte == ord(":")):
+            file, stream = folder + slash + name[:at], os.fsdecode(name[at + 1 :])
+            try:
+                number, attrs = await self._find(file, follow=False)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if self._is_ntfs(number):
+                for found in await self._all_streams(FileRef(os.fsdecode(file), number, attrs)):
+                    if found.stream == stream:
+                        return found
+        return None
+
     def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
         with told(path):
             return self._bridge.run(lambda: self._find(os.fsencode(path), follow=follow))
@@ -281,6 +333,12 @@ class FilesTogether:
             with suppress(FileNotFoundError):
                 return await resolve(self._tree, self._top + b"/" + path, follow=follow)
         return await resolve(self._tree, path, follow=follow)
+
+
+def stream_attrs(attrs: Attrs, size: int) -> Attrs:
+    """Return the attributes of an alternate stream of so many bytes: a plain file, of its file's owner."""
+    mode = stat.S_IFREG | (stat.S_IMODE(attrs.mode) & ~EXECUTABLE)
+    return attrs._replace(mode=mode, nlink=1, size=size, allocated=size, rdev=0)
 
 
 async def _small(content: FileMap | OSError, path: str) -> FileMap | SmallFile | OSError:

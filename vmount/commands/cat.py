@@ -9,7 +9,7 @@ from vmount.api.file_reader import READ_SIZE
 from vmount.commands.confinement import confine_command
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source, write_bytes
-from vmount.jobs.unread import NotRead, missed
+from vmount.jobs.unread import NotRead, missed, paths_of
 
 if TYPE_CHECKING:
     import argparse
@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help=r"of the mount (volumes/disk0-p1/etc/fstab) or of the guest (/etc/fstab, C:\Users\a.txt); "
+        "patterns and file:stream too",
+    )
     add_source_arguments(parser)
 
 
@@ -32,8 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     confine_command(arguments, [arguments.source], options)
     not_read = NotRead("not read", tell)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        for path in arguments.paths:
-            for piece in _pieces(disks, path):
+        for text in arguments.paths:
+            for piece in _pieces(disks, text):
                 if isinstance(piece, OSError):
                     not_read.add_error(piece)
                 else:
@@ -41,11 +47,17 @@ def run(arguments: argparse.Namespace) -> int:
     return not_read.exit_code
 
 
-def _pieces(disks: DiskSet, path: str) -> Iterator[bytes | OSError]:
-    """Yield what a file holds; in the end why it could not be read further, if so."""
+def _pieces(disks: DiskSet, text: str) -> Iterator[bytes | OSError]:
+    """Yield what the files hold that a text names; in the end of one why it could not be read further."""
     try:
-        with disks.open(path) as file:
-            while piece := file.read(READ_SIZE):
-                yield piece
+        paths = paths_of(disks, text)
     except OSError as error:
-        yield missed(disks.unread, path, error)
+        yield error
+        return
+    for path in paths:
+        try:
+            with disks.open(path) as file:
+                while piece := file.read(READ_SIZE):
+                    yield piece
+        except OSError as error:
+            yield missed(disks.unread, path, error)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vmount.api import open_disks
 from vmount.commands.confinement import confine_command
 from vmount.commands.console import human_size
+from vmount.commands.cp_elsewhere import STANDARD_OUTPUT, list_only, write_archive, write_file
 from vmount.commands.options import (
     add_owner_argument,
     add_source_arguments,
@@ -27,7 +28,7 @@ from vmount.commands.progress import progress_bar
 from vmount.errors import Exit, UsageError, explain
 from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.jobs.copying.copier import name_of
-from vmount.jobs.copying.expanding import expand
+from vmount.jobs.copying.selection import Selection
 from vmount.jobs.local_folder import FolderSet
 from vmount.jobs.unread import counted, line_of, missed, unread_below
 from vmount.options import OpenOptions
@@ -57,9 +58,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="*",
         metavar="PATH",
-        help=r"files, directories or patterns to copy; of a Windows guest C:\Users\ann too",
+        help=r"files, directories or patterns to copy, of the mount (volumes/disk0-p1/home) or of the "
+        r"guest (C:\Users\ann, /home/ann); file:stream too",
     )
-    parser.add_argument("destination", metavar="DEST", help="a directory, or a new name")
+    parser.add_argument(
+        "destination",
+        metavar="DEST",
+        help="a directory, a new name, or - for standard output: one file as it is, or --tar",
+    )
+    parser.add_argument(
+        "--tar", action="store_true", help="with DEST -: write an archive, of directories too"
+    )
+    for option, what in (("include", "copy only files"), ("exclude", "leave out what is")):
+        parser.add_argument(
+            f"--{option}",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{what} called so: *.docx, or with a slash a path on the volume",
+        )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only list what would be copied, one path a line"
+    )
     parser.add_argument(
         "-T",
         "--no-target-directory",
@@ -88,6 +108,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Copy; the exit code is 3 if something could not be read, or not be kept whole."""
     _split_source(arguments)
+    to_output = arguments.destination == STANDARD_OUTPUT
+    if arguments.tar and not to_output:
+        raise UsageError("--tar: an archive goes to standard output", remedy="give - as DEST")
     decide_owner(arguments, "owners are not kept: only root can give files to other users")
     destination = Path(arguments.destination)
     if arguments.destination.endswith("/") and destination.is_dir():
@@ -96,18 +119,24 @@ def run(arguments: argparse.Namespace) -> int:
     into = destination.is_dir() and not arguments.no_target_directory
     if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
         raise UsageError(f"{arguments.destination}: not a directory")
-    if not destination.absolute().parent.is_dir():
+    if not (to_output or arguments.dry_run or destination.absolute().parent.is_dir()):
         raise UsageError(f"{destination.parent}: no such directory", remedy="make it first")
     owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
-    options = CopyOptions(arguments.resume, arguments.verify, owner)
+    selection = Selection(arguments.include, arguments.exclude)
+    options = CopyOptions(arguments.resume, arguments.verify, owner, selection)
     with _opened(arguments) as disks:
         paths: list[str] = []
         missing = []
         for path in arguments.paths:
             try:
-                paths += expand(disks, path)
-            except FileNotFoundError as error:
+                paths += disks.expand(path)
+            except OSError as error:
                 missing.append(explain(missed(disks.unread, path, error)))
+        if arguments.dry_run or to_output:
+            report = CopyReport(problems=missing)
+            report.not_read += unread_below(disks.unread, arguments.paths)
+            _copy_elsewhere(arguments, disks, paths, options, report)
+            return _say(report, arguments)
         if len(paths) + len(missing) > 1 and not into:
             raise UsageError(f"{destination}: several files need a directory to be copied into")
         for path in paths:
@@ -125,7 +154,27 @@ def run(arguments: argparse.Namespace) -> int:
             copier.copy_all(
                 [(path, destination / name_of(path) if into else destination) for path in paths]
             )
-    return _say(copier.report, as_json_wanted=arguments.json)
+    return _say(copier.report, arguments)
+
+
+def _copy_elsewhere(
+    arguments: argparse.Namespace,
+    disks: FileSource,
+    paths: Sequence[str],
+    options: CopyOptions,
+    report: CopyReport,
+) -> None:
+    """Write to standard output, or only list."""
+    if arguments.dry_run:
+        list_only(disks, paths, options, report, quiet=arguments.json)
+        return
+    if arguments.json:
+        raise UsageError("--json: standard output is the copy")
+    with _progress(disks, paths, False) as show:
+        if arguments.tar:
+            write_archive(disks, paths, options, report, show)
+        elif paths:
+            write_file(disks, paths, report)
 
 
 @contextmanager
@@ -187,8 +236,8 @@ def _check_meaning(destination: Path, name: str) -> None:
         )
 
 
-def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
-    if as_json_wanted:
+def _say(report: CopyReport, arguments: argparse.Namespace) -> int:
+    if arguments.json:
         print(as_json(report.as_object()), end="")
     else:
         _tell_some("not copied", [line_of(item) for item in report.not_read])
@@ -198,7 +247,8 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
             tell(f"not kept: {what} of {kept.example}{more}: {reason}")
         files = "1 file" if report.files == 1 else f"{report.files} files"
-        parts = [f"{files}, {human_size(report.bytes)} copied"]
+        done = "to copy" if arguments.dry_run else "copied"
+        parts = [f"{files}, {human_size(report.bytes)} {done}"]
         if report.already_there:
             parts.append(f"{report.already_there} already there")
         if report.verified:
@@ -208,7 +258,8 @@ def _say(report: CopyReport, *, as_json_wanted: bool) -> int:
         if report.problems:
             failed = len(report.problems)
             parts.append(f"{failed} {'problems' if failed > 1 else 'problem'}")
-        print("; ".join(parts))
+        is_listing = arguments.dry_run or arguments.destination == STANDARD_OUTPUT
+        print("; ".join(parts), file=sys.stderr if is_listing else sys.stdout)
     is_incomplete = report.problems or report.not_read or report.lost
     return Exit.SOURCE if is_incomplete else Exit.OK
 

@@ -12,7 +12,7 @@ from vmount.commands.ls import as_object, long_line, write_line, write_not_read
 from vmount.commands.options import add_source_arguments, open_options, size, tell
 from vmount.commands.streams import reads_source
 from vmount.jobs.find import KINDS, Filter, parse_time
-from vmount.jobs.unread import NotRead, missed
+from vmount.jobs.unread import NotRead, paths_of
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -29,7 +29,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="of names (*.docx), or with a slash of paths on the volume (Users/**/*.docx)",
     )
-    parser.add_argument("--below", default="volumes", metavar="PATH", help="look there only")
+    parser.add_argument(
+        "--below",
+        default="volumes",
+        metavar="PATH",
+        help=r"look there only: volumes/disk0-p1/home, C:\Users, or /home of a Linux guest",
+    )
+    parser.add_argument(
+        "--streams",
+        action="store_true",
+        help="find alternate streams of NTFS instead of files; the name of one is file:stream",
+    )
     parser.add_argument("--type", choices=sorted(KINDS), help="kind of file, as find(1) has them")
     parser.add_argument("--larger", type=size, metavar="SIZE", help="of at least so much: 10M")
     parser.add_argument("--smaller", type=size, metavar="SIZE", help="of at most so much")
@@ -56,12 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
     options = open_options(arguments, arguments.source)
     confine_command(arguments, [arguments.source], options)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        try:
-            disks.stat(arguments.below)
-        except OSError as error:
-            raise missed(disks.unread, arguments.below, error) from error
+        tops = paths_of(disks, arguments.below)
         not_read.add_parts(disks, [arguments.below])
-        for file in wanted.find(disks, arguments.below, not_read.add_error):
+        found = (file for top in tops for file in wanted.find(disks, top, not_read.add_error))
+        for file in found:
             if arguments.json:
                 write_line(as_json(as_object(disks, file.path, file.attrs), indent=None).rstrip())
             elif arguments.null:
@@ -76,7 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _filter(arguments: argparse.Namespace) -> Filter:
     now = datetime.now(UTC)
-    wanted = Filter(arguments.pattern, at_least=arguments.larger, at_most=arguments.smaller)
+    wanted = Filter(
+        arguments.pattern,
+        at_least=arguments.larger,
+        at_most=arguments.smaller,
+        streams=arguments.streams,
+    )
     if arguments.type is not None:
         wanted = replace(wanted, kinds=frozenset({KINDS[arguments.type]}))
     if arguments.newer is not None:

@@ -14,7 +14,7 @@ from vmount.commands.confinement import confine_command
 from vmount.commands.options import add_source_arguments, open_options, tell
 from vmount.commands.streams import reads_source, write_bytes
 from vmount.errors import explain, printable
-from vmount.jobs.unread import NotRead, missed
+from vmount.jobs.unread import NotRead, missed, paths_of
 from vmount.parsers.model import Attrs
 from vmount.tree.info import as_json
 
@@ -28,7 +28,14 @@ RECORD_DAMAGED = "its record is damaged"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("path", nargs="?", default="/", metavar="PATH", help="default: /")
+    parser.add_argument(
+        "path",
+        nargs="?",
+        default="/",
+        metavar="PATH",
+        help=r"of the mount (volumes/disk0-p1/home) or of the guest (C:\Users\ann, /home/ann); "
+        "patterns and file:stream too (default: /, the top of the mount)",
+    )
     parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
     parser.add_argument("-R", "--recursive", action="store_true", help="with all below")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
@@ -42,26 +49,45 @@ def run(arguments: argparse.Namespace) -> int:
     options = open_options(arguments, arguments.source)
     confine_command(arguments, [arguments.source], options)
     with open_disks(arguments.source, options=options, state_dir=arguments.state_dir) as disks:
-        try:
-            attrs = disks.stat(arguments.path)
-        except OSError as error:
-            raise missed(disks.unread, arguments.path, error) from error
-        if not stat.S_ISDIR(attrs.mode):
-            path = PurePosixPath(arguments.path)
-            _show(arguments, disks, str(path.parent), [Entry(path.name, attrs)])
-        elif arguments.recursive:
+        paths = paths_of(disks, arguments.path)
+        directories = []
+        for path in paths:
+            try:
+                attrs = disks.stat(path)
+            except OSError as error:
+                why = missed(disks.unread, path, error)
+                if len(paths) == 1:
+                    raise why from error
+                not_read.add_error(why)
+                continue
+            if stat.S_ISDIR(attrs.mode):
+                directories.append(path)
+                continue
+            pure = PurePosixPath(path)
+            # Of several, each says where it is.
+            shown = pure.name if len(paths) == 1 else path
+            _show(arguments, disks, str(pure.parent), [Entry(pure.name, attrs)], shown)
+        if arguments.recursive:
             not_read.add_parts(disks, [arguments.path])
-            for directory, entries in disks.walk(arguments.path, not_read.add_error):
-                if not arguments.json:
-                    write_line(f"{directory}:")
-                _show(arguments, disks, directory, entries)
-                _note_damaged(not_read, directory, entries)
-        else:
-            entries = disks.listdir(arguments.path)
-            _show(arguments, disks, arguments.path, entries)
-            _note_damaged(not_read, arguments.path, entries)
+        for path in directories:
+            _list(arguments, disks, path, not_read, is_only=len(paths) == 1)
         write_not_read(not_read, as_json_wanted=arguments.json, but=RECORD_DAMAGED)
     return not_read.exit_code
+
+
+def _list(
+    arguments: argparse.Namespace, disks: DiskSet, path: str, not_read: NotRead, *, is_only: bool
+) -> None:
+    """Show a directory, with -R all below it."""
+    if arguments.recursive:
+        listings = disks.walk(path, not_read.add_error)
+    else:
+        listings = iter([(path, disks.listdir(path))])
+    for directory, entries in listings:
+        if not arguments.json and (arguments.recursive or not is_only):
+            write_line(f"{directory}:")
+        _show(arguments, disks, directory, entries)
+        _note_damaged(not_read, directory, entries)
 
 
 def _note_damaged(not_read: NotRead, directory: str, entries: list[Entry]) -> None:
@@ -86,16 +112,20 @@ def write_not_read(not_read: NotRead, *, as_json_wanted: bool, but: str = "") ->
 
 
 def _show(
-    arguments: argparse.Namespace, disks: DiskSet, directory: str, entries: list[Entry]
+    arguments: argparse.Namespace,
+    disks: DiskSet,
+    directory: str,
+    entries: list[Entry],
+    shown: str | None = None,
 ) -> None:
     for name, attrs in entries:
         path = f"{directory.rstrip('/')}/{name}"
         if arguments.json:
             write_line(as_json(as_object(disks, path, attrs), indent=None).rstrip())
         elif arguments.long:
-            write_line(long_line(disks, path, name, attrs))
+            write_line(long_line(disks, path, shown or name, attrs))
         else:
-            write_line(name)
+            write_line(shown or name)
 
 
 def as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vmount.commands.machine_options import access_options, add_access_arguments
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path
 from vmount.datastores.lun_choice import LunChoice
+from vmount.disks.choice import DiskChoice
 from vmount.disks.remote import RemoteOptions
 from vmount.errors import UsageError, explain
 from vmount.options import OpenOptions
@@ -32,6 +33,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that opens sources can be told."""
     parser.add_argument(
         "--force", action="store_true", help="open a snapshot whose parent has changed since"
+    )
+    parser.add_argument(
+        "--disks",
+        type=_names,
+        default=(),
+        metavar="NAME,...",
+        help="open only these disks of a machine: scsi0-0,scsi0-1",
     )
     _add_drive_arguments(parser)
     _add_remote_arguments(parser)
@@ -181,6 +189,7 @@ def open_options(arguments: argparse.Namespace, *sources: str) -> OpenOptions:
     options = OpenOptions(
         force=arguments.force,
         drives=drives,
+        disks=DiskChoice(arguments.disks),
         remote=remote,
         access=access_options(arguments),
         transports=transports,
@@ -212,6 +221,13 @@ def _positive_size(text: str) -> int:
     if not value:
         raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
     return value
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names no disk such as scsi0-0")
+    return names
 
 
 def _drive(text: str) -> tuple[str, str]:

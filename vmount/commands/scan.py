@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         default=[],
         metavar="PATH",
-        help="files or directories (default: all volumes)",
+        help=r"files or directories, of the mount or of the guest (C:\Users\ann, /home/ann); "
+        "patterns and file:stream too (default: all volumes)",
     )
     parser.add_argument(
         "--engine",

@@ -23,6 +23,7 @@ class Change(NamedTuple):
     kind: str
     """"added", "removed", "type", "content", "attributes"."""
     path: str
+    """Of what was before, where that is not the same."""
     before: Attrs | None
     after: Attrs | None
 
@@ -35,42 +36,63 @@ class Comparison:
     """Read files of one size, instead of going by their times."""
 
 
+class Place(NamedTuple):
+    """Where something is in one of two disk sets."""
+
+    disks: DiskSet
+    path: str
+    is_missing: bool = False
+    """There is nothing of the kind in this set, whatever is at the path."""
+
+    def below(self, name: str) -> Place:
+        """Return where a name in this directory is."""
+        return self._replace(path=f"{self.path}/{name}")
+
+
 def compare(
-    first: DiskSet,
-    second: DiskSet,
-    path: str,
+    first: Place,
+    second: Place,
     how: Comparison,
     on_error: Callable[[OSError], None],
 ) -> Iterator[Change]:
-    """Yield what differs at or below a path, in the order of the names.
+    """Yield what differs at or below two places, in the order of the names.
 
-    A whole directory that is new or gone is one change for each thing in it. Raises OSError if the path is
-    in neither set.
+    A whole directory that is new or gone is one change for each thing in it. Raises OSError if there is
+    nothing at either.
     """
-    before, after = _stat(first, path), _stat(second, path)
+    before, after = _stat(first), _stat(second)
     if before is None and after is None:
-        first.stat(path)
-    one, other = _Side(first, on_error), _Side(second, on_error)
-    pending: list[tuple[str, Attrs | None, Attrs | None]] = [(path.rstrip("/"), before, after)]
+        first.disks.stat(first.path)
+    one, other = _Side(first.disks, on_error), _Side(second.disks, on_error)
+    pending = [
+        (
+            first._replace(path=first.path.rstrip("/")),
+            second._replace(path=second.path.rstrip("/")),
+            before,
+            after,
+        )
+    ]
     while pending:
-        here, before, after = pending.pop()
-        yield from _change(first, second, here, before, after, how, on_error)
-        left, right = one.members(here, before), other.members(here, after)
+        here, there, before, after = pending.pop()
+        yield from _change(here, there, before, after, how, on_error)
+        left, right = one.members(here.path, before), other.members(there.path, after)
         if left is None or right is None:
             continue
         names = sorted(left.keys() | right.keys(), reverse=True)
-        pending += [(f"{here}/{name}", left.get(name), right.get(name)) for name in names]
+        pending += [
+            (here.below(name), there.below(name), left.get(name), right.get(name)) for name in names
+        ]
 
 
 def _change(
-    first: DiskSet,
-    second: DiskSet,
-    path: str,
+    first: Place,
+    second: Place,
     before: Attrs | None,
     after: Attrs | None,
     how: Comparison,
     on_error: Callable[[OSError], None],
 ) -> Iterator[Change]:
+    path = first.path
     if before is None or after is None:
         yield Change("added" if before is None else "removed", path, before, after)
         return
@@ -78,7 +100,7 @@ def _change(
         yield Change("type", path, before, after)
         return
     try:
-        if _differs(first, second, path, before, after, how):
+        if _differs(first, second, before, after, how):
             yield Change("content", path, before, after)
             return
     except OSError as error:
@@ -88,11 +110,9 @@ def _change(
         yield Change("attributes", path, before, after)
 
 
-def _differs(
-    first: DiskSet, second: DiskSet, path: str, before: Attrs, after: Attrs, how: Comparison
-) -> bool:
+def _differs(first: Place, second: Place, before: Attrs, after: Attrs, how: Comparison) -> bool:
     if stat.S_ISLNK(before.mode):
-        return first.readlink(path) != second.readlink(path)
+        return first.disks.readlink(first.path) != second.disks.readlink(second.path)
     if stat.S_ISCHR(before.mode) or stat.S_ISBLK(before.mode):
         return before.rdev != after.rdev
     if not stat.S_ISREG(before.mode):
@@ -101,7 +121,7 @@ def _differs(
         return True
     if not how.checksum:
         return before.mtime != after.mtime
-    with first.open(path) as left, second.open(path) as right:
+    with first.disks.open(first.path) as left, second.disks.open(second.path) as right:
         while True:
             piece = left.read(PIECE)
             if piece != right.read(PIECE):
@@ -144,8 +164,10 @@ def _known(entry: Entry, path: str, on_error: Callable[[OSError], None]) -> Attr
     return entry.attrs
 
 
-def _stat(disks: DiskSet, path: str) -> Attrs | None:
+def _stat(place: Place) -> Attrs | None:
+    if place.is_missing:
+        return None
     try:
-        return disks.stat(path, follow=False)
+        return place.disks.stat(place.path, follow=False)
     except FileNotFoundError:
         return None

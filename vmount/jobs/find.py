@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from vmount.api.globs import compile_glob
+from vmount.api.spelling import inside
 from vmount.errors import UsageError
-from vmount.jobs.globs import compile_glob
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,8 +27,8 @@ KINDS = {
     "s": stat.S_IFSOCK,
 }
 """Kinds of files by the letters that find(1) has for them."""
-CASELESS = frozenset({"ntfs", "vfat", "exfat"})
-"""File systems whose own systems do not tell cases apart."""
+STREAMS_TOGETHER = 128
+"""Files whose alternate streams are asked for at the same time."""
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -48,16 +49,14 @@ class Filter:
     """Modified before then."""
     ignore_case: bool | None = None
     """None: as the guest's system does."""
+    streams: bool = False
+    """Alternate streams of NTFS, and nothing else; the name of one is file:stream."""
 
     def find(
         self, disks: DiskSet, path: str, on_error: Callable[[OSError], None]
     ) -> Iterator[FileRef]:
         """Yield what is wanted at or below a path. Raises OSError if that is not there."""
-        caseless = {
-            volume.name: volume.fstype in CASELESS and self.ignore_case is None
-            for volume in disks.volumes
-        }
-        for file in disks.below(path, on_error):
+        for file in self._met(disks, path, on_error):
             attrs = file.attrs
             if self.kinds and stat.S_IFMT(attrs.mode) not in self.kinds:
                 continue
@@ -71,12 +70,32 @@ class Filter:
                 continue
             if self.older is not None and attrs.mtime >= self.older:
                 continue
-            volume, _, inside = file.path.removeprefix("volumes/").partition("/")
-            ignore = bool(self.ignore_case) or caseless.get(volume, False)
-            subject = inside if "/" in self.pattern else inside.rpartition("/")[2]
+            ignore = self.ignore_case
+            if ignore is None:
+                ignore = disks.ignores_case(file)
+            on_volume = inside(file.path)
+            subject = on_volume if "/" in self.pattern else on_volume.rpartition("/")[2]
             matched = compile_glob(self.pattern.lstrip("/"), ignore_case=ignore)
-            if inside and matched.fullmatch(subject):
+            if on_volume and matched.fullmatch(subject):
                 yield file
+
+    def _met(
+        self, disks: DiskSet, path: str, on_error: Callable[[OSError], None]
+    ) -> Iterator[FileRef]:
+        """Yield what is at or below a path; if `streams` are wanted, the streams of all that."""
+        if not self.streams:
+            yield from disks.below(path, on_error)
+            return
+        batch: list[FileRef] = []
+        for file in disks.below(path, on_error):
+            if file.stream:
+                yield file
+                continue
+            batch.append(file)
+            if len(batch) == STREAMS_TOGETHER:
+                yield from disks.streams(batch, on_error)
+                batch.clear()
+        yield from disks.streams(batch, on_error)
 
 
 def parse_time(text: str, now: datetime) -> int:

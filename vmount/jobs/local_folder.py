@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vmount.api import Entry, FileRef
+from vmount.api import Entry, FileRef, spelling
 from vmount.api.file_reader import SmallFile
 from vmount.disks.disk import path_component
 from vmount.parsers.model import Attrs
@@ -76,6 +76,39 @@ class FolderSet:
             if not here or _is_below(item, here)
         )
 
+    def expand(self, text: str) -> list[str]:
+        """Return the paths that a text names; in a mount it may be a path of the guest. Raises OSError."""
+        return spelling.expand(self, text)
+
+    def tops(self) -> frozenset[str]:
+        """Return the names at the top of a mount; none of another folder."""
+        return frozenset(os.listdir(self._top) if is_mount(self._top) else ())  # noqa: PTH208
+
+    def is_caseless(self, path: str) -> bool:
+        """Say whether the guest matches names in a directory of a mount without regard to case."""
+        first, _, rest = path.strip("/").partition("/")
+        if first == "drives":
+            return bool(rest)
+        return first == "volumes" and rest.partition("/")[0] in self._caseless
+
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches names where a file is without regard to case."""
+        return self.is_caseless(file.path)
+
+    def stream_names(self, _path: str) -> list[str]:
+        """Return nothing: streams that a mount shows as files have names of their own."""
+        return []
+
+    @cached_property
+    def _caseless(self) -> frozenset[str]:
+        """The volumes of a mount whose names match without regard to case."""
+        if not is_mount(self._top):
+            return frozenset()
+        info = _info_of(self._top)
+        return frozenset(
+            volume["name"] for volume in info["volumes"] if volume["fstype"] in spelling.CASELESS
+        )
+
     def stat(self, path: str, *, follow: bool = True) -> Attrs:
         """Return a file's attributes. Raises OSError."""
         place = self._place(path)
@@ -93,12 +126,18 @@ class FolderSet:
         self,
         path: str,
         on_error: Callable[[OSError], None],
+        wanted: Callable[[FileRef], bool] | None = None,
         *,
         dangling: bool = True,  # noqa: ARG002 (links are not followed, so each is itself)
     ) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it; links are not followed. Raises OSError."""
+        """Yield what is at a path, and all below it, but for what is not wanted and all below that.
+
+        Links are not followed. Raises OSError.
+        """
         top = path.rstrip("/")
         start = self._ref(top, self._place(path).lstat())
+        if wanted is not None and not wanted(start):
+            return
         yield start
         pending = [top] if stat.S_ISDIR(start.attrs.mode) else []
         while pending:
@@ -112,6 +151,8 @@ class FolderSet:
                             file = self._ref(where, entry.stat(follow_symlinks=False))
                         except OSError as error:
                             on_error(error)
+                            continue
+                        if wanted is not None and not wanted(file):
                             continue
                         yield file
                         if stat.S_ISDIR(file.attrs.mode):
@@ -155,6 +196,8 @@ class FolderSet:
         found = []
         for file in files:
             place = self._place(file.path)
+            if file.stream:
+                continue
             try:
                 if not self._is_ntfs(file, place):
                     continue
@@ -215,6 +258,11 @@ class FolderSet:
         return FileRef(path, status.st_dev << 64 | status.st_ino, _attrs(status))
 
 
+def is_mount(top: Path) -> bool:
+    """Say whether a folder is laid out as a mount."""
+    return (top / "info.json").is_file() and (top / "volumes").is_dir()
+
+
 def mount_of(folder: Path) -> Path | None:
     """Return the mount point of vmount's that a folder is in; None if it is in none."""
     try:
@@ -247,7 +295,7 @@ def trees_of(top: Path) -> list[str]:
     The block files beside them hold all of it once more.
     """
     shown = top / "volumes"
-    if not ((top / "info.json").is_file() and shown.is_dir()):
+    if not is_mount(top):
         return ["."]
     return [f"volumes/{tree.name}" for tree in sorted(shown.iterdir()) if tree.is_dir()]
 

@@ -14,8 +14,8 @@ import errno
 from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
+from vmount.api.globs import compile_glob, is_pattern
 from vmount.errors import Exit
-from vmount.jobs.globs import compile_glob, is_pattern
 from vmount.volumes.unread import DISK, FILE, VOLUME, Unread
 
 if TYPE_CHECKING:
@@ -137,6 +137,17 @@ def missed(unread: Sequence[Unread], path: str, error: OSError) -> OSError:
         if is_on_it:
             return OSError(errno.EIO, f"{item.kind} {name}: {item.reason}", path)
     return error
+
+
+def paths_of(disks: DiskSet, text: str) -> list[str]:
+    """Return the paths that a user's text names (`DiskSet.expand`).
+
+    Raises OSError, which names the disk or volume that the path is on if that cannot be read.
+    """
+    try:
+        return disks.expand(text)
+    except OSError as error:
+        raise missed(disks.unread, text, error) from error
 
 
 def why_absent(disks: DiskSet, path: str) -> OSError | None:

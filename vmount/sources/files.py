@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ from vmount.sources.local_opener import LocalFileOpener
 
 if TYPE_CHECKING:
     from vmount.sources.base import Opening
+
+_PART = re.compile(r"(.+)-(?:[sf]\d{3}|flat|delta|sesparse|ctk)\.vmdk", re.IGNORECASE)
+"""Names of files that hold a part of the disk whose descriptor is named by the rest."""
 
 
 async def open_file(source: str, opening: Opening) -> list[Disk]:
@@ -49,7 +53,7 @@ async def open_disk(name: str, shown: str, location: str, opening: Opening) -> D
         except OSError as error:
             raise SourceError(explain(error)) from error
         except ParseError as error:
-            remedy = FORCE if isinstance(error, ParentChanged) else ""
+            remedy = FORCE if isinstance(error, ParentChanged) else _descriptor_advice(Path(path))
             raise SourceError(str(error.named(location)), remedy=remedy) from error
         opening.stack.callback(stack.pop_all().close)
         return disk
@@ -77,7 +81,9 @@ def _raw_disk(name: str, shown: str, source: LocalFile) -> Disk:
     warnings = []
     if source.path.name.endswith("-flat.vmdk"):
         descriptor = source.path.name.replace("-flat.vmdk", ".vmdk")
-        warnings.append(f"{source.path.name} is the data of {descriptor}: snapshots are left out")
+        text = f"{source.path.name} is the data of {descriptor}: snapshots are left out"
+        is_beside = source.path.with_name(descriptor).exists()
+        warnings.append(f"{text}; open {descriptor} to have them" if is_beside else text)
     return Disk(
         name,
         shown,
@@ -86,6 +92,16 @@ def _raw_disk(name: str, shown: str, source: LocalFile) -> Disk:
         (ChainLink(str(source.path), "raw"),),
         warnings=tuple(warnings),
     )
+
+
+def _descriptor_advice(path: Path) -> str:
+    """Return what to open in place of a file that is a part of a disk; "" if its name says nothing of it."""
+    matched = _PART.fullmatch(path.name)
+    if matched is None:
+        return ""
+    descriptor = path.with_name(f"{matched[1]}.vmdk")
+    text = "it is a part of a disk, which is opened by its descriptor"
+    return f"{text}: {descriptor}" if descriptor.exists() else text
 
 
 KIND = SourceKind(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
@@ -40,12 +41,16 @@ class LunDisks:
         path, names = address.path, self._opening.names
         if path is None:
             return [await self._browse(source)]
+        if not path.datastore:
+            label, uuid = (await self._place.store("")).names
+            path = replace(path, datastore=label or uuid)
         reading = DatastoreReading(self._options.cache, self._opening.options.force)
         if not path.path.lower().endswith(".vmx"):
             name = self._opening.next_name()
             return [await self._open_disk(stack, name, str(path), path, reading, raw=True)]
         disks: list[Disk] = []
-        for disk in await read_machine(self._place, path, self._opening.nursery, reading.cache):
+        found = await read_machine(self._place, path, self._opening.nursery, reading.cache)
+        for disk in self._opening.options.disks.of(source, found, lambda disk: disk.name):
             name = unique_name(path_component(disk.name), names)
             try:
                 file = DatastorePath.parse(disk.file)

@@ -10,7 +10,7 @@ from vmount.options import FORCE
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
 from vmount.sources.base import SourceKind
-from vmount.sources.san_address import SAN, parse_san
+from vmount.sources.san_address import SAN, parse_san, split_san
 
 if TYPE_CHECKING:
     from vmount.disks.disk import Disk
@@ -24,7 +24,7 @@ def is_san(source: str) -> bool:
 
 def is_browsing(source: str) -> bool:
     """Return whether a source is a datastore itself, and not a disk in one."""
-    return is_san(source) and "[" not in source
+    return is_san(source) and not split_san(source)[1]
 
 
 async def open_san(source: str, opening: Opening) -> list[Disk]:

@@ -136,9 +136,10 @@ class OpenMachine:
         from vmount.vsphere.watch import WatchedDisk
 
         is_off = access.consistency is Consistency.POWERED_OFF
-        disks = disks_of(access.config.hardware.device, may_change=not is_off)
-        if not disks:
+        found = disks_of(access.config.hardware.device, may_change=not is_off)
+        if not found:
             raise SourceError(f"{name}: the machine has no virtual disk")
+        disks = machine.options.disks.of(name, found, lambda disk: disk.name)
         transports = transports_for(machine)
         for transport in transports:
             self._stack.push_async_callback(transport.aclose)

@@ -32,9 +32,8 @@ async def open_vmx(source: str, opening: Opening) -> list[Disk]:
     except ParseError as error:
         raise SourceError(str(error.named(source))) from error
     disks = []
-    for device in machine.disks:
-        if not device.present:
-            continue
+    present = [device for device in machine.disks if device.present]
+    for device in opening.options.disks.of(source, present, lambda device: device.address):
         name = unique_name(path_component(device.address.replace(":", "-")), opening.names)
         location = str(path.parent / device.file_name)
         try:

@@ -213,6 +213,10 @@ class Tree:
 
     # Reading
 
+    def tops(self) -> list[bytes]:
+        """Return the names at the top."""
+        return list(self._directory(ROOT).children)
+
     def volume(self, number: int) -> MountedVolume | None:
         """Return the volume that a number belongs to, None for the tree's own."""
         return self._volumes[number >> VOLUME_SHIFT]

@@ -35,6 +35,8 @@ R = TypeVar("R")
 
 log = logging.getLogger(__name__)
 
+UNKNOWN_HEAD = 64 << 10
+"""Bytes at the beginning of a disk that tell one that is empty from one that is not recognised."""
 RAID_MEMBER = "linux_raid_member"
 PHYSICAL_VOLUME = "LVM2_member"
 STORAGE_SPACES = "storage_spaces"
@@ -230,11 +232,28 @@ async def find_volumes(
         return await _open_volume(device, search, shown)
 
     volumes = await _gather(runtime, search.devices, open_volume)
+    for volume in volumes:
+        if volume.kind == "whole" and await _is_unknown(volume):
+            search.warnings.append(
+                f"{volume.name}: holds no partition table and no file system that is recognised; "
+                "it may be no disk at all"
+            )
     whole = (
         replace(content, problem=search.lost.get(content.disk.name, content.problem))
         for content in contents
     )
     return Found(tuple(whole), tuple(volumes), tuple(search.warnings))
+
+
+async def _is_unknown(volume: Volume) -> bool:
+    """Return whether a whole disk holds something, and nothing that is recognised. A new disk is empty."""
+    source = volume.data
+    if source is None or volume.fstype is not None or volume.device.problem is not None:
+        return False
+    try:
+        return any(await source.read(0, min(UNKNOWN_HEAD, source.size)))
+    except (ParseError, OSError):
+        return False  # which is a problem of its own
 
 
 def _is_dynamic(table: PartitionTable) -> bool:

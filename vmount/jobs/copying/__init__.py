@@ -1,7 +1,7 @@
 """Copying files out of a set of disks: restoring.
 
-copier walks and places; content writes one file; keeping sets what belongs to it; expanding finds what a
-path or pattern of the user names; report is the outcome.
+copier walks and places; content writes one file; keeping sets what belongs to it; selection chooses
+files by patterns; archive writes them as a tar stream; report is the outcome.
 """
 
 from vmount.jobs.copying.copier import Copier

@@ -132,7 +132,7 @@ class Copier:
         names: set[str] = set()
         folder = ""
         top = len(path.rstrip("/"))
-        for file in self._disks.below(path, self._fail_to_read, dangling=True):
+        for file in self._options.selection.below(self._disks, path, self._fail_to_read):
             place = target.below(file.path[top:]) if len(file.path) > top else target
             is_directory = stat.S_ISDIR(file.attrs.mode)
             parent, _, name = file.path.rpartition("/")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from vmount.jobs.copying.selection import Selection
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -27,3 +29,5 @@ class CopyOptions:
     verify: bool = False
     """Read each copy again and compare it with what was read from the disk."""
     owner: Owner = field(default_factory=Owner)
+    selection: Selection = field(default_factory=Selection)
+    """Which files below the paths are copied."""

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from vmount.api import Entry, FileRef
     from vmount.parsers.model import Attrs
     from vmount.parsers.reader import Span
-    from vmount.volumes.find import Volume
     from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
@@ -39,9 +38,12 @@ class ContentReader(Protocol):
 class FileSource(Protocol):
     """A disk set (vmount.api) or a folder; methods as those of vmount.api.DiskSet."""
 
-    @property
-    def volumes(self) -> Sequence[Volume]:
-        """The volumes; none of a folder."""
+    def expand(self, text: str) -> Sequence[str]:
+        """Return the paths that a user's text names."""
+        ...
+
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches names where a file is without regard to case."""
         ...
 
     @property
@@ -62,9 +64,17 @@ class FileSource(Protocol):
         ...
 
     def below(
-        self, path: str, on_error: Callable[[OSError], None], *, dangling: bool = False
+        self,
+        path: str,
+        on_error: Callable[[OSError], None],
+        wanted: Callable[[FileRef], bool] | None = None,
+        *,
+        dangling: bool = False,
     ) -> Iterator[FileRef]:
-        """Yield what is at a path, and all below it; with `dangling`, a link that leads to nothing."""
+        """Yield what is at a path, and all below it, but for what is not wanted and all below that.
+
+        `dangling`: a path that is a link which leads to nothing stands for the link.
+        """
         ...
 
     def open_files(self, files: Sequence[FileRef]) -> Sequence[ContentReader | OSError]:

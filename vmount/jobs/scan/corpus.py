@@ -11,8 +11,8 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from vmount.jobs.find import CASELESS
-from vmount.jobs.globs import compile_glob
+from vmount.api.globs import compile_glob
+from vmount.api.spelling import CASELESS
 from vmount.jobs.scan.report import Seen
 from vmount.jobs.unread import NotRead
 
@@ -47,6 +47,10 @@ class Source(Protocol):
 
     def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
         """Yield what of the volumes is at or below a path. Raises OSError if that is not there."""
+        ...
+
+    def expand(self, text: str) -> Sequence[str]:
+        """Return the paths that a user's text names. Raises OSError."""
         ...
 
     def open_files(
@@ -140,18 +144,18 @@ def find_contents(
     What cannot be listed, and a path that is not there, go to `not_read`.
     """
     corpus = Corpus()
-    by_number: dict[int, Content] = {}
+    by_number: dict[tuple[int, str], Content] = {}
     carriers: dict[int, FileRef] = {}
     for file in _selected(disks, paths, not_read, selection or Selection(), corpus):
         if not stat.S_ISREG(file.attrs.mode):
             carriers[file.number] = file
             continue
-        known = by_number.get(file.number)
+        known = by_number.get((file.number, file.stream))
         if known is not None:
             if all(file.path != other.path for other in known.files):
                 known.others.append(file)
             continue
-        by_number[file.number] = Content(file)
+        by_number[file.number, file.stream] = Content(file)
         on_progress(len(by_number))
     fresh = []
     for content in by_number.values():
@@ -168,9 +172,14 @@ def _selected(
 ) -> Iterator[FileRef]:
     """Yield what is at or below the paths, but for what is left out."""
     caseless = {f"volumes/{volume.name}" for volume in disks.volumes if volume.fstype in CASELESS}
-    for path in paths:
+    for text in paths:
         try:
-            for file in disks.below(path, not_read.add_error):
+            found = (
+                file
+                for path in disks.expand(text)
+                for file in disks.below(path, not_read.add_error)
+            )
+            for file in found:
                 if selection.exclude:
                     top = "/".join(file.path.split("/", 2)[:2])
                     ignore_case = top in caseless or top.startswith("drives/")
@@ -179,7 +188,7 @@ def _selected(
                         continue
                 yield file
         except OSError as error:
-            not_read.add_absent(disks, path, error)
+            not_read.add_absent(disks, text, error)
 
 
 def seen_of(file: FileRef) -> Seen:
@@ -197,11 +206,15 @@ def _in_disk_order(
     by_place: dict[object, Content] = {}
     keyed: list[tuple[tuple[int, int, int], Content]] = []
     files = [*carriers, *(content.file for content in contents)]
-    known = {content.file.number: content for content in contents}
+    known = {(content.file.number, content.file.stream): content for content in contents}
     for start in range(0, len(files), LOCATED_TOGETHER):
         some = files[start : start + LOCATED_TOGETHER]
-        batch = [known[file.number] for file in some if file.number in known]
-        batch += [Content(stream) for stream in disks.streams(some, not_read.add_error)]
+        batch = [known[key] for file in some if (key := (file.number, file.stream)) in known]
+        batch += [
+            Content(stream)
+            for stream in disks.streams(some, not_read.add_error)
+            if (stream.number, stream.stream) not in known
+        ]
         places = disks.places([content.file for content in batch])
         for content, spans in zip(batch, places, strict=True):
             file = content.file

@@ -24,6 +24,7 @@ class ScannedDisks:
         self._disks = disks
         self._helper = helper
         self._top: Path | None = None
+        self.expand = disks.expand
         self.open_files = disks.open_files
         self.places = disks.places
         self.soon = disks.soon
