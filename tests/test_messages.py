@@ -29,9 +29,9 @@ CASES: list[tuple[str, int, str]] = [
     ("info nbd://h:99999/x", 3, "Port out of range"),
     ("info nbd://127.0.0.1:1/", 3, "nbd://127.0.0.1:1/: cannot connect"),
     ("ls nbd://127.0.0.1:1/", 3, "nbd://127.0.0.1:1/: cannot connect"),
-    ("info --cache-size -1 e.img", 2, "'-1' is no size such as 512M"),
-    ("info --cache-size 0 e.img", 2, "'0' is no size such as 512M"),
-    ("info --timeout nan e.img", 2, "'nan' is no number of seconds"),
+    ("info --cache-size -1 e.img", 2, "'-1' is not a size (examples: 512M, 2G)"),
+    ("info --cache-size 0 e.img", 2, "'0' is not a size"),
+    ("info --timeout nan e.img", 2, "'nan' is not a number of seconds"),
     ("info --transport bogus e.img", 2, "--transport bogus: not known: bogus; there are file:"),
     ("info --transport :: e.img", 2, "--transport ::: names none; there are file:"),
     ("mount --drive CC=x e.img folder", 2, "not of the form D=VOLUME; see vmount mount --help"),
@@ -45,15 +45,19 @@ CASES: list[tuple[str, int, str]] = [
     ("ls e.img disk0/file/below", 3, "disk0/file/below: Not a directory"),
     ("cat e.img disk0/lost+found", 3, "disk0/lost+found: Is a directory"),
     ("cat e.img disk0/none", 3, "disk0/none: No such file or directory"),
-    ("cp e.img folder", 2, "e.img: no PATH to be copied; see vmount cp --help"),
-    ("cp e.img @ folder", 2, "an empty PATH: has no name to be copied under"),
+    ("cp e.img folder", 2, "e.img: no PATH to copy; see vmount cp --help"),
+    ("cp e.img @ folder", 2, "an empty PATH: there is no name to copy it as"),
     ("cp e.img disk0/zz* folder", 3, "not copied: disk0/zz*: No such file or directory"),
     ("cp e.img disk0/file missing/x", 2, "missing: no such directory; make it first"),
     ("cp e.img disk0/file empty.img/", 2, "empty.img/: not a directory"),
     ("cp e.img disk0 empty.img", 3, "not copied: volumes/disk0: empty.img: File exists"),
     ("cp e.img disk0/file /proc/x", 3, "not copied: volumes/disk0/file: /proc/x: No such file"),
-    ("find e.img --larger x", 2, "'x' is no size such as 512M"),
-    ("find e.img --newer 2026-99-99", 2, "'2026-99-99' is no date such as 2026-11-01"),
+    ("find e.img --larger x", 2, "'x' is not a size"),
+    (
+        "find e.img --newer 2026-99-99",
+        2,
+        "invalid date or age '2026-99-99' (examples: 2026-11-01, 7d)",
+    ),
     ("find e.img --below none", 3, "none: No such file or directory"),
     ("diff e.img e.img none", 3, "none: No such file or directory"),
     ("scan", 2, "required: SOURCE; see vmount scan --help"),
@@ -62,9 +66,36 @@ CASES: list[tuple[str, int, str]] = [
     ("scan e.img --report missing/r.json", 2, "--report missing/r.json: no such folder"),
     ("scan e.img --since nothing", 2, "nothing: No such file or directory"),
     ("vms", 2, "vmount: no vCenter or ESXi host is named; use --vcenter HOST"),
+    ("mount --owner you e.img folder", 2, "invalid choice: 'you' (choose from"),
+    ("cp --owner you e.img disk0 folder", 2, "invalid choice: 'you' (choose from"),
+    ("info --lock maybe e.img", 2, "invalid choice: 'maybe' (choose from"),
+    ("mount -o rw e.img folder", 2, "-o rw: vmount mounts read-only; use -o ro, or leave it out"),
+    ("mount -o uid=me e.img folder", 2, "invalid number 'me' (example: 1000)"),
+    ("mount -o umask=9 e.img folder", 2, "invalid umask '9' (examples: 022, 077)"),
+    (
+        "cp --resume e.img disk0 folder",
+        2,
+        "folder already exists and does not contain disk0; use -T",
+    ),
+    ("status --watch --interval 0", 2, "invalid number of seconds '0'"),
+    ("vms --vcenter vc", 2, "no user name for vc:443; use --user, GOVC_USERNAME or a profile"),
     ("completion ksh", 2, "invalid choice: 'ksh'"),
     ("info --bogus\udcff\n e.img", 2, "unrecognized arguments: --bogus\\xff\\n"),
 ]
+
+
+SAME_CODES: list[tuple[int, str, list[str]]] = [
+    (3, "a source that does not exist", ["info n.vmx", "ls n.vmx", "cat n.vmx x", "find n.vmx"]),
+    (3, "a source that does not exist", ["cp n.vmx x folder", "diff n.vmx e.img", "scan n.vmx"]),
+    (3, "a source that is empty", ["info empty.img", "ls empty.img", "mount empty.img folder"]),
+    (3, "a path that does not exist", ["ls e.img disk0/n", "cat e.img disk0/n"]),
+    (3, "a path that does not exist", ["cp e.img disk0/n folder", "find e.img --below disk0/n"]),
+    (3, "a path that does not exist", ["diff e.img e.img disk0/n"]),
+    (3, "a server without an answer", ["info nbd://127.0.0.1:1/", "cat nbd://127.0.0.1:1/ x"]),
+    (4, "a directory that is no mount", ["status folder", "umount folder", "volumes folder"]),
+    (2, "an option that does not exist", ["ls --none e.img", "cp --none e.img x y", "umount -x a"]),
+]
+"""Exit codes by the failure: whichever command meets it."""
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +146,21 @@ def test_one_line_says_what_is_wrong(
     assert told.startswith("vmount")
     assert told.count("\n") == 1
     assert (folder / "empty.img").stat().st_size == 0
+
+
+@pytest.mark.parametrize(("code", "failure", "lines"), SAME_CODES)
+def test_the_same_failure_has_the_same_exit_code(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, code: int, failure: str, lines: list[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("GOVC_URL", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "no-configuration"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    codes = {}
+    for line in lines:
+        try:
+            codes[line] = main(line.split())
+        except SystemExit as end:
+            assert isinstance(end.code, int)
+            codes[line] = end.code
+    assert codes == dict.fromkeys(lines, code), failure

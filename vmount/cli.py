@@ -312,7 +312,7 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="where it is recorded what must be undone "
+        help="folder of the records of what must be undone "
         "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument(

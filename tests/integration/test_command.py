@@ -179,7 +179,11 @@ def test_messages(vmount: Vmount, image: Path, tmp_path: Path) -> None:
         (("ls", image, "disk7"), 3, "disk7: No such file"),
         (("cat", image, "disk0"), 3, "disk0: Is a directory"),
         (("cat", image), 2, "PATH"),
-        (("cp", image, "disk0/a", "disk0/b", nothing), 2, f"{nothing}: several files need"),
+        (
+            ("cp", image, "disk0/a", "disk0/b", nothing),
+            2,
+            f"{nothing}: not a directory; several files",
+        ),
         (("cp", image, "disk0/nothing", tmp_path / "x"), 3, "disk0/nothing: No such file"),
     ):
         assert words in vmount.error(*arguments, code=code), arguments

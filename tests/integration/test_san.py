@@ -220,6 +220,14 @@ def test_r45_a_lun_that_cannot_be_read_is_told_at_once(
     assert "Input/output error" in text
 
 
+def test_a_path_without_brackets_is_that_of_the_only_datastore(lun: Path) -> None:
+    with open_disks(f"san:{lun}:/{BASE}") as disks, open_disks(f"san:{lun}:") as browsed:
+        assert [volume.name for volume in disks.volumes] == ["disk0-p1", "disk0-p2", "disk0-p3"]
+        assert browsed.locate(f"/{BASE}") == BASE
+    with pytest.raises(SourceError, match=r"gone\.vmdk: No such file"):
+        open_disks(f"san:{lun}:/gone.vmdk")
+
+
 def test_messages(lun: Path, version: int) -> None:
     for source, kind, words in (
         (f"san:{lun}:[other] x.vmdk", SourceError, f"'other'.*there are 'vmfs{version}'"),

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "-n", "--dry-run", action="store_true", help="only say what would be undone"
+        "-n", "--dry-run", action="store_true", help="only show what would be undone"
     )
     parser.add_argument(
         "--host",
         action="append",
         default=[],
         metavar="NAME",
-        help="undo what was left by this machine too, which shares the state folder and is gone",
+        help="also undo what this host left, which shared the state folder and no longer exists",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_connection_arguments(parser)

@@ -26,10 +26,10 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments. None of them is a password: everybody can read a command line."""
     group = parser.add_argument_group(
         "vCenter or ESXi host",
-        "GOVC_URL and its like, and profiles in the configuration file, do too.",
+        "Also read from GOVC_URL and the other variables of govc, and from profiles in the configuration file.",
     )
     group.add_argument("--vcenter", metavar="HOST[:PORT]", help="the server")
-    group.add_argument("--user", metavar="NAME", help="who logs in")
+    group.add_argument("--user", metavar="NAME", help="the user name")
     password = group.add_mutually_exclusive_group()
     password.add_argument(
         "--password-file", type=Path, metavar="FILE", help="its first line is the password"
@@ -39,22 +39,25 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     )
     trust = group.add_mutually_exclusive_group()
     trust.add_argument(
-        "--thumbprint", metavar="HEX", help="trust the server with this certificate, and no other"
+        "--thumbprint", metavar="HEX", help="trust only the server certificate with this thumbprint"
     )
     trust.add_argument(
-        "--ca-file", type=Path, metavar="FILE", help="trust servers that this authority has signed"
+        "--ca-file",
+        type=Path,
+        metavar="FILE",
+        help="trust servers whose certificate this authority has signed",
     )
     trust.add_argument(
         "--insecure",
         action="store_true",
-        help="trust any server: who is in between gets the password",
+        help="do not verify the certificate: anyone in between can read the password",
     )
-    group.add_argument("--profile", metavar="NAME", help="of the configuration file")
+    group.add_argument("--profile", metavar="NAME", help="a profile in the configuration file")
     group.add_argument(
         "--connect-timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="until a server that does not answer is given up (default: 20)",
+        help="how long to wait for the server to answer (default: 20)",
     )
 
 
@@ -102,5 +105,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= LONGEST_TIMEOUT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds up to an hour")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds up to an hour (3600)"
+        )
     return value

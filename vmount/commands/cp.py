@@ -138,11 +138,11 @@ def run(arguments: argparse.Namespace) -> int:
             _copy_elsewhere(arguments, disks, paths, options, report)
             return _say(report, arguments)
         if len(paths) + len(missing) > 1 and not into:
-            raise UsageError(f"{destination}: several files need a directory to be copied into")
+            raise UsageError(f"{destination}: not a directory; several files are copied into one")
         for path in paths:
             if into and not name_of(path):
                 raise UsageError(
-                    f"{path or 'an empty PATH'}: has no name to be copied under", remedy="use -T"
+                    f"{path or 'an empty PATH'}: there is no name to copy it as", remedy="use -T"
                 )
             named_as_folder = arguments.destination.endswith("/")
             if into and arguments.resume and not named_as_folder:
@@ -213,7 +213,7 @@ def _split_source(arguments: argparse.Namespace) -> None:
     first = words[0]
     if ":" not in first or _is_address(first) or Path(first).exists():
         if len(words) < 2:
-            raise UsageError(f"{first}: no PATH to be copied", remedy="see vmount cp --help")
+            raise UsageError(f"{first}: no PATH to copy", remedy="see vmount cp --help")
         return
     parts = [word.partition(":") for word in words]
     if any(source != parts[0][0] or not path for source, _, path in parts):
@@ -231,8 +231,8 @@ def _check_meaning(destination: Path, name: str) -> None:
     """See that a copy that is to go on does not begin anew a level deeper. Raises UsageError."""
     if not (destination / name).exists():
         raise UsageError(
-            f"{destination}: is there, and has no {name} in it",
-            remedy=f"if it is itself the copy to go on with, use -T; to copy into it, say {destination}/",
+            f"{destination} already exists and does not contain {name}",
+            remedy=f"use -T to continue that copy, or {destination}/ to copy into it",
         )
 
 

@@ -41,17 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="find alternate streams of NTFS instead of files; the name of one is file:stream",
     )
     parser.add_argument("--type", choices=sorted(KINDS), help="kind of file, as find(1) has them")
-    parser.add_argument("--larger", type=size, metavar="SIZE", help="of at least so much: 10M")
-    parser.add_argument("--smaller", type=size, metavar="SIZE", help="of at most so much")
+    parser.add_argument("--larger", type=size, metavar="SIZE", help="at least this size: 10M")
+    parser.add_argument("--smaller", type=size, metavar="SIZE", help="at most this size")
     parser.add_argument("--newer", metavar="WHEN", help="modified since: 2026-11-01, or 7d")
     parser.add_argument("--older", metavar="WHEN", help="modified before")
     parser.add_argument(
         "-i",
         "--ignore-case",
         action="store_true",
-        help="everywhere; on NTFS and FAT it is the rule",
+        help="ignore upper and lower case (always done on NTFS and FAT)",
     )
-    parser.add_argument("--match-case", action="store_true", help="on NTFS and FAT too")
+    parser.add_argument(
+        "--match-case",
+        action="store_true",
+        help="distinguish upper and lower case on NTFS and FAT too",
+    )
     parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
     parser.add_argument("-0", "--null", action="store_true", help="end each path with a zero byte")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")

@@ -26,14 +26,14 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=Quiesce.REQUIRE,
         default=Quiesce.NO,
-        help="have the guest bring its file systems into order for the new snapshot",
+        help="quiesce the guest's file systems for the new snapshot, and fail if that is impossible",
     )
     group.add_argument(
         "--try-quiesce",
         dest="quiesce",
         action="store_const",
         const=Quiesce.TRY,
-        help="the same, and go on without if it cannot",
+        help="quiesce them if possible",
     )
     group.add_argument(
         "--keep-snapshot", action="store_true", help="do not remove the new snapshot at the end"
@@ -50,7 +50,7 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="wait so long for another program's lock to go",
+        help="how long to wait for the lock of another program",
     )
 
 
@@ -80,5 +80,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= LONGEST_WAIT:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds up to a week")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a number of seconds up to a week (604800)"
+        )
     return value

@@ -42,14 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=forms())
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", help="a directory")
+    parser.add_argument("-f", "--foreground", action="store_true", help="stay in the foreground")
     parser.add_argument(
-        "-f", "--foreground", action="store_true", help="do not go to the background"
+        "--allow-other", action="store_true", help="let other users access the mount"
     )
-    parser.add_argument("--allow-other", action="store_true", help="let other users in")
     parser.add_argument(
         "--noexec",
         action="store_true",
-        help="let no program of the guest be started from the mount",
+        help="do not allow programs to be run from the mount",
     )
     add_owner_argument(parser)
     for option, what in (("--uid", "user"), ("--gid", "group")):
@@ -81,13 +81,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ignore-case",
         action="store_true",
-        help="find names on NTFS whatever their case, as Windows does",
+        help="ignore upper and lower case of names on NTFS, as Windows does",
     )
     parser.add_argument(
         "--volumes",
         type=lambda text: tuple(filter(None, text.split(","))),
         metavar="NAME,...",
-        help="show these volumes only (vmount volumes shows others later)",
+        help="show only these volumes (vmount volumes can add others later)",
     )
     parser.add_argument(
         "-o",
@@ -98,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="as for mount(8) and in fstab: allow_other, owner=guest, streams, cache-size=1G, source=FILE",
     )
     add_source_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="say that it is mounted as JSON")
+    parser.add_argument("--json", action="store_true", help="report the mount as JSON")
 
 
 def _number(text: str) -> int:

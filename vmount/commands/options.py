@@ -110,14 +110,14 @@ def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:
         type=_datastore,
         default=[],
         metavar="NAME=DIR",
-        help="a datastore that is mounted here; may be given several times",
+        help="a datastore mounted on this system; may be given several times",
     )
     group.add_argument(
         "--lun",
         action="append",
         default=[],
         metavar="DEVICE",
-        help="a LUN of a datastore, for san; without it, all disks of this machine are looked at",
+        help="a LUN of a datastore, for san (default: look at all disks of this system)",
     )
     for what, effect in (("allow", "only look at disks"), ("deny", "never open disks")):
         group.add_argument(
@@ -149,13 +149,13 @@ def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="until a read that gets no answer is an error (default: 60)",
+        help="how long to wait for the answer to a read (default: 60)",
     )
     group.add_argument(
         "--keepalive",
         type=_seconds,
         metavar="SECONDS",
-        help="read a little after so long without traffic, so that the server does not hang up",
+        help="without traffic for this long, read a little to keep the connection open",
     )
 
 
@@ -212,14 +212,14 @@ def size(text: str) -> int:
     """Read a size for argparse: bytes, or with a unit as in 512M."""
     matched = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size (examples: 512M, 2G)")
     return int(matched[1]) * UNITS[matched[2].upper()]
 
 
 def _positive_size(text: str) -> int:
     value = size(text)
     if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size such as 512M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size (examples: 512M, 2G)")
     return value
 
 
@@ -243,7 +243,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return value
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="unmount even if files are open: whoever reads them gets an error",
+        help="unmount even if files are open: their readers get an error",
     )
 
 

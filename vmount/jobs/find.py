@@ -110,9 +110,7 @@ def parse_time(text: str, now: datetime) -> int:
         else:
             when = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError) as error:
-        raise UsageError(
-            f"{text!r} is no date such as 2026-11-01, nor an age such as 7d"
-        ) from error
+        raise UsageError(f"invalid date or age {text!r} (examples: 2026-11-01, 7d)") from error
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
     return round(when.timestamp()) * 10**9

@@ -8,6 +8,7 @@ stays open, and when it closes, however this program ends, the mount goes.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import pickle
 import subprocess
@@ -128,6 +129,9 @@ def main() -> int:
             answers.write(json.dumps(answer).encode() + b"\n")
             answers.close()
 
+    # The program that started this one has opened the same disks, and has told of them.
+    for name in ("vmount.disk_set", "vmount.mounting.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)
     except VmountError as error:
