@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
+from vmount.parsers.errors import Corrupt
 from vmount.parsers.reader import Buffer, Span
+from vmount.parsers.runs import Run as Run
+from vmount.parsers.runs import RunList
 
 Ino: TypeAlias = int
 """A file's number in its file system: below 2**48."""
@@ -42,6 +45,34 @@ class Attrs(NamedTuple):
     """Time of creation; 0 if the file system has none."""
 
 
+MAX_INO = (1 << 48) - 1
+MAX_SIZE = (1 << 63) - 1
+"""Bytes: the kernel's loff_t is signed."""
+MAX_DEVICE = (1 << 32) - 1
+"""Of a device number in FUSE's attributes (struct fuse_attr, include/uapi/linux/fuse.h)."""
+
+
+def checked_attrs(values: tuple[int, ...], where: int | None = None) -> Attrs:
+    """Return Attrs of values in its order. Raises Corrupt for one that the kernel's types do not hold.
+
+    `where` is the place of the file's record, for the error. Checked is what a damaged record can make
+    too large: mode, links and owners have at most 32 bits on every disk, and the times fit 64 bits of
+    seconds.
+    """
+    ino, size, allocated, rdev = values[0], values[5], values[6], values[7]
+    if size <= MAX_SIZE and allocated <= MAX_SIZE and ino <= MAX_INO and rdev <= MAX_DEVICE:
+        attrs: Attrs = tuple.__new__(Attrs, values)
+        return attrs
+    for kind, value, most in (
+        ("number of a file", ino, MAX_INO),
+        ("size of a file", size, MAX_SIZE),
+        ("space that a file takes", allocated, MAX_SIZE),
+    ):
+        if value > most:
+            raise Corrupt(kind, where, expected=f"at most {most:#x}", actual=value)
+    raise Corrupt("device number", where, expected=f"at most {MAX_DEVICE:#x}", actual=rdev)
+
+
 class DirEntry(NamedTuple):
     """A name in a directory. "." and ".." are not given."""
 
@@ -51,16 +82,6 @@ class DirEntry(NamedTuple):
     """The type bits of st_mode (stat.S_IFDIR ...); 0 if not known."""
     attrs: Attrs | None
     """None if the file's own record cannot be read: the name is there, using it will fail."""
-
-
-class Run(NamedTuple):
-    """A part of a file that lies in one piece on its volume."""
-
-    offset: int
-    """In the file."""
-    length: int
-    start: int | None
-    """In the volume; None: a hole, which reads as zeros."""
 
 
 class Chunk(NamedTuple):
@@ -79,6 +100,11 @@ class ChunkTable(Protocol):
     @property
     def unit(self) -> int:
         """Bytes in each decoded chunk; the last one of a file may be shorter."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that the table takes, roughly."""
         ...
 
     async def chunk(self, index: int) -> Chunk:
@@ -102,7 +128,7 @@ class Runs:
     """Runs in the order of the file, without gaps or overlaps, covering the file to `FileData.valid`
     at least."""
 
-    runs: tuple[Run, ...]
+    runs: RunList
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +136,10 @@ class Packed:
     """A file stored compressed."""
 
     chunks: ChunkTable
+
+
+DATA_COST = 200
+"""Bytes that a FileData takes without its layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +150,17 @@ class FileData:
     valid: int
     """Bytes from here to `size` read as zeros, whatever the disk holds; at most `size`."""
     layout: Inline | Runs | Packed
+
+    @property
+    def cost(self) -> int:
+        """Bytes of memory that this takes, roughly."""
+        match self.layout:
+            case Inline(data):
+                return DATA_COST + len(data)
+            case Runs(runs):
+                return DATA_COST + runs.cost
+            case Packed(chunks):
+                return DATA_COST + chunks.cost
 
 
 class XAttr(NamedTuple):

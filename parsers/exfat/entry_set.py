@@ -12,7 +12,7 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.exfat.entry import BENIGN, ENTRY_SIZE, FILE, IN_USE, NAME, SECONDARY, STREAM
 from vmount.parsers.fat.timestamp import decode_time
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import Attrs, checked_attrs
 from vmount.parsers.reader import Buffer
 from vmount.parsers.wtf8 import from_utf16
 
@@ -174,7 +174,8 @@ def set_checksum(raw: bytes) -> int:
 
 def entry_attrs(entry: FileEntry, ino: int, cluster_size: int, utc_offset: int) -> Attrs:
     """Return what an entry says of its file. The time of a change of attributes is not kept: it is that
-    of modification. `utc_offset` is for times without a zone, in minutes."""
+    of modification. `utc_offset` is for times without a zone, in minutes. Raises Corrupt for a size that
+    no file can have."""
     modified = _time(entry.modified, utc_offset)
     mode = stat.S_IFDIR | 0o755 if entry.attributes & DIRECTORY else stat.S_IFREG | 0o644
     allocated = -(-entry.size // cluster_size) * cluster_size
@@ -184,7 +185,7 @@ def entry_attrs(entry: FileEntry, ino: int, cluster_size: int, utc_offset: int) 
         modified,
         _time(entry.created, utc_offset),
     )
-    return _new(Attrs, (ino, mode, 1, 0, 0, entry.size, allocated, 0, *times))
+    return checked_attrs((ino, mode, 1, 0, 0, entry.size, allocated, 0, *times))
 
 
 def _time(value: tuple[int, int, int], utc_offset: int) -> int:

@@ -83,10 +83,13 @@ class ExfatFilesystem:
         """
         listing: list[DirEntry] = []
         for name, number, entry in (await self._directory(ino)).files:
-            if isinstance(entry, ParseError):
+            try:
+                if isinstance(entry, ParseError):
+                    raise entry.with_traceback(None)
+                attrs = self._attrs(entry, number)
+            except ParseError:
                 listing.append(DirEntry(to_wtf8(name), number, 0, None))
                 continue
-            attrs = self._attrs(entry, number)
             kind = stat.S_IFDIR if entry.is_directory else stat.S_IFREG
             listing.append(_new(DirEntry, (to_wtf8(name), number, kind, attrs)))
         return listing
@@ -116,7 +119,7 @@ class ExfatFilesystem:
         runs = await self._volume.runs(
             entry.first_cluster, entry.size, contiguous=entry.is_contiguous
         )
-        return FileData(entry.size, entry.valid, Runs(tuple(runs)))
+        return FileData(entry.size, entry.valid, Runs(runs))
 
     async def free_bytes(self) -> int:
         """Return how many bytes the allocation bitmap says are free. Reads all of it.

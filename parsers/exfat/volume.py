@@ -10,6 +10,7 @@ from vmount.parsers.exfat.entry import ENTRY_SIZE, FILE
 from vmount.parsers.exfat.entry_set import MAX_SET
 from vmount.parsers.fat.clusters import Heap, read_all
 from vmount.parsers.fat.table import EXFAT, FIRST_CLUSTER, ClusterRun, Table
+from vmount.parsers.runs import NO_RUNS, RunList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,10 +30,10 @@ class Volume:
         self.table = Table(reader, EXFAT, boot.fat_offset, boot.clusters)
         self.heap = Heap(boot.heap_offset, boot.cluster_size)
 
-    async def runs(self, first: int, size: int, *, contiguous: bool = False) -> list[Run]:
+    async def runs(self, first: int, size: int, *, contiguous: bool = False) -> RunList:
         """Return where the `size` bytes are that begin in the cluster `first`. Raises Corrupt."""
         if size == 0:
-            return []
+            return NO_RUNS
         count = self.heap.count(size)
         if not contiguous:
             return self.heap.runs(await self.table.chain(first, count), size)
@@ -45,7 +46,7 @@ class Volume:
             )
         return self.heap.runs([ClusterRun(first, count)], size)
 
-    async def root_runs(self) -> list[Run]:
+    async def root_runs(self) -> RunList:
         """Return where the root directory is; it has no size."""
         limit = MAX_SIZE // self.boot.cluster_size
         clusters = await self.table.whole_chain(self.boot.root_cluster, limit)

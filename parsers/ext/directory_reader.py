@@ -29,8 +29,8 @@ from vmount.parsers.ext.name_hash import HashVersion, NameHash, name_hash
 from vmount.parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
 from vmount.parsers.ext.volume import Volume
 from vmount.parsers.lru import Lru
-from vmount.parsers.model import Run
 from vmount.parsers.reader import Span
+from vmount.parsers.runs import RunList
 
 MAX_DIRECTORY = 1 << 30
 """Bytes of a directory: some ten million names."""
@@ -268,7 +268,7 @@ class _Step:
 class _DirectoryMap:
     """The blocks of one directory."""
 
-    def __init__(self, volume: Volume, inode: Inode, runs: tuple[Run, ...]) -> None:
+    def __init__(self, volume: Volume, inode: Inode, runs: RunList) -> None:
         self._volume = volume
         self._runs = runs
         self._ino = inode.number

@@ -23,6 +23,7 @@ from vmount.parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
 from vmount.parsers.ext.inode import INODE, InodeFlag
 from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE
 from vmount.parsers.model import Run
+from vmount.parsers.runs import RunBuilder, RunList
 
 
 class TagType(IntEnum):
@@ -116,8 +117,8 @@ class FastCommits:
         return bytes(merged[: len(stored)])
 
     def apply_ranges(
-        self, ino: int, runs: tuple[Run, ...], block_size: int, place: Callable[[int, int], int]
-    ) -> tuple[Run, ...]:
+        self, ino: int, runs: RunList, block_size: int, place: Callable[[int, int], int]
+    ) -> RunList:
         """Return the runs of a file, which cover it without gaps, with what has been mapped anew.
 
         `place` gives the offset in bytes of blocks of the volume and raises Corrupt if there are none such.
@@ -125,7 +126,7 @@ class FastCommits:
         ranges = self.ranges.get(ino)
         if not ranges or not runs:
             return runs
-        size = runs[-1].offset + runs[-1].length
+        size = runs.end
         result = list(runs)
         for block, length, start in ranges:
             offset = block * block_size
@@ -133,7 +134,9 @@ class FastCommits:
             count = min(length * block_size, size - offset)
             if count > 0:
                 _replace(result, Run(offset, count, where))
-        return tuple(result)
+        builder = RunBuilder()
+        builder.extend(result)
+        return builder.finish()
 
     def note(self, kind: int, value: bytes) -> None:
         """Add what a tag of a whole commit says. Raises Corrupt, Unsupported."""

@@ -19,7 +19,7 @@ from vmount.parsers.ext.checksum import crc32c
 from vmount.parsers.ext.features import Incompat, RoCompat
 from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE, Superblock
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import Attrs, checked_attrs
 
 INODE = Layout(
     "ext4 inode",
@@ -245,19 +245,22 @@ class InodeDecoder:
             # As the kernel's stat counts what is in the inode.
             allocated += size + 511 & ~511
         return Inode(
-            Attrs(
-                ino,
-                mode,
-                links,
-                uid | uid_high << 16,
-                gid | gid_high << 16,
-                size,
-                allocated,
-                rdev,
-                (atime + ((atime_extra & 3) << 32)) * 1_000_000_000 + (atime_extra >> 2),
-                (mtime + ((mtime_extra & 3) << 32)) * 1_000_000_000 + (mtime_extra >> 2),
-                (ctime + ((ctime_extra & 3) << 32)) * 1_000_000_000 + (ctime_extra >> 2),
-                (btime + ((btime_extra & 3) << 32)) * 1_000_000_000 + (btime_extra >> 2),
+            checked_attrs(
+                (
+                    ino,
+                    mode,
+                    links,
+                    uid | uid_high << 16,
+                    gid | gid_high << 16,
+                    size,
+                    allocated,
+                    rdev,
+                    (atime + ((atime_extra & 3) << 32)) * 1_000_000_000 + (atime_extra >> 2),
+                    (mtime + ((mtime_extra & 3) << 32)) * 1_000_000_000 + (mtime_extra >> 2),
+                    (ctime + ((ctime_extra & 3) << 32)) * 1_000_000_000 + (ctime_extra >> 2),
+                    (btime + ((btime_extra & 3) << 32)) * 1_000_000_000 + (btime_extra >> 2),
+                ),
+                where,
             ),
             flags,
             generation,

@@ -32,6 +32,7 @@ from vmount.parsers.ext.journal_blocks import (
 )
 from vmount.parsers.model import Run
 from vmount.parsers.reader import Reader
+from vmount.parsers.runs import RunBuilder, RunList
 
 MAX_BLOCKS = 1 << 21
 """Blocks of a journal: mke2fs makes 262,144 for the largest volumes unless told otherwise.
@@ -104,18 +105,16 @@ class JournalOverlay:
             raise Corrupt("block in the journal: checksum", version.where)
         return MAGIC.to_bytes(4, "big") + data[4:] if version.tag.escaped else data
 
-    async def relocate(
-        self, reader: Reader, runs: Sequence[Run]
-    ) -> tuple[tuple[Run, ...], list[int]]:
+    async def relocate(self, reader: Reader, runs: RunList) -> tuple[RunList, list[int]]:
         """Return the runs of a file with those parts moved that the journal has newer, and the offsets in the
         file of blocks that are escaped there.
         """
         size = self._block_size
-        moved: list[Run] = []
+        moved = RunBuilder()
         escaped: list[int] = []
         for offset, length, start in runs:
             if start is None:
-                moved.append(Run(offset, length, start))
+                moved.add(length, None)
                 continue
             position = start
             for number in _between(self._ordered, start // size, -(-(start + length) // size)):
@@ -124,14 +123,12 @@ class JournalOverlay:
                 at = number * size
                 if version.tag.escaped:
                     escaped.append(offset + at - start)
-                if at > position:
-                    moved.append(Run(offset + position - start, at - position, position))
+                moved.add(at - position, position)
                 end = min(at + size, start + length)
-                moved.append(Run(offset + at - start, end - at, version.where))
+                moved.add(end - at, version.where)
                 position = end
-            if position < start + length:
-                moved.append(Run(offset + position - start, start + length - position, position))
-        return tuple(moved), escaped
+            moved.add(start + length - position, position)
+        return moved.finish(), escaped
 
 
 async def read_journal(reader: Reader, block_size: int, runs: Sequence[Run]) -> JournalOverlay:

@@ -20,10 +20,8 @@ from vmount.parsers.ext.block_map import (
 from vmount.parsers.ext.extent import Node, check_node_checksum, decode_node
 from vmount.parsers.ext.inode import INODE, Inode, InodeFlag
 from vmount.parsers.ext.volume import Volume
-from vmount.parsers.model import Run
+from vmount.parsers.runs import RunBuilder, RunList
 
-MAX_RUNS = 1 << 21
-"""Pieces of one file: with more, their list would take gigabytes of memory."""
 MAX_NODES = 1 << 18
 """Blocks of pointers or extents of one file. As a block map: 1 TiB in blocks of 4 KiB."""
 NODES_AT_ONCE = 1024
@@ -32,12 +30,12 @@ EXTENT_BLOCKS = 1 << 32
 """Blocks of the largest file that extents can describe."""
 
 
-async def file_runs(volume: Volume, inode: Inode) -> tuple[Run, ...]:
+async def file_runs(volume: Volume, inode: Inode) -> RunList:
     """Return where the bytes of a file are, to its size.
 
     Raises Corrupt for a damaged map, Unsupported for one that is too large to hold.
     """
-    runs = _RunBuilder(volume, inode)
+    runs = _FileRuns(volume, inode)
     limit = EXTENT_BLOCKS if inode.flags & InodeFlag.EXTENTS else mappable_blocks(volume.block_size)
     if inode.attrs.size > limit * volume.block_size:
         raise Corrupt(
@@ -53,18 +51,17 @@ async def file_runs(volume: Volume, inode: Inode) -> tuple[Run, ...]:
     return commits.apply_ranges(inode.number, runs.finish(), volume.block_size, volume.offset)
 
 
-class _RunBuilder:
-    """Collects what a map says, in the order of the file; merges neighbours; fills holes."""
+class _FileRuns:
+    """Collects what a map says, in the order of the file; fills holes."""
 
     def __init__(self, volume: Volume, inode: Inode) -> None:
         self._volume = volume
         self._ino = inode.number
         self._block_size = volume.block_size
         self._size = inode.attrs.size
-        self._runs: list[Run] = []
-        self._offset = 0
-        self._length = 0
-        self._start: int | None = None
+        self._runs = RunBuilder()
+        self._position = 0
+        """Where the next block may be: behind the end of the file too, where nothing is kept."""
 
     @property
     def end(self) -> int:
@@ -78,42 +75,23 @@ class _RunBuilder:
         """
         start = None if first is None else self._volume.offset(first, count)
         offset, length = block * self._block_size, count * self._block_size
-        expected = self._offset + self._length
-        if offset > expected:
-            self._append(expected, offset - expected, None)
-        elif offset < expected:
+        if offset < self._position:
             raise Corrupt(
                 f"inode {self._ino}: blocks out of order",
-                expected=f"block {expected // self._block_size:#x} or later",
+                expected=f"block {self._position // self._block_size:#x} or later",
                 actual=block,
             )
-        self._append(offset, length, start)
+        self._append(offset - self._position, None)
+        self._append(length, start)
 
-    def _append(self, offset: int, length: int, start: int | None) -> None:
-        if (
-            self._start is None
-            if start is None
-            else self._start is not None and start == self._start + self._length
-        ):
-            self._length += length
-            return
-        self._flush()
-        self._offset, self._length, self._start = offset, length, start
+    def _append(self, length: int, start: int | None) -> None:
+        self._runs.add(min(length, self._size - self._position), start)
+        self._position += length
 
-    def _flush(self) -> None:
-        length = min(self._length, self._size - self._offset)
-        if length > 0:
-            if len(self._runs) == MAX_RUNS:
-                raise Unsupported(f"a file of more than {MAX_RUNS} pieces")
-            self._runs.append(Run(self._offset, length, self._start))
-
-    def finish(self) -> tuple[Run, ...]:
+    def finish(self) -> RunList:
         """Return the runs from 0 to the size of the file."""
-        rest = self._size - self._offset - self._length
-        if rest > 0:
-            self._append(self._offset + self._length, rest, None)
-        self._flush()
-        return tuple(self._runs)
+        self._append(self._size - self._position, None)
+        return self._runs.finish()
 
 
 class _Nodes:
@@ -135,7 +113,7 @@ class _Nodes:
 
 
 class _ExtentWalk:
-    def __init__(self, volume: Volume, inode: Inode, runs: _RunBuilder) -> None:
+    def __init__(self, volume: Volume, inode: Inode, runs: _FileRuns) -> None:
         self._inode = inode
         self._runs = runs
         self._nodes = _Nodes(volume, inode)
@@ -190,7 +168,7 @@ class _ExtentWalk:
 
 
 class _BlockMapWalk:
-    def __init__(self, volume: Volume, inode: Inode, runs: _RunBuilder) -> None:
+    def __init__(self, volume: Volume, inode: Inode, runs: _FileRuns) -> None:
         self._volume = volume
         self._inode = inode
         self._runs = runs

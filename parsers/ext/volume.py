@@ -10,8 +10,9 @@ from vmount.parsers.ext.escaped import EscapedBlocks
 from vmount.parsers.ext.fast_commit import FastCommits
 from vmount.parsers.ext.journal import JournalOverlay
 from vmount.parsers.ext.superblock import Superblock
-from vmount.parsers.model import Packed, Run, Runs
+from vmount.parsers.model import Packed, Runs
 from vmount.parsers.reader import Reader, Span
+from vmount.parsers.runs import RunList
 
 
 class Volume:
@@ -48,7 +49,7 @@ class Volume:
             return await self._overlay.apply(self.reader, offset, data)
         return data
 
-    async def layout(self, runs: tuple[Run, ...]) -> Runs | Packed:
+    async def layout(self, runs: RunList) -> Runs | Packed:
         """Return a file's place, given its runs, as it is to be read by `reader`.
 
         Blocks of a file are in the journal where the guest journals data too.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmount.parsers.fat.table import FIRST_CLUSTER
-from vmount.parsers.model import Run
 from vmount.parsers.reader import Span
+from vmount.parsers.runs import Run, RunBuilder, RunList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,19 +38,15 @@ class Heap:
         """Return how many clusters `size` bytes take."""
         return -(-size // self.cluster_size)
 
-    def runs(self, clusters: Iterable[ClusterRun], size: int) -> list[Run]:
+    def runs(self, clusters: Iterable[ClusterRun], size: int) -> RunList:
         """Return where the first `size` bytes of a file are."""
-        runs = []
-        offset = 0
+        runs = RunBuilder()
         for first, count in clusters:
-            length = min(count * self.cluster_size, size - offset)
-            if length > 0:
-                runs.append(Run(offset, length, self.start(first)))
-                offset += length
-        return runs
+            runs.add(min(count * self.cluster_size, size - runs.position), self.start(first))
+        return runs.finish()
 
 
-async def read_all(reader: Reader, runs: Sequence[Run]) -> bytearray:
+async def read_all(reader: Reader, runs: Iterable[Run]) -> bytearray:
     """Read runs that have no holes, in reads of at most `MAX_READ`."""
     pieces = [
         Span(run.start + at, min(MAX_READ, run.length - at))

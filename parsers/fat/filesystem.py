@@ -99,7 +99,7 @@ class FatFilesystem:
         runs = await self._volume.file_runs(entry)
         if not runs:
             return FileData(0, 0, Inline(b""))
-        return FileData(entry.size, entry.size, Runs(tuple(runs)))
+        return FileData(entry.size, entry.size, Runs(runs))
 
     async def free_bytes(self) -> int:
         """Return how many bytes the FAT says are free. Reads all of it."""

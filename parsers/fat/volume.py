@@ -9,7 +9,7 @@ from vmount.parsers.fat.boot import ENTRY_SIZE
 from vmount.parsers.fat.clusters import Heap, read_all
 from vmount.parsers.fat.directory import MAX_ENTRIES
 from vmount.parsers.fat.table import FAT32
-from vmount.parsers.model import Run
+from vmount.parsers.runs import NO_RUNS, Run, RunList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,21 +35,21 @@ class Volume:
             return entry.cluster_high << 16 | entry.cluster_low
         return entry.cluster_low
 
-    async def file_runs(self, entry: ShortEntry) -> list[Run]:
+    async def file_runs(self, entry: ShortEntry) -> RunList:
         """Return where a file's bytes are. Raises Corrupt if its clusters do not make its size."""
         if entry.size == 0:
-            return []
+            return NO_RUNS
         clusters = await self.table.chain(self.first_cluster(entry), self.heap.count(entry.size))
         return self.heap.runs(clusters, entry.size)
 
-    async def directory_runs(self, entry: ShortEntry | None) -> list[Run]:
+    async def directory_runs(self, entry: ShortEntry | None) -> RunList:
         """Return where a directory is; that of no entry is the root."""
         if entry is not None:
             first = self.first_cluster(entry)
         elif self.boot.kind is FAT32:
             first = self.boot.root_cluster
         else:
-            return [Run(0, self.boot.root_size, self.boot.root_offset)]
+            return RunList.of((Run(0, self.boot.root_size, self.boot.root_offset),))
         if first == 0:
             raise Corrupt("directory without clusters")
         limit = max(1, MAX_ENTRIES * ENTRY_SIZE // self.boot.cluster_size)

@@ -162,24 +162,29 @@ async def _assemble_group(
             )
     resolver = Resolver(group, devices, await read_witness(group, devices, readers))
     members = tuple(readers)
+    sizes = _snapshot_extents(group)
     return [
-        _volume(group, lv, number, members, resolver)
+        _volume(group, lv, number, members, resolver, sizes.get(lv.name))
         for lv in group.lvs.values()
-        if _shown(group, lv)
+        if not any(segment.type in _NOT_VOLUMES for segment in lv.segments)
+        and (lv.visible or lv.name in sizes)
     ]
 
 
-def _shown(group: VolumeGroup, lv: LogicalVolume) -> bool:
-    """Say whether a user sees a volume: a snapshot is as visible as its origin, or has only a size."""
-    if any(segment.type in _NOT_VOLUMES for segment in lv.segments):
-        return False
-    if lv.visible:
-        return True
+def _snapshot_extents(group: VolumeGroup) -> dict[str, int | None]:
+    """Return the extents that snapshots show, by the name of the volume that stores what differs.
+
+    Such a volume is shown although it is not marked visible: a snapshot is as visible as its origin. None:
+    it is merged into its origin, and shown with its own size.
+    """
+    extents: dict[str, int | None] = {}
     for _, segment in segments_of(group, "snapshot"):
         values = segment.section.values
-        if lv.name in (values.get("cow_store"), values.get("merging_store")):
-            return True
-    return False
+        if isinstance(merging := values.get("merging_store"), str):
+            extents.setdefault(merging, None)
+        if isinstance(store := values.get("cow_store"), str):
+            extents[store] = segment.extents
+    return extents
 
 
 def _volume(
@@ -188,13 +193,11 @@ def _volume(
     number: int,
     members: tuple[str, ...],
     resolver: Resolver,
+    snapshot_extents: int | None,
 ) -> LvmVolume:
     recipe: Recipe | None = None
     problem, degraded = None, False
-    extents = lv.extents
-    for _, segment in segments_of(group, "snapshot"):
-        if segment.section.values.get("cow_store") == lv.name:
-            extents = segment.extents
+    extents = lv.extents if snapshot_extents is None else snapshot_extents
     try:
         recipe = resolver.resolve(lv.name)
     except ParseError as error:

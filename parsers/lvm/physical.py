@@ -22,8 +22,14 @@ from vmount.parsers.reader import Span
 if TYPE_CHECKING:
     from vmount.parsers.reader import Reader
 
-MAX_TEXT = 64 << 20
-"""Bytes. Texts of thousands of volumes have a few MiB."""
+MAX_TEXT = 16 << 20
+"""Bytes of text in all metadata areas of a physical volume.
+
+LVM2 bounds a text by its area alone: old and new one must fit beside each other (_vg_write_raw in
+lib/format_text/format-text.c), and an area has 1 MiB by default (default_pvmetadatasize_CFG in
+lib/config/config_settings.h). The largest known, those of oVirt, have 128 MiB and texts of a few MiB, as a
+volume takes some 500 bytes of it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +55,37 @@ async def read_pv(reader: Reader) -> PhysicalVolume:
     newest: VolumeGroup | None = None
     problems: list[str] = []
     reader.prefetch([Span(area.offset, AREA_HEADER_SIZE) for area in label.metadata_areas])
+    known: bytes | None = None
+    left = MAX_TEXT
     for area in label.metadata_areas:
         try:
-            group = await _read_area(reader, area)
+            text = await _read_area(reader, area, left)
+            # The second area of a volume has the text of the first.
+            if text is None or text == known:
+                continue
+            known = text
+            left -= len(text)
+            group = decode_group(text.rstrip(b"\0").decode("utf-8", "surrogateescape"))
         except ParseError as error:
             problems.append(str(error))
             continue
-        if group is not None and (newest is None or group.seqno > newest.seqno):
+        if newest is None or group.seqno > newest.seqno:
             newest = group
     return PhysicalVolume(label.uuid, newest, tuple(problems), reader, bool(label.metadata_areas))
 
 
-async def _read_area(reader: Reader, area: Range) -> VolumeGroup | None:
+async def _read_area(reader: Reader, area: Range, limit: int) -> bytes | None:
+    """Return the text of an area, None if it has none. Raises Corrupt if it has more than `limit` bytes."""
     location = decode_area_header(await reader.read(area.offset, AREA_HEADER_SIZE), area.offset)
     if location is None:
         return None
+    if location.size > limit:
+        raise Corrupt(
+            "LVM2 metadata: size of the text",
+            area.offset + location.offset,
+            expected=f"at most {limit} bytes",
+            actual=location.size,
+        )
     size = min(area.size or reader.size, reader.size - area.offset)
     text = bytearray()
     for span in text_spans(location, area.offset, size):
@@ -72,7 +94,7 @@ async def _read_area(reader: Reader, area: Range) -> VolumeGroup | None:
     where = area.offset + location.offset
     if crc != location.crc:
         raise Corrupt("LVM2 metadata: checksum", where, expected=location.crc, actual=crc)
-    return decode_group(bytes(text).rstrip(b"\0").decode("utf-8", "surrogateescape"))
+    return bytes(text)
 
 
 def text_spans(location: TextLocation, start: int, size: int) -> list[Span]:

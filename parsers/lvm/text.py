@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 MAX_DEPTH = 12
 """Of sections. LVM2 writes four."""
+MAX_TOKENS = 1 << 21
+"""Names, values and marks in a text. LVM2 writes some fifty for a volume of one segment, and advises against
+more than a few thousand volumes in a group."""
 
 Scalar: TypeAlias = int | str
 Value: TypeAlias = "Scalar | list[Scalar]"
@@ -143,11 +146,11 @@ def _value(tokens: Iterator[tuple[str, Scalar, int]]) -> Value:
 def _tokens(text: str) -> Iterator[tuple[str, Scalar, int]]:
     """Yield kind, value and position; the last is of kind "end"."""
     position = 0
-    while True:
+    for _ in range(MAX_TOKENS):
         found = _TOKEN.match(text, position)
         if found is None or found.lastgroup is None:
             raise Corrupt(
-                "LVM2 metadata: not readable", position, actual=repr(text[position:][:20])
+                "LVM2 metadata: not readable", position, actual=repr(text[position : position + 20])
             )
         kind = found.lastgroup
         item: Scalar = found[kind]
@@ -159,3 +162,4 @@ def _tokens(text: str) -> Iterator[tuple[str, Scalar, int]]:
         position = found.end()
         if kind == "end":
             return
+    raise Corrupt("LVM2 metadata: too long", position, expected=f"at most {MAX_TOKENS} words")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.model import Chunk, Run
 from vmount.parsers.ntfs.lznt1 import decode_lznt1
-from vmount.parsers.ntfs.runlist import RunMap
+from vmount.parsers.runs import RunList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,10 +37,11 @@ class CompressionUnits:
                 f"compression of {1 << unit_code & 0xFFFF} clusters of {cluster_size} bytes"
             )
         self.unit = cluster_size << unit_code
-        self._map = RunMap(runs)
+        self._map = RunList.of(runs)
+        self.cost = self._map.cost
         self._size = size
         self._valid = valid
-        self._covered = runs[-1].offset + runs[-1].length if runs else 0
+        self._covered = self._map.end
 
     async def chunk(self, index: int) -> Chunk:
         """Return a unit. Raises Corrupt where clusters come after a hole in it."""

@@ -3,7 +3,7 @@
 Strategy: a listing reads every index block that the directory's bitmap says is in use, in one sweep in
 the order of the disk; blocks read together have their fix-ups checked together. A lookup reads one block
 a level. Names that differ in case only are equal to the order of the tree, so a lookup visits all of
-those, which lie side by side.
+those, which lie side by side. Nodes that lookups went through are kept decoded, damaged ones too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.lru import Lru
 from vmount.parsers.ntfs.attribute import BITMAP, I30, INDEX_ROOT
 from vmount.parsers.ntfs.fixup import restore, restore_all
 from vmount.parsers.ntfs.index import (
@@ -37,11 +38,44 @@ MAX_BITMAP = 128 << 10
 """Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""
 
 
-class Directory:
-    """The index of names of one directory."""
+MOST_NODES = 1 << 10
+"""That a lookup goes through: one a level, and more only for names that differ in case alone."""
 
-    def __init__(self, reader: Reader, boot: Boot, attributes: Sequence[Attribute]) -> None:
+ENTRIES_KEPT = 1 << 16
+"""Entries in all nodes that are kept: some 20 MiB."""
+
+_NODE_WEIGHT = 8
+"""Entries that a node without any takes as much memory as."""
+
+
+class NodeCache(Lru[tuple[int, int], "IndexNode | Corrupt"]):
+    """Nodes of a volume's directories, by the number of the directory and the node's VCN."""
+
+    def __init__(self) -> None:
+        super().__init__(ENTRIES_KEPT, _node_weight)
+
+
+def _node_weight(node: IndexNode | Corrupt) -> int:
+    return _NODE_WEIGHT + (0 if isinstance(node, Corrupt) else len(node.entries))
+
+
+class Directory:
+    """The index of names of one directory.
+
+    `nodes` keeps decoded nodes, of it by its number `ino`, and those of other directories.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        boot: Boot,
+        attributes: Sequence[Attribute],
+        ino: int = 0,
+        nodes: NodeCache | None = None,
+    ) -> None:
         self._reader = reader
+        self._ino = ino
+        self._nodes = NodeCache() if nodes is None else nodes
         roots = select(attributes, INDEX_ROOT, I30)
         if not roots:
             raise Corrupt("directory has no $INDEX_ROOT")
@@ -49,6 +83,10 @@ class Directory:
         self._blocks = IndexBlocks(reader, boot, attributes, I30, size)
         bitmap = select(attributes, BITMAP, I30)
         self._bitmap = Stream(bitmap, boot) if bitmap else None
+        self.weight = sum(
+            len(stream.map) for stream in (self._blocks.stream, self._bitmap) if stream is not None
+        )
+        """Runs of its index: what it takes in memory."""
 
     async def entries(self) -> list[IndexEntry]:
         """Return all entries, in the order of the disk. Raises Corrupt."""
@@ -71,6 +109,8 @@ class Directory:
                         "index block is its own ancestor or twice in its tree", actual=node
                     )
                 seen.add(node)
+                if len(seen) > MOST_NODES:
+                    raise Corrupt("index has too many nodes for one name", expected=MOST_NODES)
                 node = await self._block(node)
             entries = node.entries
             index = bisect_left(entries, key, key=lambda e: collation_key(e.name, upcase))
@@ -88,9 +128,19 @@ class Directory:
         return found
 
     async def _block(self, vcn: int) -> IndexNode:
-        """Read the index block at a VCN."""
-        block, where = await self._blocks.read(vcn)
-        return decode_index_block(block, 0, self._blocks.size, vcn, where)
+        """Return the node at a VCN. Raises Corrupt."""
+        key = self._ino, vcn
+        node = self._nodes.get(key)
+        if node is None:
+            try:
+                block, where = await self._blocks.read(vcn)
+                node = decode_index_block(block, 0, self._blocks.size, vcn, where)
+            except Corrupt as error:
+                node = error
+            self._nodes.put(key, node)
+        if isinstance(node, Corrupt):
+            raise node.with_traceback(None)
+        return node
 
     async def _used_blocks(self) -> AsyncIterator[IndexNode]:
         blocks, size = self._blocks.stream, self._blocks.size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
-from vmount.parsers.model import FileData, Inline, Packed, Run, Runs
+from vmount.parsers.model import FileData, Inline, Packed, Runs
 from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED, LZNT1, SPARSE
 from vmount.parsers.ntfs.compression import CompressionUnits
 from vmount.parsers.ntfs.stream import decode_extents
@@ -39,14 +39,4 @@ def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
     if first.flags & LZNT1:
         units = CompressionUnits(runs, size, valid, boot.cluster_size, first.compression_unit)
         return FileData(size, valid, Packed(units))
-    return FileData(size, valid, Runs(tuple(_up_to(runs, size))))
-
-
-def _up_to(runs: list[Run], size: int) -> list[Run]:
-    """Return runs without what lies behind the end of a file (what its last cluster has to spare)."""
-    while runs and runs[-1].offset >= size:
-        runs.pop()
-    if runs:
-        offset, length, start = runs[-1]
-        runs[-1] = Run(offset, min(length, size - offset), start)
-    return runs
+    return FileData(size, valid, Runs(runs.cut(size)))

@@ -14,9 +14,10 @@ import struct
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.lru import Lru
 from vmount.parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAttr
 from vmount.parsers.ntfs.attribute import DATA, FILE_NAME
-from vmount.parsers.ntfs.directory import Directory
+from vmount.parsers.ntfs.directory import Directory, NodeCache
 from vmount.parsers.ntfs.file_attrs import file_attrs, quick_attrs
 from vmount.parsers.ntfs.file_data import file_data
 from vmount.parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
@@ -57,6 +58,16 @@ _TYPE = stat.S_IFMT(0xFFFF)
 _new = tuple.__new__
 
 
+DIRECTORY_WEIGHT = 64
+"""Runs that a directory without any takes as much memory as."""
+
+RUNS_KEPT = 1 << 16
+"""Of the indexes of directories that are kept: some 10 MiB, of up to a thousand directories."""
+
+NAMES_KEPT = 1 << 17
+"""Names in all directories of which all are kept: some 40 MiB."""
+
+
 class NtfsFilesystem:
     """An open NTFS volume; see `parsers.model.Filesystem` and `open_ntfs`."""
 
@@ -80,6 +91,10 @@ class NtfsFilesystem:
         self._special = SpecialFiles(reader, boot)
         self._security = SecurityDescriptors(reader, boot, mft)
         self._system_xattrs = SystemXattrs(reader, boot, mft, self._security)
+        self._nodes = NodeCache()
+        self._directories: Lru[Ino, Directory | Corrupt] = Lru(RUNS_KEPT, _weight)
+        self._names: Lru[Ino, dict[bytes, IndexEntry]] = Lru(NAMES_KEPT, len)
+        """All names of directories, where the order of their indexes is not known."""
         self._owners = None if options.users is None else Owners(self._security, options.users)
         self.info = info
         self.version = version
@@ -99,7 +114,8 @@ class NtfsFilesystem:
         if units is None:
             return None
         if self._upcase is None:
-            entries = await directory.entries()
+            entry = (await self._all_names(parent, directory)).get(units)
+            entries = [] if entry is None else [entry]
         else:
             entries = await directory.candidates(units, self._upcase)
         entries = [entry for entry in entries if self._is_shown(entry)]
@@ -330,8 +346,25 @@ class NtfsFilesystem:
         record = await self._record(ino)
         if not record.is_directory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        attributes = await self._mft.attributes(record)
-        return record, Directory(self._reader, self._boot, attributes)
+        found = self._directories.get(ino)
+        if found is None:
+            try:
+                attributes = await self._mft.attributes(record)
+                found = Directory(self._reader, self._boot, attributes, ino, self._nodes)
+            except Corrupt as error:
+                found = error
+            self._directories.put(ino, found)
+        if isinstance(found, Corrupt):
+            raise found.with_traceback(None)
+        return record, found
+
+    async def _all_names(self, ino: Ino, directory: Directory) -> dict[bytes, IndexEntry]:
+        """Return all entries of a directory by their names; of equal ones the first."""
+        names = self._names.get(ino)
+        if names is None:
+            names = {entry.name: entry for entry in reversed(await directory.entries())}
+            self._names.put(ino, names)
+        return names
 
     async def _attrs(self, record: Record) -> Attrs:
         attrs = await self._plain_attrs(record)
@@ -370,6 +403,10 @@ class NtfsFilesystem:
     def _is_shown(self, entry: IndexEntry) -> bool:
         ino = entry.reference & INO_MASK
         return ino != ROOT and (ino >= FIRST_USER or self._show_system)
+
+
+def _weight(directory: Directory | Corrupt) -> int:
+    return DIRECTORY_WEIGHT + (0 if isinstance(directory, Corrupt) else directory.weight)
 
 
 def _means(entry: IndexEntry, record: Record, home: Record) -> bool:

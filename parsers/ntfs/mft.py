@@ -16,9 +16,10 @@ from vmount.parsers.ntfs import attribute_list
 from vmount.parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
 from vmount.parsers.ntfs.fixup import restore, restore_all
 from vmount.parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
-from vmount.parsers.ntfs.runlist import RunMap, decode_runs
+from vmount.parsers.ntfs.runlist import decode_runs
 from vmount.parsers.ntfs.stream import Stream, select
 from vmount.parsers.reader import Span
+from vmount.parsers.runs import RunList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,7 +79,7 @@ class Mft:
         self._reader = reader
         self._boot = boot
         self._size = boot.record_size
-        self._map = RunMap(runs)
+        self._map = RunList.of(runs)
         self.count = size // boot.record_size
         self._kept: Lru[int, Record] = Lru(KEPT_RECORDS)
 
@@ -162,7 +163,7 @@ class Mft:
                 )
                 continue
             try:
-                run = self._map.runs[self._map.index(offset)]
+                run = self._map[self._map.which(offset)]
             except ParseError as error:
                 found[ino] = error
                 continue

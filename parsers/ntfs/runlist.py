@@ -6,15 +6,8 @@ to that of the run before; without a difference the run is a hole.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from typing import TYPE_CHECKING
-
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import Run
-from vmount.parsers.reader import Buffer, Reader, Span
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _new = tuple.__new__
 
@@ -51,55 +44,3 @@ def decode_runs(
     if vcn != next_vcn:
         raise Corrupt("run list ends early", expected=next_vcn, actual=vcn)
     return runs
-
-
-class RunMap:
-    """Runs that can be asked for a range."""
-
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.runs = runs
-        self._offsets = [run.offset for run in runs]
-
-    def index(self, offset: int) -> int:
-        """Return which run has the byte at `offset` of the attribute. Raises Corrupt if none has."""
-        index = bisect_right(self._offsets, offset) - 1
-        if index < 0 or offset >= self.runs[index].offset + self.runs[index].length:
-            raise Corrupt("attribute has no clusters for a part of it", expected=offset)
-        return index
-
-    def pieces(self, offset: int, length: int) -> list[Run]:
-        """Return the parts of the runs that make up a range of the attribute, in order.
-
-        Raises Corrupt where the runs do not cover it.
-        """
-        found: list[Run] = []
-        end = offset + length
-        index = self.index(offset) if length else 0
-        while offset < end:
-            if index == len(self.runs):
-                raise Corrupt("attribute has no clusters for a part of it", expected=offset)
-            at, size, start = self.runs[index]
-            skip = offset - at
-            take = min(size - skip, end - offset)
-            found.append(_new(Run, (offset, take, None if start is None else start + skip)))
-            offset += take
-            index += 1
-        return found
-
-    def spans(self, offset: int, length: int) -> list[Span]:
-        """Return where a range of the attribute is on the volume, holes left out."""
-        return [
-            Span(run.start, run.length)
-            for run in self.pieces(offset, length)
-            if run.start is not None
-        ]
-
-    async def read(self, reader: Reader, offset: int, length: int) -> Buffer:
-        """Read a range of the attribute."""
-        pieces = self.pieces(offset, length)
-        if len(pieces) == 1 and pieces[0].start is not None:
-            return await reader.read(pieces[0].start, length)
-        data = bytearray()
-        for _, size, start in pieces:
-            data += bytes(size) if start is None else await reader.read(start, size)
-        return data

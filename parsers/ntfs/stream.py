@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED
-from vmount.parsers.ntfs.runlist import RunMap, decode_runs
+from vmount.parsers.ntfs.runlist import decode_runs
+from vmount.parsers.runs import NO_RUNS, RunBuilder, RunList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from vmount.parsers.model import Run
     from vmount.parsers.ntfs.attribute import Attribute
     from vmount.parsers.ntfs.boot import Boot
     from vmount.parsers.reader import Reader
@@ -25,9 +25,9 @@ def select(attributes: Iterable[Attribute], kind: int, name: bytes = b"") -> lis
     return found
 
 
-def decode_extents(extents: Sequence[Attribute], boot: Boot) -> list[Run]:
+def decode_extents(extents: Sequence[Attribute], boot: Boot) -> RunList:
     """Return the runs of a non-resident attribute. Raises Corrupt unless its extents are complete."""
-    runs: list[Run] = []
+    runs = RunBuilder()
     expected = 0
     for extent in extents:
         if not extent.nonresident:
@@ -35,12 +35,12 @@ def decode_extents(extents: Sequence[Attribute], boot: Boot) -> list[Run]:
         first, after, mapping = extent.mapping
         if first != expected:
             raise Corrupt("extents of an attribute", expected=f"VCN {expected:#x}", actual=first)
-        runs += decode_runs(mapping, first, after, boot.cluster_size, boot.clusters)
+        runs.extend(decode_runs(mapping, first, after, boot.cluster_size, boot.clusters))
         expected = after
     valid = extents[0].sizes.valid
     if expected * boot.cluster_size < valid:
         raise Corrupt("attribute has fewer clusters than valid bytes", expected=valid)
-    return runs
+    return runs.finish()
 
 
 class Stream:
@@ -55,7 +55,7 @@ class Stream:
             raise Unsupported(f"compressed or encrypted attribute of type {first.type:#x}")
         self.size, self.valid, _ = first.sizes
         self._value = None if first.nonresident else first.value
-        self.map = RunMap(decode_extents(extents, boot) if first.nonresident else [])
+        self.map = decode_extents(extents, boot) if first.nonresident else NO_RUNS
 
     async def read(self, reader: Reader, offset: int, length: int) -> bytes:
         """Read a range. Raises Corrupt where it is not all there."""

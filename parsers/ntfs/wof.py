@@ -20,9 +20,9 @@ from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
 from vmount.parsers.ntfs.lzx import decode_lzx
-from vmount.parsers.ntfs.runlist import RunMap
 from vmount.parsers.ntfs.xpress import decode_xpress
 from vmount.parsers.reader import Buffer
+from vmount.parsers.runs import NO_RUNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -102,14 +102,15 @@ class WofChunks:
             )
         self._end = stored.valid - self._table
         self._content: bytes | None = None
-        self._map = RunMap(())
+        self._map = NO_RUNS
         match stored.layout:
             case Inline(content):
                 self._content = content
             case Runs(runs):
-                self._map = RunMap(runs)
+                self._map = runs
             case Packed():
                 raise Unsupported("WofCompressedData that is compressed itself")
+        self.cost = self._map.cost + len(self._content or b"") + _PAGES_KEPT * _PAGE
         self._pages: Lru[int, Buffer] = Lru(_PAGES_KEPT)
 
     async def chunk(self, index: int) -> Chunk:

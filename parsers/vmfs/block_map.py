@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from vmount.parsers.batch import read_pieces
 from vmount.parsers.errors import Corrupt
-from vmount.parsers.model import Run
 from vmount.parsers.reader import Reader
+from vmount.parsers.runs import NO_RUNS, Run, RunBuilder, RunList
 from vmount.parsers.vmfs.address import (
     KIND_MASK,
     VMFS5_STEP,
@@ -33,7 +33,7 @@ _BATCH = 256
 
 async def file_runs(
     reader: Reader, volume_size: int, info: FsInfo, table: ResourceTable, descriptor: Descriptor
-) -> tuple[Run, ...]:
+) -> RunList:
     """Return the runs of a file, from its start to its length.
 
     Raises Unsupported for an address that is not known, Corrupt for one that leads outside the volume,
@@ -42,9 +42,9 @@ async def file_runs(
     size = descriptor.attrs.size
     descriptor.check_readable()
     if not size:
-        return ()
+        return NO_RUNS
     if descriptor.addressing == Addressing.RESIDENT:
-        return (Run(0, size, descriptor.resident),)
+        return RunList.of((Run(0, size, descriptor.resident),))
     if descriptor.slot_size < _SMALLEST_SLOT:
         raise Corrupt(
             f"VMFS file {descriptor.address:#x}: block size",
@@ -138,10 +138,7 @@ class _Runs:
         self._per_cluster = info.small_blocks_per_cluster
         self._sub_blocks: ResourceFile | None = None
         self._position = 0
-        self._runs: list[Run] = []
-        self._offset = 0
-        self._length = 0
-        self._start: int | None = None
+        self._runs = RunBuilder()
 
     async def add(self, addresses: Sequence[int]) -> None:
         """Add what addresses stand for; those past the end of the file are not looked at."""
@@ -178,7 +175,7 @@ class _Runs:
         """Add a hole."""
         self._put(slots * self._slot, None)
 
-    def finish(self) -> tuple[Run, ...]:
+    def finish(self) -> RunList:
         """Return the runs, cut at the end of the file."""
         if self._position < self._size:
             raise Corrupt(
@@ -187,8 +184,7 @@ class _Runs:
                 expected=self._size,
                 actual=self._position,
             )
-        self._flush()
-        return tuple(self._runs)
+        return self._runs.finish()
 
     def _decode(self, address: int) -> tuple[int, int, bool, int, int]:
         """Return start, length, whether it is zeroed, the step to a following address and how many may."""
@@ -211,24 +207,9 @@ class _Runs:
             raise Corrupt(
                 "VMFS block outside the volume", start, expected=f"below {self._volume_size:#x}"
             )
-        if length <= 0:
-            return
-        joins = (
-            start is None
-            if self._start is None
-            else start is not None and self._start + self._length == start
-        )
-        if self._length and joins:
-            self._length += length
-        else:
-            self._flush()
-            self._offset, self._length, self._start = self._position, length, start
-        self._position += length
-
-    def _flush(self) -> None:
-        if self._length:
-            self._runs.append(Run(self._offset, self._length, self._start))
-            self._length = 0
+        if length > 0:
+            self._runs.add(length, start)
+            self._position += length
 
 
 def _streak(addresses: Sequence[int], index: int, end: int, stride: int) -> int:

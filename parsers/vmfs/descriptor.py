@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import Attrs, checked_attrs
 from vmount.parsers.reader import Buffer
 from vmount.parsers.vmfs.fs_info import FsInfo
 
@@ -237,19 +237,22 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
         address=address,
         generation=generation,
         type=file_type,
-        attrs=Attrs(
-            ino=address,
-            mode=kind | mode & 0o7777,
-            nlink=links,
-            uid=uid,
-            gid=gid,
-            size=length,
-            allocated=blocks * block_size,
-            rdev=0,
-            atime=atime * _NANOSECONDS,
-            mtime=mtime * _NANOSECONDS,
-            ctime=ctime * _NANOSECONDS,
-            btime=0,
+        attrs=checked_attrs(
+            (
+                address,
+                kind | mode & 0o7777,
+                links,
+                uid,
+                gid,
+                length,
+                blocks * block_size,
+                0,
+                atime * _NANOSECONDS,
+                mtime * _NANOSECONDS,
+                ctime * _NANOSECONDS,
+                0,
+            ),
+            where,
         ),
         flags=flags,
         slot_size=1 << block_shift,

@@ -22,11 +22,11 @@ from vmount.parsers.model import (
     FilesystemInfo,
     Inline,
     Ino,
-    Run,
     Runs,
     XAttr,
 )
 from vmount.parsers.reader import Reader
+from vmount.parsers.runs import RunList
 from vmount.parsers.vmfs.address import (
     ROOT,
     SYSTEM_CLUSTER,
@@ -207,7 +207,7 @@ class Vmfs:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return descriptor
 
-    async def _map(self, descriptor: Descriptor) -> tuple[Run, ...]:
+    async def _map(self, descriptor: Descriptor) -> RunList:
         return await file_runs(
             self.volume, self.volume.size, self._header, self._resources, descriptor
         )

@@ -6,13 +6,12 @@ files are opened when the first address of their kind turns up. Their maps are t
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from vmount.parsers.errors import Corrupt
-from vmount.parsers.model import Run
 from vmount.parsers.reader import Reader
+from vmount.parsers.runs import RunList
 from vmount.parsers.vmfs.address import FDC, PB2, PBC, SBC, Kind, ResourceAddress
 from vmount.parsers.vmfs.descriptor import Descriptor
 from vmount.parsers.vmfs.fs_info import FsInfo
@@ -25,17 +24,16 @@ _NAMES = {
     Kind.POINTER_BLOCK_2: ".pb2.sf",
 }
 
-MapFile: TypeAlias = Callable[[Descriptor], Awaitable[tuple[Run, ...]]]
+MapFile: TypeAlias = Callable[[Descriptor], Awaitable[RunList]]
 ReadDescriptor: TypeAlias = Callable[[int], Awaitable[Descriptor]]
 
 
 class ResourceFile:
     """An open resource file: its layout, and where it is in the volume."""
 
-    def __init__(self, layout: ResourceLayout, runs: tuple[Run, ...]) -> None:
+    def __init__(self, layout: ResourceLayout, runs: RunList) -> None:
         self.layout = layout
         self._runs = runs
-        self._offsets = [run.offset for run in runs]
 
     @property
     def resource_size(self) -> int:
@@ -48,12 +46,9 @@ class ResourceFile:
         Raises Corrupt if there is no such one, or none in one piece.
         """
         offset = self.layout.offset(address)
-        index = bisect_right(self._offsets, offset) - 1
-        if index >= 0:
-            run = self._runs[index]
-            inside = offset - run.offset
-            if run.start is not None and inside + self.layout.resource_size <= run.length:
-                return run.start + inside
+        place = self._runs.place(offset, self.layout.resource_size)
+        if place is not None:
+            return place
         raise Corrupt(f"VMFS {address.kind.name.lower()} without a block", actual=offset)
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import Attrs, checked_attrs
 from vmount.parsers.xfs.checksum import check_crc
 from vmount.parsers.xfs.superblock import Superblock
 
@@ -215,19 +215,22 @@ class InodeDecoder:
             atime, mtime, ctime = _time(atime), _time(mtime), _time(ctime)
             crtime = _time(crtime) if crtime else 0
         return Inode(
-            Attrs(
-                ino,
-                mode,
-                links,
-                uid,
-                gid,
-                size,
-                blocks * self._block_size,
-                rdev,
-                atime,
-                mtime,
-                ctime,
-                crtime,
+            checked_attrs(
+                (
+                    ino,
+                    mode,
+                    links,
+                    uid,
+                    gid,
+                    size,
+                    blocks * self._block_size,
+                    rdev,
+                    atime,
+                    mtime,
+                    ctime,
+                    crtime,
+                ),
+                where,
             ),
             flags,
             data_fork,

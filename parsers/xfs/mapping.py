@@ -8,14 +8,13 @@ deliberate bomb, and refused.
 from __future__ import annotations
 
 from vmount.parsers.errors import Corrupt, Unsupported
-from vmount.parsers.model import Run
+from vmount.parsers.runs import MAX_RUNS, RunBuilder, RunList
 from vmount.parsers.xfs.checksum import LONG_BTREE
 from vmount.parsers.xfs.extent import Extent, Node, decode_extents, decode_node, decode_root
 from vmount.parsers.xfs.inode import Fork, Format, Inode
 from vmount.parsers.xfs.volume import Volume
 
-MAX_EXTENTS = 1 << 21
-"""Pieces of one file: with more, their list would take gigabytes of memory."""
+MAX_EXTENTS = MAX_RUNS
 NODES_AT_ONCE = 256
 """Nodes fetched together: 1 MiB with the common block size."""
 
@@ -56,32 +55,17 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]
     return extents
 
 
-def file_runs(volume: Volume, extents: list[Extent], size: int) -> tuple[Run, ...]:
+def file_runs(volume: Volume, extents: list[Extent], size: int) -> RunList:
     """Return where the bytes of a file of `size` bytes are; what is not in extents or was never written is
     a hole."""
     block_size = volume.block_size
-    runs: list[Run] = []
-    position = 0
-
-    def add(length: int, start: int | None) -> None:
-        nonlocal position
-        length = min(length, size - position)
-        if length <= 0:
-            return
-        if runs:
-            offset, before, last = runs[-1]
-            if last is None if start is None else last is not None and last + before == start:
-                runs[-1] = Run(offset, before + length, last)
-                position += length
-                return
-        runs.append(Run(position, length, start))
-        position += length
-
+    runs = RunBuilder()
     for block, count, first, unwritten in extents:
-        add(block * block_size - position, None)
-        add(count * block_size, None if unwritten else volume.offset(first, count))
-    add(size - position, None)
-    return tuple(runs)
+        runs.add(min(block * block_size, size) - runs.position, None)
+        start = None if unwritten else volume.offset(first, count)
+        runs.add(min(count * block_size, size - runs.position), start)
+    runs.add(size - runs.position, None)
+    return runs.finish()
 
 
 class _TreeWalk:

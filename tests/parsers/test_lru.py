@@ -11,8 +11,8 @@ from vmount.parsers.lru import Lru
 
 ROOT = Path(__file__).parents[2]
 
-OWN_EVICTION = {"parsers/lru.py", "vmount/cache.py"}
-"""cache.py evicts slabs of several disks that share a budget, on the path of each read."""
+OWN_EVICTION = {"parsers/lru.py", "vmount/cache/slabs.py", "vmount/jobs/copying/target.py"}
+"""Slabs of several disks share a budget, on the path of each read; descriptors must be closed in order."""
 
 
 class _Key:

@@ -12,6 +12,7 @@ from vmount.blocks.file_map import FileMap, SourceFile, open_file
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
 from vmount.parsers.reader import Buffer, BytesReader, Span, run_sync
+from vmount.parsers.runs import RunList
 
 VOLUME = random.Random(3).randbytes(1 << 16)
 
@@ -28,7 +29,7 @@ def files_in_runs(draw: st.DrawFn) -> tuple[FileData, bytes]:
     valid = draw(st.integers(0, len(content)))
     size = valid + draw(st.integers(0, 5000))
     expected = content[:valid] + bytes(size - valid)
-    return FileData(size, valid, Runs(tuple(runs))), expected
+    return FileData(size, valid, Runs(RunList.of(runs))), expected
 
 
 def check(content: FileMap, expected: bytes, offset: int, length: int) -> None:
@@ -56,6 +57,7 @@ class Reversed:
     """Chunks stored backwards at every 1000 bytes, the third a hole, the fourth as it is."""
 
     unit = 700
+    cost = 0
 
     async def chunk(self, index: int) -> Chunk:
         if index == 2:
@@ -93,6 +95,7 @@ def test_packed(size: int, valid: int, offset: int, length: int) -> None:
 def test_a_chunk_that_decodes_to_another_length_is_refused() -> None:
     class Short:
         unit = 700
+        cost = 0
 
         async def chunk(self, index: int) -> Chunk:
             return Chunk((Run(0, 10, 0),), None)
@@ -119,9 +122,10 @@ def test_inline_and_whole_sources() -> None:
         ((Run(0, 100, 0), Run(200, 100, 0)), "out of order"),
         ((Run(0, 0, 0),), "out of order"),
         ((Run(0, 200, len(VOLUME) - 100),), "beyond the end of the volume at 0xff9c"),
-        ((Run(0, 200, -1),), "beyond the end of the volume"),
+        ((Run(0, 200, -1),), "beyond what"),
+        ((Run(0, 1 << 63, None),), "beyond what"),
     ],
 )
 def test_runs_that_cannot_be_are_refused(runs: tuple[Run, ...], message: str) -> None:
     with pytest.raises(Corrupt, match=message):
-        open_file(BytesReader(VOLUME), FileData(200, 200, Runs(runs)))
+        open_file(BytesReader(VOLUME), FileData(200, 200, Runs(RunList.of(runs))))

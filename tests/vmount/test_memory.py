@@ -15,6 +15,7 @@ from vmount.cache import LINE, CacheBudget, CachedDisk
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import FileData, Inline, Run, Runs
 from vmount.parsers.reader import BytesReader
+from vmount.parsers.runs import LIST_COST, RunList
 
 BLOCK = 512
 
@@ -70,14 +71,14 @@ async def test_caches_of_several_disks_share_the_bound(nursery: trio.Nursery) ->
 
 def many_runs(count: int) -> FileData:
     runs = tuple(Run(n * BLOCK, BLOCK, (count - 1 - n) * BLOCK) for n in range(count))
-    return FileData(count * BLOCK, count * BLOCK, Runs(runs))
+    return FileData(count * BLOCK, count * BLOCK, Runs(RunList.of(runs)))
 
 
 def test_a_map_that_does_not_fit_is_refused_and_leaves_nothing() -> None:
     source = BytesReader(bytes(BLOCK * 10_000))
     memory = MemoryBudget(400_000)
     first = open_file(source, many_runs(10_000), memory)
-    assert memory.held == 160_000
+    assert memory.held == 160_000 + LIST_COST
     with pytest.raises(TooLarge):
         open_file(source, many_runs(9_999), memory)
     del first

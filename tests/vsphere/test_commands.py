@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.json_schema import check
 from tests.vsphere.conftest import PASSWORD, USER, Vcenter
 from tests.vsphere.controls import Controls
 from tests.vsphere.forwarder import forwarding
@@ -54,7 +55,9 @@ class Command:
         return done
 
     def json(self, *words: str, code: int = 0) -> Any:
-        return json.loads(self.run(*words, "--json", code=code).stdout)
+        value = json.loads(self.run(*words, "--json", code=code).stdout)
+        check(words[0], value)
+        return value
 
     def error(self, *words: str, code: int, **environment: str) -> str:
         return self.run(*words, code=code, **environment).stderr.splitlines()[-1]
@@ -157,7 +160,7 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
     )
     alone.run("vms", "--profile", "lab")
     assert "no vCenter or ESXi host is named" in alone.error("vms", code=2)
-    assert "no profile 'x'; it has 'lab'" in alone.error("vms", "--profile", "x", code=2)
+    assert "no profile 'x'; profiles: lab" in alone.error("vms", "--profile", "x", code=2)
 
 
 def test_r19_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None:

@@ -8,15 +8,15 @@ within the file they are never short.
 from __future__ import annotations
 
 import itertools
-from array import array
 from bisect import bisect_right
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vmount.blocks.memory import PROCESS, Decoded, MemoryBudget
 from vmount.parsers.errors import Corrupt
-from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from vmount.parsers.model import Chunk, FileData, Inline, Packed, Runs
 from vmount.parsers.reader import BlockSource, Buffer, Span
+from vmount.parsers.runs import RunList
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 LARGEST_INLINE = 64 << 20
 """Bytes of a file that is kept in its record: far more than any record of any file system here holds, so
 that a size without bytes behind it cannot take the memory."""
-LARGEST_OFFSET = (1 << 63) - 1
-"""Of Linux (loff_t)."""
-NUMBER = 8
-"""Bytes of a number of a file's map."""
 
 DECODED: Decoded[tuple[int, int]] = Decoded(PROCESS)
 """Decoded chunks of all open packed files: the kernel asks for less than a chunk at a time, and often for the
@@ -127,33 +123,36 @@ class SourceFile:
         return [Span(offset, max(0, min(length, self.size - offset)))]
 
 
-HOLE = -1
-"""The place of a run that is a hole."""
-
-
 class RunsFile:
-    """A file in runs, kept as two rows of numbers: a tuple for each run took ten times the memory.
+    """A file in runs.
 
-    Raises TooLarge if the runs need more than `memory` has left.
+    Raises TooLarge if they need more than `memory` has left.
     """
 
     def __init__(
-        self, source: BlockSource, data: FileData, runs: Sequence[Run], memory: MemoryBudget
+        self, source: BlockSource, data: FileData, runs: RunList, memory: MemoryBudget
     ) -> None:
-        memory.hold(self, 2 * NUMBER * len(runs), f"the map of {len(runs)} runs of a file")
+        memory.hold(self, runs.cost, f"the map of {len(runs)} runs of a file")
+        runs.check_within(source.size)
+        if runs.end < data.valid:
+            raise Corrupt("runs end before the file", expected=data.valid, actual=runs.end)
         self.size = data.size
         self._valid = data.valid
         self._source = source
-        self._starts, self._places = _checked_runs(runs, data.valid, source.size)
+        self._runs = runs
+        self._offsets = runs.offsets
+        self._starts = runs.starts
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if they are at hand."""
         end = min(offset + length, self._valid)
-        if 0 <= offset < end:
-            index = bisect_right(self._starts, offset)
-            place = self._places[index - 1]
-            if place >= 0 and end <= self._starts[index] and end == offset + length:
-                return self._source.try_read(place + offset - self._starts[index - 1], length)
+        if 0 <= offset < end == offset + length:
+            # A read within one run, written out: through RunList.pieces() it takes twice as long.
+            offsets = self._offsets
+            index = bisect_right(offsets, offset) - 1
+            start = self._starts[index]
+            if start >= 0 and end <= offsets[index + 1]:
+                return self._source.try_read(start + offset - offsets[index], length)
         pieces = self._pieces(offset, end)
         if len(pieces) == 1 and pieces[0].length == length:
             return self._source.try_read(pieces[0].start, length)
@@ -181,7 +180,7 @@ class RunsFile:
     def spans(self) -> Sequence[Span]:
         """Return what lies on the volume."""
         spans: list[Span] = []
-        for (offset, end), place in zip(pairwise(self._starts), self._places, strict=True):
+        for (offset, end), place in zip(pairwise(self._offsets), self._starts, strict=True):
             count = min(end, self._valid) - offset
             if place < 0 or count <= 0:
                 continue
@@ -198,20 +197,11 @@ class RunsFile:
 
     def _pieces(self, offset: int, end: int) -> Sequence[_Piece]:
         """Return what lies on the volume of [offset, end)."""
-        pieces = []
-        starts, places = self._starts, self._places
-        index = max(0, bisect_right(starts, offset) - 1)
-        position = offset
-        while position < end:
-            stop = min(end, starts[index + 1])
-            place = places[index]
-            if place >= 0:
-                pieces.append(
-                    _Piece(position - offset, stop - position, place + position - starts[index])
-                )
-            position = stop
-            index += 1
-        return pieces
+        return [
+            _Piece(at - offset, length, start)
+            for at, length, start in self._runs.pieces(offset, end - offset)
+            if start is not None
+        ]
 
 
 class _Piece(NamedTuple):
@@ -297,7 +287,7 @@ class PackedFile:
         return stored
 
     async def _stored(self, chunk: Chunk, length: int) -> Buffer:
-        _checked_runs(chunk.runs, 0, self._source.size)
+        RunList.of(chunk.runs).check_within(self._source.size)
         parts: list[Buffer] = []
         for run in chunk.runs:
             if run.start is None:
@@ -309,34 +299,3 @@ class PackedFile:
         if len(decoded) != length:
             raise Corrupt("chunk of a wrong length", expected=length, actual=len(decoded))
         return decoded
-
-
-def _checked_runs(
-    runs: Sequence[Run], valid: int, volume_size: int
-) -> tuple[array[int], array[int]]:
-    """Return where the runs begin in the file, with the end of the last one, and where each lies (or HOLE).
-
-    Raises Corrupt unless the runs follow each other, lie on the volume and reach `valid`.
-    """
-    starts, places = array("q"), array("q")
-    position = 0
-    for run in runs:
-        offset, length, start = run
-        if offset != position or length <= 0:
-            raise Corrupt(f"run out of order, for file offset {offset:#x}", expected=position)
-        if start is not None and not 0 <= start <= volume_size - length:
-            raise Corrupt(
-                "run beyond the end of the volume",
-                start,
-                expected=f"at most {volume_size} bytes",
-                actual=f"a run of {length} bytes there",
-            )
-        if position + length > LARGEST_OFFSET:
-            raise Corrupt("run beyond the largest file", expected=LARGEST_OFFSET, actual=length)
-        starts.append(position)
-        places.append(HOLE if start is None else start)
-        position += length
-    starts.append(position)
-    if position < valid:
-        raise Corrupt("runs end before the file", expected=valid, actual=position)
-    return starts, places

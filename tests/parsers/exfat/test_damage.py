@@ -141,6 +141,26 @@ def test_a_chain_that_is_damaged(image: Image, value: int, message: str) -> None
     assert run_sync(filesystem.data(run_sync(find(filesystem, b"size 65535")).ino)).size == 65535
 
 
+@pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 1])
+def test_a_size_that_no_file_has_costs_its_entry_only(image: Image, size: int) -> None:
+    before = run_sync(opened(image).listdir(1))
+    victim = next(entry for entry in before if stat.S_ISREG(entry.kind))
+
+    def grow(raw: bytearray) -> None:
+        raw[32 + 24 : 32 + 32] = size.to_bytes(8, "little")
+
+    change_set(image, victim.ino, grow)
+    filesystem = opened(image)
+    after = run_sync(filesystem.listdir(1))
+    assert [entry.name for entry in after] == [entry.name for entry in before]
+    assert [entry for entry in after if entry.attrs is None] == [
+        victim._replace(kind=0, attrs=None)
+    ]
+    for use in (filesystem.lookup(1, victim.name), filesystem.attrs(victim.ino)):
+        with pytest.raises(Corrupt, match="size of a file"):
+            run_sync(use)
+
+
 def test_contiguous_files_outside_the_volume(image: Image) -> None:
     ino = run_sync(find(opened(image), b"size 65536")).ino
     clusters = decode_boot(image.data[:512]).clusters

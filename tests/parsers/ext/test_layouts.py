@@ -24,6 +24,7 @@ from vmount.parsers.ext.superblock import SUPERBLOCK
 from vmount.parsers.ext.xattr import BLOCK_HEADER, ENTRY
 from vmount.parsers.layout import Layout
 from vmount.parsers.model import Run
+from vmount.parsers.runs import RunList
 
 LAYOUTS = (
     SUPERBLOCK,
@@ -114,7 +115,7 @@ def test_r22_fast_commits_of_any_bytes_give_values_or_parse_errors(
             assert len(merged) == size
     for ino in commits.ranges:
         size = 100_000
-        base = (Run(0, 4096, 8192), Run(4096, size - 4096, None))
+        base = RunList.of((Run(0, 4096, 8192), Run(4096, size - 4096, None)))
         with contextlib.suppress(ParseError):
             runs = commits.apply_ranges(ino, base, 1024, lambda block, _count: block * 1024)
             ends = [0, *(run.offset + run.length for run in runs)]

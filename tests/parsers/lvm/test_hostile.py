@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from itertools import pairwise
+from typing import Any
+
+import pytest
 
 from tests.parsers.lvm.test_lvm import assemble, by_name, text_of, with_text
 from tests.parsers.volume_images import load
-from vmount.parsers.lvm.assemble import LvmVolume
+from vmount.parsers.errors import Corrupt
+from vmount.parsers.lvm.assemble import LvmVolume, assemble_lvm
+from vmount.parsers.lvm.group import LogicalVolume, Segment
+from vmount.parsers.lvm.label import lvm_crc
+from vmount.parsers.lvm.physical import MAX_TEXT, read_pv
 from vmount.parsers.lvm.snapshot import MAGIC, read_exceptions
+from vmount.parsers.lvm.text import MAX_TOKENS, Section, parse_text
 from vmount.parsers.reader import BytesReader, run_sync
 
 
@@ -41,6 +50,51 @@ def test_volumes_that_double_with_each_line() -> None:
         problem = found[name].problem
         assert problem is not None
         assert "too many parts" in problem
+
+
+class _Walked(dict[str, LogicalVolume]):
+    """Volumes that count how often somebody goes over all of them."""
+
+    walks = 0
+
+    def values(self) -> Any:
+        self.walks += 1
+        return super().values()
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_the_volumes_of_a_group_are_gone_over_a_fixed_number_of_times(count: int) -> None:
+    image = load("lvm-stale").members["lvm-stale-0"]
+    pv = run_sync(read_pv(BytesReader(image)))
+    assert pv.group is not None
+    segment = Segment(0, 1, "zero", Section("segment1"))
+    volumes = _Walked(
+        {
+            f"v{number}": LogicalVolume(f"v{number}", str(number), True, (segment,))
+            for number in range(count)
+        }
+    )
+    group = replace(pv.group, lvs=volumes)
+    result = run_sync(assemble_lvm([("a", replace(pv, group=group))]))
+    assert [volume.problem for volume in result.volumes] == [None] * count
+    assert volumes.walks < 12
+
+
+def test_a_text_that_no_group_has_is_refused_before_it_is_read() -> None:
+    image = load("lvm-stale").members["lvm-stale-0"]
+    grown = bytearray(with_text(image, b"vg0 {}"))
+    area = grown[4096:4608]
+    area[4 + 16 + 4 + 24 : 4 + 16 + 4 + 32] = (MAX_TEXT + 1).to_bytes(8, "little")
+    area[:4] = lvm_crc(bytes(area[4:])).to_bytes(4, "little")
+    grown[4096:4608] = area
+    pv = run_sync(read_pv(BytesReader(bytes(grown))))
+    assert pv.group is None
+    assert "size of the text" in pv.problems[0]
+
+
+def test_a_text_of_too_many_words_is_refused() -> None:
+    with pytest.raises(Corrupt, match="too long"):
+        parse_text("a = [" + "1," * (MAX_TOKENS + 1) + "]")
 
 
 def test_volumes_deep_in_each_other_from_the_bottom_up() -> None:

@@ -287,6 +287,35 @@ def test_a_damaged_index_block_is_an_error_for_its_directory(image: Image) -> No
     assert run_sync(filesystem.attrs(find(filesystem, b"size 100"))).size == 100
 
 
+def test_a_damaged_index_is_read_and_decoded_once(image: Image) -> None:
+    names = [e.name for e in run_sync(image.open().listdir(find(image.open(), b"many")))][:200]
+    for block in index_blocks(image, find(image.open(), b"many")):
+        image.set(block + 510, b"??")
+    filesystem = image.open()
+    many = find(filesystem, b"many")
+    for attempt in range(2):
+        image.reads = 0
+        errors = 0
+        for name in names:
+            try:
+                run_sync(filesystem.lookup(many, name))
+            except Corrupt:
+                errors += 1
+        assert errors > 100
+        assert image.reads == 0 if attempt else image.reads < len(names) // 2
+
+
+def test_without_upcase_a_directory_is_decoded_once(image: Image) -> None:
+    image.set(image.record_at(10) + 510, b"??")
+    filesystem = image.open()
+    many = find(filesystem, b"many")
+    names = [entry.name for entry in run_sync(filesystem.listdir(many))]
+    image.reads = 0
+    for name in names:
+        assert run_sync(filesystem.lookup(many, name)) is not None
+    assert image.reads < 10
+
+
 def test_without_upcase_names_are_found_all_the_same(image: Image) -> None:
     image.set(image.record_at(10) + 510, b"??")
     filesystem = image.open()

@@ -29,10 +29,11 @@ from vmount.parsers.ntfs.lznt1 import decode_lznt1
 from vmount.parsers.ntfs.names import from_wtf8, to_wtf8
 from vmount.parsers.ntfs.record import RECORD
 from vmount.parsers.ntfs.reparse import decode_reparse
-from vmount.parsers.ntfs.runlist import RunMap, decode_runs
+from vmount.parsers.ntfs.runlist import decode_runs
 from vmount.parsers.ntfs.standard_information import STANDARD
 from vmount.parsers.ntfs.volume import decode_volume_information
 from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.runs import RunList
 
 LAYOUTS = [
     BOOT_SECTOR,
@@ -205,7 +206,7 @@ def test_ranges_over_runs(offset: int, length: int) -> None:
     data = bytes(range(256)) * 2
     runs = [Run(0, 64, 100), Run(64, 64, None), Run(128, 64, 0), Run(192, 128, 300)]
     whole = data[100:164] + bytes(64) + data[:64] + data[300:428]
-    mapped = RunMap(runs)
+    mapped = RunList.of(runs)
     if offset + length > len(whole):
         with pytest.raises(Corrupt):
             mapped.pieces(offset, length)

@@ -34,6 +34,7 @@ from vmount.parsers.ntfs.boot import decode_boot
 from vmount.parsers.ntfs.standard_information import STANDARD
 from vmount.parsers.ntfs.wof import WofChunks, wof_algorithm
 from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.runs import RunList
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,7 +218,7 @@ def table(offsets: list[int], entry: str = "I") -> bytes:
 
 
 def chunks_of(stream: bytes, size: int) -> WofChunks:
-    runs = Runs((Run(0, len(stream), 0),))
+    runs = Runs(RunList.of((Run(0, len(stream), 0),)))
     return WofChunks(BytesReader(stream), size, FileData(len(stream), len(stream), runs), 0)
 
 
@@ -244,7 +245,7 @@ def test_the_other_chunks_of_a_bad_table() -> None:
 def test_chunks_that_were_never_written() -> None:
     """Behind the valid bytes of the stream is nothing that could be decoded, and no zeros either."""
     stream = table([4096]) + bytes(8192)
-    data = FileData(len(stream), 4 + 6000, Runs((Run(0, len(stream), 0),)))
+    data = FileData(len(stream), 4 + 6000, Runs(RunList.of((Run(0, len(stream), 0),))))
     chunks = WofChunks(BytesReader(stream), 8192, data, 0)
     assert run_sync(chunks.chunk(0)).runs == (Run(0, 4096, 4),)
     with pytest.raises(Corrupt, match="place of chunk 0x1"):
@@ -263,7 +264,7 @@ def test_r37_entries_of_eight_bytes_from_4_gib_on() -> None:
     size = 1 << 32
     count = size // 4096
     stored = (count - 1) * 8 + count * 4096
-    runs = Runs((Run(0, stored, 0),))
+    runs = Runs(RunList.of((Run(0, stored, 0),)))
 
     class Sparse:
         """Chunks as they are, each with its number at its beginning."""
