@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cache",),
     ("backends",),
     ("vsphere",),
-    ("runtime",),
+    ("runtime", "interruption"),
     ("blocks",),
     ("state", "logs", "configuration"),
     ("sandbox",),

@@ -8,7 +8,6 @@ import gc
 import importlib
 import io
 import os
-import signal
 import sys
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +19,7 @@ from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path, read_config_if_any
 from vmount.errors import Exit, UsageError, VmountError, explain
+from vmount.interruption import catching, exit_code_of
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
@@ -78,7 +78,7 @@ A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of t
 
 exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
 of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
-130 interrupted; 143 terminated
+130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
 """
 
 
@@ -97,10 +97,13 @@ def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -
 
     Without `arguments`, or if the caller says so, the process is the command's own: it gives up rights.
     """
-    try:
-        return _run(arguments, own_process=own_process or arguments is None)
-    except KeyboardInterrupt:
-        return fail(VmountError("interrupted"))
+    with catching():
+        try:
+            return _run(arguments, own_process=own_process or arguments is None)
+        except KeyboardInterrupt as error:
+            interrupted = VmountError("interrupted")
+            interrupted.exit_code = exit_code_of(error)
+            return fail(interrupted)
 
 
 def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
@@ -139,8 +142,6 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
         if not {"-h", "--help", "--version"}.intersection(words):
             return fail(error)
     parsed = parser.parse_intermixed_args(words)
-    # Like Ctrl-C: what was done to a machine is undone on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if name == MOUNT:
             take_mount_options(parser, parsed)

@@ -35,8 +35,10 @@ class Exit(enum.IntEnum):
     """The mount is in use."""
     SCANNER = 6
     """The scanner cannot be had or has failed, or the report of a scan cannot be written."""
+    HANGUP = 129
+    """Ended by SIGHUP: 128 and the signal's number, as in shells."""
     INTERRUPTED = 130
-    """Ended by SIGINT (Ctrl-C), whatever was done until then: 128 and the signal's number, as in shells."""
+    """Ended by SIGINT (Ctrl-C), whatever was done until then."""
     TERMINATED = 143
     """Ended by SIGTERM."""
 

@@ -6,6 +6,7 @@ import json
 import os
 import select
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -214,22 +215,40 @@ def test_whoever_waits_for_the_end_of_a_pipe_does_not_wait_for_that_of_the_mount
         os.close(reading)
 
 
-def test_interrupted_at_the_start(vmount: Vmount, volume: ExtFixture) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_interrupted_at_the_start(
+    vmount: Vmount, volume: ExtFixture, number: signal.Signals
+) -> None:
     """By Ctrl-C while modules are being loaded: one line, as at any other time."""
-    command = [
-        "-c",
-        "import os, signal, sys, vmount.cli\n"
-        "vmount.cli.load = lambda name: os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.exit(vmount.cli.main(['ls', sys.argv[1]]))",
-    ]
-    done = subprocess.run(
-        [sys.executable, *command, volume.image],
+    done = with_loading(f"os.kill(os.getpid(), {int(number)}); time.sleep(60)", volume)
+    assert (done.returncode, done.stderr) == (128 + number, "vmount: interrupted\n")
+
+
+def test_an_interruption_in_a_callback_is_not_lost(vmount: Vmount, volume: ExtFixture) -> None:
+    """Python drops what a weak reference's callback raises, and import has one for each module."""
+    signal_in_a_callback = (
+        "w = weakref.ref(thing := type('T', (), {})(),"
+        " lambda _: os.kill(os.getpid(), signal.SIGINT)); del thing; time.sleep(60)"
+    )
+    done = with_loading(signal_in_a_callback, volume)
+    assert (done.returncode, done.stderr) == (130, "vmount: interrupted\n")
+
+
+def with_loading(statement: str, volume: ExtFixture) -> subprocess.CompletedProcess[str]:
+    """Run `ls` with a statement in the place of the loading of its module."""
+    script = (
+        "import os, signal, sys, time, weakref, vmount.cli\n"
+        f"def load(name):\n    {statement}\n"
+        "vmount.cli.load = load\n"
+        "sys.exit(vmount.cli.main(['ls', sys.argv[1]]))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", script, volume.image],
         capture_output=True,
         text=True,
         check=False,
         cwd=ROOT,
     )
-    assert (done.returncode, done.stderr) == (1, "vmount: interrupted\n")
 
 
 @pytest.mark.mount

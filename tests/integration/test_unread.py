@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-from dataclasses import dataclass, field
+import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,6 @@ class Job:
     """Whether its JSON is an object a line."""
     key: str = "not_scanned"
     has_json: bool = True
-    told: tuple[str, ...] = field(default=())
 
 
 PARTS = ("volume", "disk")
@@ -273,12 +272,11 @@ def test_streams_of_a_mount_and_of_directories_are_scanned(vmount: Vmount, tmp_p
         assert "64 KiB" in item["reason"]
 
 
-def test_exclude_narrows_a_scan(vmount: Vmount, machine: Unreadable, tmp_path: Path) -> None:
+def test_exclude_narrows_a_scan(vmount: Vmount, machine: Unreadable) -> None:
     words = ("scan", "--json", "--engine", "true", machine.whole)
     done = vmount.run(*words, "--exclude", "*.bin", "--exclude", "/damaged")
     report = json.loads(done.stdout)
     assert (report["scanned"], report["excluded"], report["not_scanned"]) == (1, 3, [])
-    shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
 def test_volumes_without_files_are_nothing_that_is_missed(tmp_path: Path) -> None:
@@ -295,3 +293,25 @@ def test_volumes_without_files_are_nothing_that_is_missed(tmp_path: Path) -> Non
     with open_disks(disk) as disks:
         assert [item.path for item in disks.unread] == ["volumes/disk0-p3"]
         assert disks.unread[0].reason == "no known file system"
+
+
+def test_an_output_that_takes_nothing_is_no_finding(vmount: Vmount, machine: Unreadable) -> None:
+    for engine, code in (("true", 6), ("false", 1)):
+        for words in (("scan", "--engine", engine), ("scan", "--json", "--engine", engine)):
+            with Path("/dev/full").open("wb") as full:
+                done = subprocess.run(
+                    vmount.command(*words, machine.vmx, machine.good),
+                    stdout=full,
+                    stderr=subprocess.PIPE,
+                    env=vmount.environment,
+                    cwd=Path(__file__).parents[2],
+                    check=False,
+                )
+            assert done.returncode == code
+            assert b"standard output: No space left" in done.stderr
+    scan = ("scan", "--engine", "true", machine.vmx, machine.good)
+    done = vmount.run(*scan, "--report", "/proc/report.json", check=False)
+    assert done.returncode == 6
+    assert b"--report: /proc/report.json" in done.stderr
+    # The mount that is made for the program says nothing a second time.
+    assert done.stderr.count(b"missing.vmdk") == 1

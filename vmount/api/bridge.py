@@ -6,12 +6,14 @@ in a thread of its own, and a call costs two hops of about 70 us together.
 
 from __future__ import annotations
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
 
+from vmount.backends.base import BackendError
 from vmount.parsers.reader import run_sync
 from vmount.runtime import InlineRuntime, Runtime, TrioRuntime
 
@@ -40,6 +42,10 @@ class Bridge(Protocol):
         """
         ...
 
+    def give_up(self) -> None:
+        """Have all calls that were begun with `soon` fail, if they go on."""
+        ...
+
     def close(self) -> None:
         """Give up the event loop. A second call does nothing."""
         ...
@@ -59,6 +65,9 @@ class InlineBridge:
         """Return the call itself."""
         return call
 
+    def give_up(self) -> None:
+        """Do nothing: no call goes on beside the caller."""
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -74,6 +83,8 @@ class TrioBridge:
 
     def __init__(self) -> None:
         self._ready = threading.Event()
+        self._scopes: set[trio.CancelScope] = set()
+        """Of the calls that go on."""
         self._threads = ThreadPoolExecutor(SOON, "vmount-soon")
         self._thread = threading.Thread(
             target=trio.run, args=(self._serve,), name="vmount", daemon=True
@@ -82,16 +93,36 @@ class TrioBridge:
         self._ready.wait()
 
     def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run it in the event loop's thread."""
-        return trio.from_thread.run(call, trio_token=self._token)
+        """Run it in the event loop's thread. Ctrl-C, and `close`, give it up."""
+        scope = trio.CancelScope()
+
+        async def run_in_scope() -> T:
+            with scope:
+                return await call()
+            raise BackendError("given up: the disks are being closed", code=errno.ECANCELED)
+
+        self._scopes.add(scope)
+        try:
+            return trio.from_thread.run(run_in_scope, trio_token=self._token)
+        except KeyboardInterrupt:
+            self._token.run_sync_soon(scope.cancel)
+            raise
+        finally:
+            self._scopes.discard(scope)
 
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:
         """Begin the call in a thread."""
         return self._threads.submit(call).result
 
+    def give_up(self) -> None:
+        """Have all calls that go on fail: there may be no answer to come."""
+        for scope in list(self._scopes):
+            self._token.run_sync_soon(scope.cancel)
+
     def close(self) -> None:
-        """End the event loop."""
-        self._threads.shutdown()
+        """Give up what goes on, and end the event loop."""
+        self.give_up()
+        self._threads.shutdown(cancel_futures=True)
         if self._thread.is_alive():
             trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
             self._thread.join()

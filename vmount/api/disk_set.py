@@ -217,6 +217,7 @@ class DiskSet(FilesTogether):
 
     def close(self) -> None:
         """Unmount what is mounted and release the sources. A second call does nothing."""
+        self._bridge.give_up()
         self._mounting.close()
         self._bridge.run(self._manager.aclose)
         self._bridge.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import re
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING
 from vmount.errors import BusyError, MountError
 from vmount.mounting.config import MountConfig
 from vmount.mounting.fuse_library import require_fuse
-from vmount.state import default_state_dir
+from vmount.state import StateDir, default_state_dir
+from vmount.state.temporary import make_folder
 from vmount.vsphere.access_options import Quiesce
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vmount.mounting.server_process import Server
     from vmount.options import OpenOptions
     from vmount.sources.virtual_machine import MachineInfo
+    from vmount.state import Entry
     from vmount.volumes.find import Volume
 
 
@@ -106,7 +107,9 @@ class Mounting:
         self._wanted = mountpoint
         self._state_dir = state_dir or default_state_dir()
         self._server: Server | None = None
+        self._journal = StateDir(self._state_dir).journal()
         self._own_folder: Path | None = None
+        self._entry: Entry | None = None
 
     def share(self, machines: Sequence[MachineInfo]) -> None:
         """Have the process read the snapshot that is there already, and take none of its own."""
@@ -128,12 +131,12 @@ class Mounting:
     def server(self) -> Server:
         """The process; it is started if there is none. Raises VmountError."""
         if self._server is None:
-            if self._wanted is None:
-                self._own_folder = Path(tempfile.mkdtemp(prefix="vmount-"))
-            mountpoint = (self._wanted or self._own_folder or Path()).absolute()
-            config = MountConfig(self._sources, mountpoint, self._options, volumes=())
             try:
                 require_fuse()
+                if self._wanted is None:
+                    self._own_folder, self._entry = make_folder("vmount-", self._journal)
+                mountpoint = (self._wanted or self._own_folder or Path()).absolute()
+                config = MountConfig(self._sources, mountpoint, self._options, volumes=())
                 from vmount.mounting.server_process import Server  # the program of a mount with it
 
                 self._server = Server(config, self._state_dir)
@@ -148,12 +151,15 @@ class Mounting:
             self._server.close()
             self._server = None
         self._remove_folder()
+        self._journal.close()
 
     def _remove_folder(self) -> None:
         if self._own_folder is not None:
             with suppress(OSError):
                 self._own_folder.rmdir()
-            self._own_folder = None
+                if self._entry is not None:
+                    self._entry.end()
+            self._own_folder = self._entry = None
 
 
 class VolumeHandle:

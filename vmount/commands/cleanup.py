@@ -7,8 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import trio
-
+from vmount import interruption
 from vmount.commands.connection_options import add_connection_arguments, connection_layer
 from vmount.errors import Exit, printable
 from vmount.jobs.cleanup import Outcome, Recovery
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         dry_run=arguments.dry_run,
         hosts=frozenset(arguments.host),
     )
-    report = trio.run(recovery.run)
+    report = interruption.run(recovery.run)
     if arguments.json:
         print(as_json(asdict(report)), end="")
     elif arguments.dry_run:

@@ -182,8 +182,9 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
     """Open the source: disks, or a folder such as a mount."""
     path = Path(arguments.source)
     if path.is_dir():
+        folder = FolderSet(path.absolute())  # which looks at the mount that it is in
         _confine(arguments, OpenOptions())
-        yield FolderSet(path.absolute())
+        yield folder
         return
     opening = open_options(arguments, arguments.source)
     ntfs = NtfsOptions(users=ntfs_users(arguments))

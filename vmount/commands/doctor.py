@@ -10,9 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import trio
-
-from vmount import __version__
+from vmount import __version__, interruption
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.doctor.results import Finding, State
 from vmount.errors import Exit, UsageError, printable
@@ -62,7 +60,7 @@ def examine_server(arguments: argparse.Namespace) -> list[Finding]:
     except UsageError as error:
         state = State.PROBLEM if is_wanted else State.OPTIONAL
         return [Finding("vCenter", state, str(error))]
-    return trio.run(_examine_server, settings, arguments.vm)
+    return interruption.run(_examine_server, settings, arguments.vm)
 
 
 async def _examine_server(settings: ConnectionSettings, vm: str | None) -> list[Finding]:

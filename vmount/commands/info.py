@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import trio
-
+from vmount import interruption
 from vmount.api import open_disks
 from vmount.commands.confinement import confine_command
 from vmount.commands.console import (
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
     if len(arguments.sources) == 1 and is_nbd(arguments.sources[0]):
         try:
-            exports = trio.run(exports_of, arguments.sources[0], options.remote)
+            exports = interruption.run(exports_of, arguments.sources[0], options.remote)
         except OSError as error:
             raise SourceError(explain(error)) from error
         if [export.name for export in exports] not in ([], [""]):

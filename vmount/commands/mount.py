@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import re
+import select
 import signal
 import sys
 from contextlib import suppress
@@ -22,10 +23,13 @@ from vmount.commands.options import (
     open_options,
 )
 from vmount.errors import Exit, VmountError
+from vmount.interruption import deferred, fork, ignore_from_now, raising
 from vmount.logs import leave_terminal
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import answer_of, error_of
 from vmount.mounting.fuse_library import require_fuse
+from vmount.mounting.mountinfo import resolve
+from vmount.mounting.notify import Notifier
 from vmount.parsers.detect import FilesystemOptions
 from vmount.parsers.ntfs import NtfsOptions
 from vmount.sources.opening import absolute
@@ -118,7 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.owner is None and (arguments.uid, arguments.gid) != (None, None):
         arguments.owner = OwnerMode.ME
     decide_owner(arguments, "files belong to you; --owner guest shows the owners of the guest")
-    mountpoint = Path(os.path.realpath(arguments.mountpoint))
+    mountpoint = Path(resolve(arguments.mountpoint))
     options = open_options(arguments, *arguments.sources)
     ntfs = NtfsOptions(
         ignore_case=arguments.ignore_case,
@@ -147,9 +151,16 @@ def run(arguments: argparse.Namespace) -> int:
     state = StateDir(arguments.state_dir)
     check_mountpoint(mountpoint)
     if config.foreground:
-        serve(config, state, lambda: _say(arguments.json, mountpoint, os.getpid()))
+        notifier = Notifier()
+
+        def on_ready() -> None:
+            notifier.ready()
+            _say(arguments.json, mountpoint, os.getpid())
+
+        serve(config, state, on_ready)
         return Exit.OK
-    answer = _in_background(config, state, arguments.inherited)
+    with deferred():  # a signal between the fork and the child's own deferring would be lost
+        answer = _in_background(config, state, arguments.inherited)
     if "error" in answer:
         raise error_of(answer)
     if arguments.json:
@@ -166,13 +177,14 @@ def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) ->
     """Serve in a child process; return what it says when it is ready or has failed.
 
     It lets go of the `inherited` descriptors then: whoever waits for the end of a pipe is not to wait for
-    the end of the mount.
+    the end of the mount. Once it has said that it is ready, a signal comes too late; before that the mount
+    is undone. Raises Interrupted.
     """
     receiving, sending = os.pipe()
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         os.close(receiving)
-        code = Exit.FAILED
+        code: int = Exit.FAILED
         try:
             code = _serve_as_child(config, state, sending, inherited)
         finally:
@@ -180,12 +192,14 @@ def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) ->
     os.close(sending)
     with open(receiving, "rb") as pipe:  # noqa: PTH123 (a descriptor)
         try:
-            text = pipe.read()
+            with raising():
+                select.select([pipe], [], [])
         except KeyboardInterrupt:
             # It undoes what it has done to a machine by now.
             os.kill(pid, signal.SIGTERM)
             os.waitpid(pid, 0)
             raise
+        text = pipe.read()
     if not text:
         _, status = os.waitpid(pid, 0)
         ending = f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "no word"
@@ -194,12 +208,12 @@ def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) ->
             "code": Exit.FAILED,
         }
     answer: dict[str, Any] = json.loads(text)
+    if "error" not in answer:
+        ignore_from_now()
     return answer
 
 
-def _serve_as_child(
-    config: MountConfig, state: StateDir, sending: int, inherited: set[int]
-) -> Exit:
+def _serve_as_child(config: MountConfig, state: StateDir, sending: int, inherited: set[int]) -> int:
     def send(answer: dict[str, Any]) -> None:
         os.write(sending, json.dumps(answer).encode())
         os.close(sending)
@@ -226,6 +240,8 @@ def _serve_as_child(
         sys.stderr.flush()
         send(answer_of(error))
         return error.exit_code
+    except BrokenPipeError:
+        return Exit.FAILED  # who asked for the mount was killed: it is undone
     return Exit.OK
 
 

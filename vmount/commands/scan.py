@@ -14,6 +14,7 @@ from vmount.commands.console import human_size
 from vmount.commands.ls import write_line
 from vmount.commands.options import add_source_arguments, open_options, size, tell
 from vmount.commands.progress import progress_bar
+from vmount.commands.streams import OutputError
 from vmount.errors import (
     Exit,
     SourceError,
@@ -26,13 +27,14 @@ from vmount.jobs.local_folder import FolderSet, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
 from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.helper import EngineHelper
-from vmount.jobs.scan.programs import Clamscan, Command
+from vmount.jobs.scan.programs import Clamscan, Command, Programs
 from vmount.jobs.scan.report import Seen, read_clean
 from vmount.jobs.scan.scanner import PathEngine, Scan, ScanOptions
 from vmount.jobs.scan.sources import ScannedDisks
 from vmount.jobs.unread import counted, line_of
 from vmount.options import OpenOptions
 from vmount.sources.web import without_query
+from vmount.state import StateDir
 from vmount.tree.info import as_json
 
 if TYPE_CHECKING:
@@ -157,18 +159,22 @@ def _run(arguments: argparse.Namespace) -> int:
         else:
             _print(report)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # Who reads the output has gone; the exit code is still true.
+    except (OSError, OutputError) as error:
+        # The exit code is still true where the reader of the output has gone, and where something was found.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            tell(f"standard output: {explain(error)}" if isinstance(error, OSError) else str(error))
+            code = code if report.found else Exit.SCANNER
     return code
 
 
 def _engine(arguments: argparse.Namespace) -> Clamd | Clamscan | Command:
     if arguments.engine == "clamd":
         return Clamd(clamd_address(arguments.socket), arguments.connections, arguments.max_size)
+    programs = Programs(StateDir(arguments.state_dir))
     if arguments.engine == "clamscan":
-        return Clamscan(largest=arguments.max_size)
-    return Command(arguments.engine)
+        return Clamscan(programs, largest=arguments.max_size)
+    return Command(arguments.engine, programs)
 
 
 @contextmanager
@@ -176,17 +182,21 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
     path = Path(arguments.source)
     is_folder = path.is_dir()
     options = OpenOptions() if is_folder else open_options(arguments, arguments.source)
+    # Before this process is confined to the folder: it looks at the mount that the folder is in.
+    folder = FolderSet(path.absolute()) if is_folder else None
     with ExitStack() as stack:
         helper = None
         if isinstance(engine, PathEngine) and is_confined(arguments):
             helper = EngineHelper(engine, arguments.source, options, arguments.state_dir)
             stack.callback(helper.close)
+        elif isinstance(engine, PathEngine):
+            stack.callback(engine.close)
         _confine(arguments, options, engine, [] if helper is None else [helper.folder])
         usable = helper or engine
-        if is_folder:
+        if folder is not None:
             trees = trees_of(path)
             answers_for = ["" if trees == ["."] else "volumes"]
-            yield _Opened(FolderSet(path.absolute()), usable, trees, answers_for)
+            yield _Opened(folder, usable, trees, answers_for)
             return
         disks = stack.enter_context(
             open_disks(arguments.source, options=options, state_dir=arguments.state_dir)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import trio
 from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
+from vmount import interruption
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.errors import Exit, printable
 from vmount.tree.info import as_json
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Show the tree."""
     settings = settings_from(arguments).with_password_read()
-    vm = trio.run(_find, settings, arguments.vm)
+    vm = interruption.run(_find, settings, arguments.vm)
     if arguments.json:
         print(as_json([_described(node) for node in vm.snapshots]), end="")
         return Exit.OK

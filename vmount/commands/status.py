@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
+import pwd
 import sys
 import time
 from typing import Any
 
 from vmount.commands.console import human_size
-from vmount.errors import Exit, MountError, printable
-from vmount.mounting.mountinfo import find_mount, vmount_mounts
+from vmount.errors import Exit, MountError, VmountError, printable
+from vmount.mounting.apart import DEADLINE
+from vmount.mounting.control import ask
+from vmount.mounting.mountinfo import KernelMount, find_mount, resolve, vmount_mounts
 from vmount.mounting.status import read_status
+from vmount.state import StateDir
 from vmount.tree.info import as_json
 
 INTERVAL = 2.0
@@ -51,8 +54,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    state = StateDir(arguments.state_dir)
     if arguments.mountpoint is None:
-        values = [_ask(mount.mountpoint) for mount in vmount_mounts()]
+        values = [_ask(mount, state) for mount in vmount_mounts()]
         if arguments.json:
             print(as_json(values), end="")
         elif not values:
@@ -60,10 +64,11 @@ def _show(arguments: argparse.Namespace) -> int:
         for value in [] if arguments.json else values:
             _print(value)
         return Exit.OK
-    mountpoint = os.path.realpath(arguments.mountpoint)
-    if find_mount(mountpoint) is None:
+    mountpoint = resolve(arguments.mountpoint)
+    mount = find_mount(mountpoint)
+    if mount is None:
         raise MountError(f"{mountpoint}: not a mount of vmount", remedy="vmount status lists them")
-    value = _ask(mountpoint)
+    value = _ask(mount, state)
     if arguments.json:
         print(as_json(value), end="")
     else:
@@ -81,17 +86,54 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _ask(mountpoint: str) -> dict[str, Any]:
+def _ask(mount: KernelMount, state: StateDir) -> dict[str, Any]:
+    """Return what a mount says of itself, or a problem and a remedy.
+
+    Its process is asked through its socket. A mount without a record is looked at from a process apart.
+    """
+    path = mount.mountpoint
+    problem, remedy = "", f"run: vmount umount {path}"
+    record = state.find(path)
+    if record is not None and record.process.is_alive:
+        try:
+            found: dict[str, Any] = ask(record.socket, {"do": "status"}, DEADLINE)
+        except VmountError:
+            problem = f"process {record.process.pid} does not answer"
+            remedy = f"run: vmount umount --force {path}"
+        else:
+            return found
+    elif record is not None:
+        problem = f"does not answer: its process ({record.process.pid}) was killed"
+        if record.others:
+            problem += f" and has left {', '.join(map(str, record.others))}"
+            remedy = "run: vmount cleanup"
+    else:
+        try:
+            return read_status(path)
+        except PermissionError:
+            problem, remedy = f"only {_name(mount.user)} may look at it", ""
+        except TimeoutError:
+            problem, remedy = "does not answer in time", f"run: vmount umount --force {path}"
+        except (OSError, ValueError) as error:
+            text = error.strerror if isinstance(error, OSError) else "not understood"
+            problem = f"does not answer: {text}"
+    return {"mountpoint": path, "problem": problem, "remedy": remedy}
+
+
+def _name(user: int | None) -> str:
+    """Return the name of a user, by its number."""
+    if user is None:
+        return "another user"
     try:
-        return read_status(mountpoint)
-    except OSError as error:
-        return {"mountpoint": mountpoint, "problem": f"does not answer: {error.strerror}"}
+        return f"the user {pwd.getpwuid(user).pw_name}"
+    except KeyError:
+        return f"the user {user}"
 
 
 def _print(value: dict[str, Any]) -> None:
     print(printable(value["mountpoint"]))
     if "problem" in value:
-        print(printable(f"  {value['problem']}; run: vmount umount {value['mountpoint']}"))
+        print(printable("  " + "; ".join(filter(None, [value["problem"], value["remedy"]]))))
         return
     print(printable(f"  sources     {', '.join(value['sources'])}"))
     print(f"  process     {value['pid']}, up {value['uptime_seconds']:.0f} s")

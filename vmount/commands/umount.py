@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 from vmount.commands.volumes import tell
 from vmount.errors import Exit
-from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount, resolve
 from vmount.mounting.unmount import dismount, unmount
 from vmount.state import StateDir
 
@@ -34,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Unmount."""
     state = StateDir(arguments.state_dir)
-    for path in map(os.path.realpath, arguments.mountpoints):
+    for path in map(resolve, arguments.mountpoints):
         mountpoint, _, volume = path.rpartition("/volumes/")
         if find_mount(path) is None and volume and find_mount(mountpoint) is not None:
             dismount(partial(tell, mountpoint, state), volume, force=arguments.force)

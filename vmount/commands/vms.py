@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import trio
-
+from vmount import interruption
 from vmount.commands.connection_options import add_connection_arguments, settings_from
 from vmount.commands.console import Column, Row, human_size, print_table
 from vmount.errors import Exit
@@ -47,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """List the machines."""
     settings = settings_from(arguments).with_password_read()
-    entries = trio.run(_list, settings, arguments.pattern)
+    entries = interruption.run(_list, settings, arguments.pattern)
     if arguments.json:
         print(as_json([_described(entry) for entry in entries]), end="")
         return Exit.OK

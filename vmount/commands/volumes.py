@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vmount.commands.console import Column, Row, print_table
 from vmount.errors import Exit, MountError
 from vmount.mounting.control import ask
-from vmount.mounting.mountinfo import find_mount
+from vmount.mounting.mountinfo import find_mount, resolve
 from vmount.mounting.unmount import dismount
 from vmount.state import StateDir
 from vmount.tree.info import as_json
@@ -43,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Mount, dismount, and show how things are then."""
-    mountpoint = os.path.realpath(arguments.mountpoint)
+    mountpoint = resolve(arguments.mountpoint)
     state = StateDir(arguments.state_dir)
     for name in arguments.dismount:
         dismount(partial(tell, mountpoint, state), name, force=arguments.force)

@@ -192,19 +192,21 @@ def _undo_here(thing: Thing, state: StateDir) -> str:
     if isinstance(thing, HelperProcess):
         return _end_helper(thing)
     assert isinstance(thing, TemporaryFolder)
-    return _remove_folder(thing)
+    return _remove_folder(thing, state)
 
 
 def _unmount(thing: MountPoint, state: StateDir) -> str:
     mount = find_mount(thing.path)
     if mount is None:
         return f"{thing.path} is not mounted any more"
-    if any(
-        record.process.is_alive and record.mountpoint == thing.path for record in state.records()
-    ):
-        return f"{thing.path} is mounted anew by another process"
+    if _is_served(thing.path, state):
+        return f"{thing.path} is mounted again by another process"
     fusermount(mount, lazy=True)
     return f"unmounted {thing.path}"
+
+
+def _is_served(path: str, state: StateDir) -> bool:
+    return any(record.process.is_alive and record.mountpoint == path for record in state.records())
 
 
 def _end_helper(thing: HelperProcess) -> str:
@@ -227,8 +229,16 @@ def _end_helper(thing: HelperProcess) -> str:
     return f"ended process {', '.join(str(pid) for pid in sorted({one.pid for one in alive}))} ({thing.name})"
 
 
-def _remove_folder(thing: TemporaryFolder) -> str:
+def _remove_folder(thing: TemporaryFolder, state: StateDir) -> str:
+    """Remove a folder. What is mounted at it is taken off first: to look into that may wait for ever."""
     path = Path(thing.path)
+    mount = find_mount(thing.path)
+    if mount is not None:
+        if _is_served(thing.path, state):
+            raise MountError(
+                f"{path}: still mounted", remedy=f"run: vmount umount {path}, and cleanup again"
+            )
+        fusermount(mount, lazy=True)
     try:
         if path.lstat().st_uid != os.getuid():
             raise MountError(f"{path}: belongs to somebody else")

@@ -42,20 +42,21 @@ class FolderFile(io.FileIO):
 
 
 class FolderSet:
-    """The files of a folder. Paths are below it."""
+    """The files of a folder. Paths are below it. Making one raises OSError."""
 
     volumes = ()
 
     def __init__(self, top: Path) -> None:
         self._top = top
         self._has_streams: dict[int, bool] = {}
-
-    @cached_property
-    def unread(self) -> tuple[Unread, ...]:
+        self.unread = self._find_unread()
         """The disks and volumes that cannot be read, where this is a mount of vmount, or a part of one.
 
-        Volumes that are dismounted at present are among them. Their paths are those in the mount.
+        Volumes that are dismounted at present are among them. Found out here: a process that is confined to
+        the folder may not look at what is above it.
         """
+
+    def _find_unread(self) -> tuple[Unread, ...]:
         top = mount_of(self._top)
         if top is None:
             return ()
@@ -150,7 +151,7 @@ class FolderSet:
                         try:
                             file = self._ref(where, entry.stat(follow_symlinks=False))
                         except OSError as error:
-                            on_error(error)
+                            on_error(_named(error, where))
                             continue
                         if wanted is not None and not wanted(file):
                             continue
@@ -158,7 +159,7 @@ class FolderSet:
                         if stat.S_ISDIR(file.attrs.mode):
                             below.append(where)
             except OSError as error:
-                on_error(error)
+                on_error(_named(error, here))
             pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:
@@ -256,6 +257,11 @@ class FolderSet:
 
     def _ref(self, path: str, status: os.stat_result) -> FileRef:
         return FileRef(path, status.st_dev << 64 | status.st_ino, _attrs(status))
+
+
+def _named(error: OSError, path: str) -> OSError:
+    """Return an error that names a file as the folder's users do."""
+    return OSError(error.errno, error.strerror, path)
 
 
 def is_mount(top: Path) -> bool:

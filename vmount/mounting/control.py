@@ -67,8 +67,8 @@ async def _answer_requests(listener: trio.SocketListener, handler: Handler) -> N
     await trio.serve_listeners(answer, [listener])
 
 
-def ask(path: Path, request: Mapping[str, Any]) -> Any:
-    """Send a request to the server at `path` and return its answer.
+def ask(path: Path, request: Mapping[str, Any], patience: float = PATIENCE) -> Any:
+    """Send a request to the server at `path` and return its answer, waiting up to `patience` seconds.
 
     Raises what it answers with as VmountError; MountError if it does not answer.
     """
@@ -77,7 +77,7 @@ def ask(path: Path, request: Mapping[str, Any]) -> Any:
             _reachable(path) as address,
             socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
         ):
-            connection.settimeout(PATIENCE)
+            connection.settimeout(patience)
             connection.connect(address)
             connection.sendall(json.dumps(request).encode() + b"\n")
             with connection.makefile("rb") as stream:

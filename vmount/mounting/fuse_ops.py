@@ -20,6 +20,7 @@ from itertools import count
 from typing import Any, TypeVar, cast
 
 import pyfuse3
+import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 
 from vmount.blocks.file_map import FileMap
@@ -106,8 +107,14 @@ class FuseOps(pyfuse3.Operations):
         """How many handles an open file has."""
         self._handed_over: set[int] = set()
         self._reported: set[tuple[int, str]] = set()
+        self.started = trio.Event()
+        """Set when the kernel has said hello: from then on requests are answered."""
         self.bytes_read = 0
         """Bytes given to readers so far."""
+
+    def init(self) -> None:
+        """Take note that the kernel has begun to ask."""
+        self.started.set()
 
     @property
     def open_files(self) -> int:

@@ -19,6 +19,8 @@ class KernelMount:
     """ "major:minor"."""
     mountpoint: str
     source: str
+    user: int | None
+    """Who mounted it (its number); nobody else is let in, not even root, without --allow-other."""
 
 
 def vmount_mounts() -> list[KernelMount]:
@@ -26,10 +28,18 @@ def vmount_mounts() -> list[KernelMount]:
     mounts = []
     for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
         fields, _, rest = line.partition(b" - ")
-        fstype, source, *_ = rest.split(b" ")
+        fstype, source, *options = rest.split(b" ")
         if fstype == FSTYPE.encode():
             _, _, device, _, mountpoint, *_ = fields.split(b" ")
-            mounts.append(KernelMount(device.decode(), _unescape(mountpoint), _unescape(source)))
+            user = re.search(rb"(?:^|,)user_id=(\d+)", b"".join(options))
+            mounts.append(
+                KernelMount(
+                    device.decode(),
+                    _unescape(mountpoint),
+                    _unescape(source),
+                    None if user is None else int(user[1]),
+                )
+            )
     return mounts
 
 
@@ -37,6 +47,43 @@ def find_mount(mountpoint: str) -> KernelMount | None:
     """Return the vmount mount at a path, the topmost one; None if there is none."""
     found = [mount for mount in vmount_mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
+
+
+MOST_LINKS = 40
+"""Symbolic links followed in a path, as the kernel has it."""
+
+
+def resolve(path: str) -> str:
+    """Return a path without links, as os.path.realpath does, but never look at or below a vmount mount.
+
+    Such a look waits for the mount's server, which may not answer. What does not exist is kept as it is.
+    """
+    mounts = {mount.mountpoint for mount in vmount_mounts()}
+    pending = os.path.abspath(path).split("/")[::-1]  # noqa: PTH100 (keeps what it is given)
+    here, links = "/", 0
+    while pending:
+        name = pending.pop()
+        if here in mounts:
+            return os.path.normpath("/".join([here, name, *reversed(pending)]))
+        if name in {"", "."}:
+            continue
+        if name == "..":
+            here = os.path.dirname(here)  # noqa: PTH120
+            continue
+        there = os.path.join(here, name)  # noqa: PTH118
+        try:
+            if there in mounts or links == MOST_LINKS:
+                here = there
+                continue
+            target = os.readlink(there)  # noqa: PTH115
+        except OSError:
+            here = there
+            continue
+        links += 1
+        if target.startswith("/"):
+            here = "/"
+        pending += target.split("/")[::-1]
+    return here
 
 
 def processes_below(folder: str) -> list[tuple[int, str]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
-import signal
 import stat
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +18,8 @@ import trio
 
 from vmount.disk_set import OpenDiskSet
 from vmount.errors import MountError, explain
+from vmount.interruption import announced, catching, deferred, taken
+from vmount.mounting.apart import apart
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import answering, bound
 from vmount.mounting.fuse_ops import FuseOps, Owner
@@ -37,6 +39,7 @@ from vmount.tree.info import as_json, describe
 from vmount.tree.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
+    import signal
     import socket
     from collections.abc import Callable, Iterator, Mapping
 
@@ -48,6 +51,8 @@ READ_AHEAD = Path("/sys/devices/virtual/bdi")
 """Folder of what the kernel lets be set for each file system: its readahead, and how it writes back."""
 READ_AHEAD_KB = 1024
 """Of the mount: at the kernel's own 128 KiB a sequential reader gets a third of the throughput."""
+LAST_REQUESTS = 0.5
+"""Seconds for requests that are being answered when the mount is told to end."""
 
 
 def serve(
@@ -57,11 +62,20 @@ def serve(
     *,
     lifeline: int | None = None,
 ) -> None:
-    """Mount, serve until unmounted or told to end by SIGTERM or SIGINT, and release everything.
+    """Mount, serve until unmounted or told to end by SIGTERM, SIGINT or SIGHUP, and release everything.
 
-    `on_ready` is called once, when the mount answers. With the end of file on the descriptor `lifeline`
-    the mount ends as well. Raises VmountError.
+    `on_ready` is called once, when the mount answers; what it raises ends the mount. With the end of file
+    on the descriptor `lifeline` the mount ends as well. Raises VmountError, and Interrupted if a signal
+    came before the mount was ready.
     """
+    with catching(), deferred():
+        _serve_here(config, state, on_ready, lifeline)
+        taken()  # the mount was served, and a signal has ended it as it should
+
+
+def _serve_here(
+    config: MountConfig, state: StateDir, on_ready: Callable[[], None], lifeline: int | None
+) -> None:
     check_mountpoint(config.mountpoint)
     keep_memory_private()
     with ExitStack() as stack:
@@ -91,7 +105,7 @@ def check_mountpoint(path: Path) -> None:
     """Raise MountError unless something can be mounted at `path`."""
     if find_mount(str(path)) is not None:
         raise MountError(
-            f"{path}: {'already mounted' if _answers(path) else 'a mount whose server is gone'}",
+            f"{path}: {'a mount whose server is gone' if _is_dead(path) else 'already mounted'}",
             remedy=f"run: vmount umount {path}",
         )
     try:
@@ -107,13 +121,18 @@ def check_mountpoint(path: Path) -> None:
         )
 
 
-def _answers(mountpoint: Path) -> bool:
-    """Ask a mount something that the kernel does not know by itself."""
-    try:
+def _is_dead(mountpoint: Path) -> bool:
+    """Say whether the kernel has lost the server of a mount."""
+
+    def ask_server() -> bytes:
         os.statvfs(mountpoint)
-    except OSError:
-        return False
-    return True
+        return b""
+
+    try:
+        apart(ask_server)
+    except OSError as error:
+        return error.errno in {errno.ENOTCONN, errno.ECONNABORTED}
+    return False
 
 
 @dataclass(frozen=True)
@@ -129,14 +148,16 @@ class Serving:
 
 
 async def _serve(serving: Serving) -> None:
-    ending = Ending()
-    # A nursery of its own: a signal must not kill what undoes things while all other tasks end.
-    async with trio.open_nursery() as nursery:
-        await nursery.start(ending.wait_for_signal)
-        try:
-            await _serve_recorded(serving, ending)
-        finally:
-            nursery.cancel_scope.cancel()
+    ending = Ending(serving.config)
+    with ending.told_by_signals():
+        async with trio.open_nursery() as nursery:
+            # It begins before anything else and outlives it: a lifeline must not be lost on the way.
+            if serving.lifeline is not None:
+                nursery.start_soon(_end_with, serving.lifeline, ending)
+            try:
+                await _serve_recorded(serving, ending)
+            finally:
+                nursery.cancel_scope.cancel()
 
 
 async def _serve_recorded(serving: Serving, ending: Ending) -> None:
@@ -147,7 +168,7 @@ async def _serve_recorded(serving: Serving, ending: Ending) -> None:
                 config.sources, TrioRuntime(nursery), config.options, journal
             )
         if ending.opening.cancelled_caught:
-            raise MountError(f"{config.mountpoint}: not mounted: told to end before")
+            raise ending.not_mounted()
         for warning in manager.guest.warnings:
             log.warning("%s", warning)
         try:
@@ -172,13 +193,13 @@ async def _serve_recorded(serving: Serving, ending: Ending) -> None:
             if config.volumes is not None:
                 mounts.show_only(config.volumes)
             _relax_collector()
+            await ending.check()
             with _recorded(config, journal):
-                async with answering(serving.control, partial(_do, mounts)):
-                    if serving.lifeline is not None:
-                        nursery.start_soon(_end_with, serving.lifeline)
+                async with answering(serving.control, partial(_do, mounts, statistics)):
                     with _mounted(serving.mounter, operations):
                         await nursery.start(give_up, _needed(manager))
-                        await _answer_until_unmounted(config, serving.on_ready, ending)
+                        await ending.check()
+                        await _answer_until_unmounted(config, operations, serving.on_ready, ending)
         finally:
             await manager.aclose()
             nursery.cancel_scope.cancel()
@@ -192,9 +213,11 @@ def _owner(config: MountConfig) -> Owner:
     return Owner(uid, gid, None if config.umask is None else 0o777 & ~config.umask)
 
 
-async def _do(mounts: VolumeMounts, request: Mapping[str, Any]) -> Any:
+async def _do(mounts: VolumeMounts, statistics: Statistics, request: Mapping[str, Any]) -> Any:
     """Do what is asked for through the control socket."""
     match request["do"]:
+        case "status":
+            return statistics.now()
         case "volumes":
             return [asdict(state) for state in mounts.states()]
         case "mount":
@@ -207,13 +230,12 @@ async def _do(mounts: VolumeMounts, request: Mapping[str, Any]) -> Any:
     raise KeyError(request["do"])
 
 
-async def _end_with(lifeline: int) -> None:
+async def _end_with(lifeline: int, ending: Ending) -> None:
     """End the mount when nobody holds the other end of a pipe any more."""
     while True:
         await trio.lowlevel.wait_readable(lifeline)
         if not os.read(lifeline, 4096):
-            log.info("the program that asked for the mount has ended: unmounting")
-            pyfuse3.terminate()
+            ending.tell("the program that asked for the mount has ended")
             return
 
 
@@ -283,46 +305,71 @@ def _relax_collector() -> None:
 
 
 class Ending:
-    """What a signal ends: the opening of the sources, later the mount."""
+    """What ends a mount: a signal or the end of a lifeline. First the opening of the sources, later the mount."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: MountConfig) -> None:
         self.opening = trio.CancelScope()
-        self.is_told = False
-        self.is_serving = False
+        self.told = trio.Event()
+        self._mountpoint = config.mountpoint
 
-    async def wait_for_signal(
-        self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """End what there is to end when SIGTERM, SIGINT or SIGHUP comes."""
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            task_status.started()
-            async for number in signals:
-                log.info("%s: unmounting", signal.Signals(number).name)
-                self.is_told = True
-                self.opening.cancel()
-                if self.is_serving:
-                    pyfuse3.terminate()
-                    self.is_serving = False
+    @contextmanager
+    def told_by_signals(self) -> Iterator[None]:
+        """Tell of signals, which are deferred, until the end of the context."""
+        token = trio.lowlevel.current_trio_token()
+
+        def pass_on(number: signal.Signals) -> None:
+            token.run_sync_soon(self.tell, number.name)
+
+        with announced(pass_on):
+            yield
+
+    def tell(self, reason: str) -> None:
+        """End what there is to end."""
+        log.info("%s: unmounting", reason)
+        self.told.set()
+        self.opening.cancel()
+
+    async def check(self) -> None:
+        """Raise if it was told: opening local files does not let the event loop look. Raises MountError."""
+        await trio.lowlevel.checkpoint()
+        if self.told.is_set():
+            raise self.not_mounted()
+
+    def not_mounted(self) -> MountError:
+        """Return what to raise when the end came before the mount was ready. A signal is raised after it."""
+        return MountError(f"{self._mountpoint}: not mounted: told to end before")
 
 
 async def _answer_until_unmounted(
-    config: MountConfig, on_ready: Callable[[], None], ending: Ending
+    config: MountConfig, operations: FuseOps, on_ready: Callable[[], None], ending: Ending
 ) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_announce, config.mountpoint, on_ready)
-        ending.is_serving = not ending.is_told
-        if ending.is_serving:
-            await pyfuse3.main()
-        ending.is_serving = False
+        nursery.start_soon(_announce, config.mountpoint, operations, on_ready)
+        nursery.start_soon(_end_serving, ending, nursery.cancel_scope)
+        await pyfuse3.main()
         nursery.cancel_scope.cancel()
+    if not operations.started.is_set():
+        raise ending.not_mounted()
 
 
-async def _announce(mountpoint: Path, on_ready: Callable[[], None]) -> None:
-    """Wait until the mount answers, tune it, and say so."""
-    status = await trio.to_thread.run_sync(mountpoint.stat)
-    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
-    try:
-        Path(f"/sys/class/bdi/{device}/read_ahead_kb").write_text(str(READ_AHEAD_KB))
-    except OSError as error:
-        log.debug("readahead stays as it is: %s", error)
+async def _end_serving(ending: Ending, serving: trio.CancelScope) -> None:
+    """Take no more requests when told to end, and give up those that wait for a server."""
+    await ending.told.wait()
+    pyfuse3.terminate()
+    await trio.sleep(LAST_REQUESTS)
+    serving.cancel()
+
+
+async def _announce(mountpoint: Path, operations: FuseOps, on_ready: Callable[[], None]) -> None:
+    """Say that the mount answers, once the kernel has been answered, and tune it.
+
+    Nothing here looks at the mount point itself: that would wait for this very process.
+    """
+    await operations.started.wait()
+    mount = find_mount(str(mountpoint))
+    if mount is not None:
+        try:
+            Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(str(READ_AHEAD_KB))
+        except OSError as error:
+            log.debug("readahead stays as it is: %s", error)
     on_ready()

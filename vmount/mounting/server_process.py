@@ -13,25 +13,33 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import vmount
 from vmount.errors import Exit, MountError, VmountError
+from vmount.interruption import exit_code_of
+from vmount.logs import configure
 from vmount.mounting.control import answer_of, ask, error_of
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.serve import serve
 from vmount.mounting.unmount import dismount, fusermount
+from vmount.sandbox.kernel import die_with_parent
 from vmount.state import MountRecord, StateDir
+from vmount.state.things import MountPoint
 from vmount.vsphere.passwords import Password, known
 from vmount.vsphere.secret import Secret
 
 if TYPE_CHECKING:
     from vmount.mounting.config import MountConfig
 
+SOON = 1.5
+"""Seconds for a process to end that has nothing to undo but its mount, once it was told to."""
 PATIENCE = 60.0
-"""Seconds for a process to end that has not mounted yet, once it was told to."""
+"""Seconds for one that has, and has not mounted yet."""
 
 
 class Server:
@@ -44,8 +52,12 @@ class Server:
         self._record: MountRecord | None = None
         package = str(Path(vmount.__file__).parent.parent)
         paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+        command = [sys.executable, "-m", "vmount.mounting.server_process"]
+        if threading.current_thread() is threading.main_thread():
+            # The kernel's signal at the death of a parent is that of a thread: others end sooner.
+            command.append(str(os.getpid()))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "vmount.mounting.server_process"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
@@ -78,16 +90,33 @@ class Server:
         if not process.stdin.closed:
             process.stdin.close()
         try:
-            process.wait(PATIENCE if self._record is None else self._record.patience)
+            process.wait(SOON)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._wait_or_kill()
         process.stdout.close()
-        if process.returncode < 0 and self._record is not None:
+        if process.returncode < 0:
             mount = find_mount(str(self.mountpoint))
             if mount is not None:
                 fusermount(mount, lazy=True)
             self._state.forget_mount(str(self.mountpoint))
+
+    def _wait_or_kill(self) -> None:
+        """Give a process the time to undo what it has done elsewhere; kill one that has done nothing."""
+        process = self._process
+        record = self._record or self._state.find(str(self.mountpoint))
+        patience = PATIENCE if record is None else record.patience
+        left = [
+            thing
+            for _, contents in self._state.journals()
+            if contents.process is not None and contents.process.pid == process.pid
+            for thing in contents.things.values()
+        ]
+        if any(not isinstance(thing, MountPoint) for thing in left):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
     def _begin(self, config: MountConfig, state_dir: Path) -> dict[str, Any]:
         process = self._process
@@ -118,16 +147,24 @@ class _Pickler(pickle.Pickler):
 
 
 def main() -> int:
-    """Serve what standard input says, until it ends."""
-    # What comes through this pipe was written by the program that started this one.
-    config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
+    """Serve what standard input says, until it ends. The argument, if any, is who must be the parent."""
+    if sys.argv[1:]:
+        die_with_parent(int(sys.argv[1]))
+    try:
+        # What comes through this pipe was written by the program that started this one.
+        config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
+    except (EOFError, pickle.UnpicklingError):
+        return Exit.FAILED  # it has ended already
+    configure("warning", None)
+    # That program has opened the same disks, and has said what there is to say of them.
+    logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
     def send(answer: dict[str, Any]) -> None:
         if not answers.closed:
-            answers.write(json.dumps(answer).encode() + b"\n")
-            answers.close()
+            with answers:
+                answers.write(json.dumps(answer).encode() + b"\n")
 
     # The program that started this one has opened the same disks, and has told of them.
     for name in ("vmount.disk_set", "vmount.mounting.serve"):
@@ -135,8 +172,13 @@ def main() -> int:
     try:
         serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)
     except VmountError as error:
-        send(answer_of(error))
+        with suppress(BrokenPipeError):
+            send(answer_of(error))
         return error.exit_code
+    except BrokenPipeError:
+        return Exit.FAILED
+    except KeyboardInterrupt as error:
+        return exit_code_of(error)
     return Exit.OK
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmount import __version__
+from vmount.mounting.apart import apart
 
 if TYPE_CHECKING:
     from vmount.disk_set import OpenDiskSet
@@ -45,7 +46,10 @@ class Statistics:
 
 
 def read_status(mountpoint: str) -> dict[str, Any]:
-    """Return what a running mount says of itself. Raises OSError if it does not answer."""
-    text = (Path(mountpoint) / ".vmount" / "status.json").read_text("utf-8")
-    values: dict[str, Any] = json.loads(text)
+    """Return what a running mount says of itself.
+
+    Raises OSError if it does not answer: PermissionError if only another user may ask, TimeoutError.
+    """
+    path = Path(mountpoint) / ".vmount" / "status.json"
+    values: dict[str, Any] = json.loads(apart(path.read_bytes))
     return values

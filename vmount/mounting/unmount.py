@@ -39,7 +39,14 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     process = record.process
     if not process.is_alive:
         # Its server was killed. The number may belong to another process by now.
+        left = state.left_at(mountpoint)
         state.forget_mount(mountpoint)
+        if left:
+            raise VmountError(
+                f"{mountpoint}: unmounted, but its process was killed and has left "
+                + ", ".join(map(str, left)),
+                remedy="run: vmount cleanup",
+            )
         return
     if force:
         process.send(signal.SIGTERM)

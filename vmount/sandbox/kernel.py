@@ -1,6 +1,7 @@
 """System calls that Python has no name for: Landlock's, capabilities, prctl.
 
-Sources: syscall(2), capabilities(7), capset(2), PR_SET_NO_NEW_PRIVS(2const), PR_SET_DUMPABLE(2const).
+Sources: syscall(2), capabilities(7), capset(2), PR_SET_NO_NEW_PRIVS(2const), PR_SET_DUMPABLE(2const),
+PR_SET_PDEATHSIG(2const).
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _PR_SET_NO_NEW_PRIVS = 38
@@ -53,6 +56,16 @@ def keep_memory_private() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, most))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel send SIGTERM when the thread that has started this process ends, or end now.
+
+    `parent` is that thread's process: it may have ended before this call. Raises OSError.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def no_new_privileges() -> None:

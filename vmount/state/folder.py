@@ -95,6 +95,15 @@ class StateDir:
             (tuple(found.things.values()) for name, found in self.journals() if name == path), ()
         )
 
+    def left_at(self, mountpoint: str) -> tuple[Thing, ...]:
+        """Return what dead processes that served a mount point have not undone, the mount itself excepted."""
+        return tuple(
+            thing
+            for record in self.records()
+            if record.mountpoint == mountpoint and not record.process.is_alive
+            for thing in record.others
+        )
+
     def forget_mount(self, mountpoint: str) -> None:
         """Strike a mount point that is no more from the journals of dead processes."""
         for path in self.files():

@@ -234,6 +234,13 @@ class Journal:
             os.close(self._descriptor)
             self._descriptor = None
 
+    def hand_over(self) -> None:
+        """Leave the journal to a process that was forked since it was begun, which closes it."""
+        with self._mutex:
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+
     def _create(self) -> None:
         self._prepare()
         descriptor = try_lock(self._path, create=True)

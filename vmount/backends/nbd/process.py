@@ -17,7 +17,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -29,7 +28,8 @@ import trio
 
 from vmount.backends.base import BackendError, BackendTimeout
 from vmount.state.processes import MARK
-from vmount.state.things import HelperProcess, TemporaryFolder
+from vmount.state.temporary import make_folder
+from vmount.state.things import HelperProcess
 
 if TYPE_CHECKING:
     from vmount.state import Entry, Journal
@@ -97,7 +97,8 @@ class _Reading(NamedTuple):
 class NbdProcess:
     """A program that serves a disk. Made by `start`, ended by `aclose`."""
 
-    def __init__(self, program: NbdProgram, folder: Path, journal: Journal | None) -> None:
+    def __init__(self, program: NbdProgram, journal: Journal | None) -> None:
+        folder, entry = make_folder("vmount-nbd-", journal)
         self.socket = folder / SOCKET_NAME
         """Path of the Unix socket to connect to."""
         self._program = program
@@ -107,9 +108,8 @@ class NbdProcess:
         self._lines: deque[str] = deque(maxlen=LINES_KEPT)
         self._readings: list[_Reading] = []
         self._mark = secrets.token_hex(8)
-        self._entries: list[Entry] = []
+        self._entries: list[Entry] = [] if entry is None else [entry]
         if journal is not None:
-            self._entries.append(journal.begin(TemporaryFolder(str(folder))))
             self._entries.append(journal.begin(HelperProcess(program.name, self._mark)))
 
     @classmethod
@@ -120,7 +120,7 @@ class NbdProcess:
 
         The journal is told, for `vmount cleanup`. Raises BackendError with the program's last words.
         """
-        process = cls(program, Path(tempfile.mkdtemp(prefix="vmount-nbd-")), journal)
+        process = cls(program, journal)
         try:
             if program.is_inetd_style:
                 await process._listen(nursery)

@@ -7,7 +7,6 @@ runs the program on files of that mount and of nothing else.
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,15 @@ from vmount.jobs.scan.engine import Verdict
 from vmount.sandbox.broker import Broker
 from vmount.sources.opening import absolute
 from vmount.sources.virtual_machine import MachineInfo
+from vmount.state import StateDir
+from vmount.state.temporary import make_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
 
     from vmount.jobs.scan.scanner import PathEngine
     from vmount.options import OpenOptions
+    from vmount.state import Entry, Journal
 
 
 class EngineHelper:
@@ -42,16 +44,18 @@ class EngineHelper:
         """As Engine has it, like the next two."""
         self.is_limit_known = engine.is_limit_known
         self.advice = engine.advice
-        self.folder = Path(tempfile.mkdtemp(prefix="vmount-scan-"))
+        journal = StateDir(state_dir).journal()
+        self.folder, entry = make_folder("vmount-scan-", journal)
         """What is below may be read: there is the mount."""
-        services = _Services(engine, source, options, state_dir, self.folder)
+        services = _Services(engine, source, options, state_dir, self.folder, journal, entry)
         self._broker = Broker({"mount": services.mount, "scan": services.scan}, services.close)
+        journal.hand_over()  # this process will not be allowed to remove it
 
     def version(self) -> str:
         """Return what the program said of itself."""
         return self._version
 
-    def scan_paths(self, paths: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+    def scan_paths(self, paths: Sequence[str]) -> Generator[tuple[str, Verdict], None, None]:
         """Scan files; yield each path with what was found. Raises VmountError."""
         for (path, signature, problem), _ in self._broker.ask("scan", list(paths)):
             yield path, Verdict(signature, problem)
@@ -71,8 +75,16 @@ class _Services:
     """What the process does."""
 
     def __init__(
-        self, engine: PathEngine, source: str, options: OpenOptions, state_dir: Path, folder: Path
+        self,
+        engine: PathEngine,
+        source: str,
+        options: OpenOptions,
+        state_dir: Path,
+        folder: Path,
+        journal: Journal,
+        entry: Entry | None,
     ) -> None:
+        self._journal, self._entry = journal, entry
         self._engine = engine
         self._own_folder = folder
         self._mountpoint = folder / "mnt"
@@ -100,8 +112,12 @@ class _Services:
             yield [path, verdict.signature, verdict.problem], ()
 
     def close(self) -> None:
-        """Unmount."""
+        """End the program, which may run, and unmount."""
+        self._engine.close()
         self._mounting.close()
         for folder in (self._mountpoint, self._own_folder):
             with suppress(OSError):
                 folder.rmdir()
+        if self._entry is not None and not self._own_folder.exists():
+            self._entry.end()
+        self._journal.close()

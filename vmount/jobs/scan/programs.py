@@ -7,18 +7,25 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shlex
 import shutil
+import signal
 import subprocess
-import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.errors import ScannerError, UsageError
+from vmount.interruption import deferred
 from vmount.jobs.scan.engine import CLEAN, MOST, Verdict, clamav_verdict, default_largest
+from vmount.state.processes import MARK
+from vmount.state.things import HelperProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Generator, Iterator, Sequence
+
+    from vmount.state import Entry, StateDir
 
 CLAMSCAN = "clamscan"
 VERSION_LIMIT = 60.0
@@ -27,14 +34,93 @@ FOUND_CODE = 1
 """Exit code of a command that has found something, as of clamscan, and of most others."""
 
 
+class Programs:
+    """Starts programs that end with the scan, whatever ends it; the journal names one that is left by SIGKILL."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._journal = state.journal()
+        self._mark = secrets.token_hex(8)
+        self._entry: Entry | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def running(
+        self, words: Sequence[str], *, pass_fds: Sequence[int] = ()
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """Run a program in a group of its own, which does not outlive the context.
+
+        A terminal's Ctrl-C is for the scan, which ends the program: it would report a failure otherwise.
+        """
+        if self._entry is None:
+            self._entry = self._journal.begin(HelperProcess(Path(words[0]).name, self._mark))
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            with deferred():  # what was started is known, or was not started
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=pass_fds,
+                    env={**os.environ, MARK: self._mark},
+                    start_new_session=True,
+                )
+                self._process = process
+            yield process
+        finally:
+            if process is not None:
+                _end(process)
+            self._process = None
+
+    def close(self) -> None:
+        """End what still runs: another thread may wait for it."""
+        process = self._process
+        if process is not None:
+            _kill(process)
+        if self._entry is not None:
+            self._entry.end()
+        self._journal.close()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program and what it has started, unless it has ended."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program, unless it has ended, and let go of it."""
+    _kill(process)
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+@contextmanager
+def _list_of_names(paths: Sequence[str]) -> Iterator[int]:
+    """Give the descriptor of a file in memory with a path a line: nothing of it can be left behind."""
+    descriptor = os.memfd_create("files")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(b"".join(os.fsencode(path) + b"\n" for path in paths))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
 class Clamscan:
     """clamscan(1): one process for many files; loading its signatures takes it seconds."""
 
     is_limit_known = True
     advice = "raise it with --max-size"
 
-    def __init__(self, arguments: Sequence[str] = (), largest: int | None = None) -> None:
+    def __init__(
+        self, programs: Programs, arguments: Sequence[str] = (), largest: int | None = None
+    ) -> None:
         """`largest`: bytes of the largest file that it is to scan; None: as it does by default."""
+        self._programs = programs
         # What it does not scan to its end it is to tell of, or it would say OK.
         self._command = [_program(CLAMSCAN), "--alert-exceeds-max=yes", *arguments]
         self.largest = None if largest is None else min(largest, MOST)
@@ -43,6 +129,10 @@ class Clamscan:
             self._command.append(f"--max-filesize={self.largest}")
             self._command.append(f"--max-scansize={min(4 * self.largest, MOST)}")
 
+    def close(self) -> None:
+        """End the program if it runs."""
+        self._programs.close()
+
     def version(self) -> str:
         """Return the versions of the program and its signatures. Raises ScannerError."""
         version = _first_line([*self._command[:1], "--version"])
@@ -50,7 +140,7 @@ class Clamscan:
             self.largest = default_largest(version)
         return version
 
-    def scan_paths(self, paths: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+    def scan_paths(self, paths: Sequence[str]) -> Generator[tuple[str, Verdict], None, None]:
         """Scan files by their paths, in this order. Raises ScannerError if the program fails."""
         listed = [path for path in paths if "\n" not in path]
         if not listed:
@@ -60,15 +150,11 @@ class Clamscan:
         for path in paths:
             if "\n" in path:
                 yield path, _LINE_BREAK
-        with tempfile.TemporaryDirectory(prefix="vmount-scan-") as folder:
-            names = Path(folder) / "files"
-            names.write_bytes(b"".join(os.fsencode(path) + b"\n" for path in listed))
-            command = [*self._command, "--stdout", "--no-summary", f"--file-list={names}"]
-            with subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            ) as process:
+        waiting = dict.fromkeys(listed)
+        with _list_of_names(listed) as names:
+            command = [*self._command, "--stdout", "--no-summary", f"--file-list=/dev/fd/{names}"]
+            with self._programs.running(command, pass_fds=(names,)) as process:
                 assert process.stdout is not None
-                waiting = dict.fromkeys(listed)
                 for line in process.stdout:
                     path, verdict = _clamscan_line(os.fsdecode(line.rstrip(b"\n")), waiting)
                     if path in waiting:
@@ -90,7 +176,8 @@ class Command:
     is_limit_known = True
     advice = ""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, programs: Programs) -> None:
+        self._programs = programs
         try:
             words = shlex.split(text)
         except ValueError as error:
@@ -101,30 +188,33 @@ class Command:
         if not any("{}" in word for word in words):
             self._words.append("{}")
 
+    def close(self) -> None:
+        """End the program if it runs."""
+        self._programs.close()
+
     def version(self) -> str:
         """Return the command."""
         return shlex.join(self._words)
 
-    def scan_paths(self, paths: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+    def scan_paths(self, paths: Sequence[str]) -> Generator[tuple[str, Verdict], None, None]:
         """Run the command for each file: 0 means clean, 1 found, all else a failure."""
         for path in paths:
             words = [word.replace("{}", path) for word in self._words]
             try:
-                done = subprocess.run(
-                    words, stdin=subprocess.DEVNULL, capture_output=True, check=False
-                )
+                with self._programs.running(words) as process:
+                    output, errors = process.communicate()
             except OSError as error:
                 raise ScannerError(f"{words[0]}: {error.strerror}") from error
             # A path may have a line break in it.
-            text = os.fsdecode(done.stdout).replace(f"{path}: ", "")
+            text = os.fsdecode(output).replace(f"{path}: ", "")
             lines = [line for line in text.splitlines() if line]
-            if done.returncode == 0:
+            if process.returncode == 0:
                 yield path, Verdict(None)
-            elif done.returncode == FOUND_CODE:
+            elif process.returncode == FOUND_CODE:
                 yield path, Verdict(_finding(lines))
             else:
-                told = done.stderr.decode("utf-8", "replace").strip().splitlines() or lines
-                reason = f"exit code {done.returncode}{': ' + told[-1] if told else ''}"
+                told = errors.decode("utf-8", "replace").strip().splitlines() or lines
+                reason = f"exit code {process.returncode}{': ' + told[-1] if told else ''}"
                 yield path, Verdict(None, f"{Path(words[0]).name}: {reason}")
 
 

@@ -1,48 +1,32 @@
-"""Feeding a scanner: one thread reads in disk order, several hand over what was read.
-
-Strategy: a disk set is read from one thread. Each content goes through a short queue of its own to the
-worker that talks to the engine for it; so a large file is never whole in memory, and while the engine
-thinks about one the next ones are read. A content that cannot be read to its end is told as not scanned,
-whatever the engine would say of its beginning.
-"""
+"""A scan: what is to be scanned, by which kind of engine, and what comes of it."""
 
 from __future__ import annotations
 
-import io
 import os
-import queue
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from vmount.errors import VmountError, explain
 from vmount.jobs.scan.corpus import (
     Content,
     Corpus,
     Selection,
     find_contents,
-    in_batches,
     seen_of,
 )
 from vmount.jobs.scan.engine import CLEAN, Engine, Verdict
+from vmount.jobs.scan.feeder import Feeder, readable
 from vmount.jobs.scan.report import ScanReport, Seen
 from vmount.jobs.unread import NotRead
 from vmount.volumes.unread import FILE, Unread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from vmount.jobs.scan.corpus import Source
-
-PIECE = 1 << 20
-"""Bytes handed over at a time."""
-PIECES_WAITING = 4
-"""Of one content, read and not yet taken by the engine."""
-BATCH_FILES = 128
-BATCH_SIZE = 64 << 20
-"""Bytes of a batch of files that are opened, and asked for, together."""
 
 
 @runtime_checkable
@@ -68,7 +52,11 @@ class PathEngine(Protocol):
         """As Engine has it."""
         ...
 
-    def scan_paths(self, paths: Sequence[str]) -> Iterator[tuple[str, Verdict]]:
+    def close(self) -> None:
+        """End the program if it runs."""
+        ...
+
+    def scan_paths(self, paths: Sequence[str]) -> Generator[tuple[str, Verdict], None, None]:
         """Scan files; yield each path with what was found. Raises VmountError.
 
         Whoever asks sees to it that the files are there, and reads those that are found clean: a program
@@ -154,7 +142,7 @@ class Scan:
         if isinstance(engine, PathEngine):
             self._scan_paths(engine, corpus)
         else:
-            _Feeder(self._disks, engine, self._note).run(corpus.contents)
+            Feeder(self._disks, engine, self._note).run(corpus.contents)
         report.not_scanned = sorted(self._not_read.items)
         self._unclean.update(item.path for item in report.not_scanned)
         for path in self._unclean:
@@ -194,13 +182,15 @@ class Scan:
                 contents[self._disks.place_of(content.file)] = content
             except OSError as error:
                 self._note(content, Verdict(None, error.strerror or str(error)), 0)
-        for path, said in engine.scan_paths(list(contents)):
-            content = contents[path]
-            verdict = _in_words_of_the_guest(said, path, content.file.path)
-            size = content.file.attrs.size
-            if verdict == CLEAN and (problem := _why_not_whole(path, size)) is not None:
-                verdict = Verdict(None, problem)
-            self._note(content, verdict, size)
+        # Closed before the files go: a program must not outlive the loop that is interrupted.
+        with closing(engine.scan_paths(list(contents))) as said_of:
+            for path, said in said_of:
+                content = contents[path]
+                verdict = _in_words_of_the_guest(said, path, content.file.path)
+                size = content.file.attrs.size
+                if verdict == CLEAN and (problem := _why_not_whole(path, size)) is not None:
+                    verdict = Verdict(None, problem)
+                self._note(content, verdict, size)
 
     def _tell_found(self, files: int) -> None:
         self._progress.files = files
@@ -235,139 +225,6 @@ class Scan:
             self._on_progress(progress)
 
 
-_Pieces = queue.Queue[bytes | OSError | None]
-_Reader: TypeAlias = "io.BufferedIOBase | io.FileIO | OSError"
-_Batch: TypeAlias = "tuple[Sequence[Content], Callable[[], Sequence[_Reader]]]"
-
-
-class _Feeder:
-    """Hands contents over to an engine that takes several at a time."""
-
-    def __init__(
-        self, disks: Source, engine: Engine, note: Callable[[Content, Verdict, int], None]
-    ) -> None:
-        self._disks = disks
-        self._engine = engine
-        self._note = note
-        self._jobs: queue.Queue[tuple[Content, _Pieces | io.FileIO] | None] = queue.Queue(
-            engine.connections
-        )
-        self._failure: BaseException | None = None
-
-    def run(self, contents: Sequence[Content]) -> None:
-        """Hand all of them over. Raises VmountError if the engine has failed."""
-        workers = [
-            threading.Thread(target=self._work, name=f"scan-{number}")
-            for number in range(self._engine.connections)
-        ]
-        for worker in workers:
-            worker.start()
-        try:
-            batches = in_batches(contents, BATCH_FILES, BATCH_SIZE)
-            batch = self._begin(batches)
-            while batch is not None and self._failure is None:
-                # While this one is read, the next is on its way.
-                following = self._begin(batches)
-                self._read(*batch)
-                batch = following
-        finally:
-            for _ in workers:
-                self._jobs.put(None)
-            for worker in workers:
-                worker.join()
-        if self._failure is not None:
-            raise self._failure
-
-    def _begin(self, batches: Iterator[Sequence[Content]]) -> _Batch | None:
-        """Ask for the next files; None if there are no more."""
-        batch = next(batches, None)
-        if batch is None:
-            return None
-        files = [content.file for content in batch]
-        return batch, self._disks.soon(lambda: self._disks.open_files(files))
-
-    def _read(self, batch: Sequence[Content], readers: Callable[[], Sequence[_Reader]]) -> None:
-        for content, reader in zip(batch, readers(), strict=True):
-            if self._failure is not None:
-                return
-            if isinstance(reader, OSError):
-                self._note(content, Verdict(None, _reason(reader)), 0)
-                continue
-            if isinstance(reader, io.FileIO):
-                self._jobs.put((content, reader))
-                continue
-            pieces: _Pieces = queue.Queue(PIECES_WAITING)
-            self._jobs.put((content, pieces))
-            try:
-                with reader:
-                    while piece := reader.read(PIECE):
-                        pieces.put(piece)
-                pieces.put(None)
-            except OSError as error:
-                pieces.put(error)
-
-    def _work(self) -> None:
-        """Talk to the engine until there is nothing more. After a failure all else is only taken away."""
-        while (job := self._jobs.get()) is not None:
-            content, what = job
-            taken = what if isinstance(what, io.FileIO) else _Taken(what)
-            try:
-                if self._failure is None:
-                    self._scan(content, taken)
-            except OSError as error:
-                self._note(content, Verdict(None, _reason(error)), 0)
-            except VmountError as error:
-                self._failure = error
-            finally:
-                taken.close()
-
-    def _scan(self, content: Content, taken: _Taken | io.FileIO) -> None:
-        if isinstance(taken, io.FileIO):
-            verdict = self._engine.scan_open(taken.fileno())
-            size = content.file.attrs.size
-            if verdict == CLEAN:
-                # The scanner has read the file by itself, and may call clean what it could not read.
-                size = _readable(taken.fileno())
-            self._note(content, verdict, size)
-        else:
-            verdict = self._engine.scan(taken)
-            self._note(content, verdict, taken.size)
-
-
-class _Taken:
-    """The pieces of one content as they come."""
-
-    def __init__(self, pieces: _Pieces) -> None:
-        self._pieces = pieces
-        self._ended = False
-        self.size = 0
-        """Bytes so far."""
-
-    def __iter__(self) -> Iterator[bytes]:
-        while not self._ended:
-            piece = self._next()
-            if isinstance(piece, OSError):
-                raise piece
-            if piece is not None:
-                self.size += len(piece)
-                yield piece
-
-    def close(self) -> None:
-        """Take what is left, so that the reader goes on."""
-        while not self._ended:
-            self._next()
-
-    def _next(self) -> bytes | OSError | None:
-        piece = self._pieces.get()
-        self._ended = piece is None or isinstance(piece, OSError)
-        return piece
-
-
-def _reason(error: OSError) -> str:
-    """Return what an error of a file says, without the file's path: the report has that beside it."""
-    return error.strerror or explain(error)
-
-
 def _in_words_of_the_guest(verdict: Verdict, place: str, path: str) -> Verdict:
     """Return a verdict in which a file has its path on the disks, and not that of a private mount."""
     return Verdict(*(None if text is None else text.replace(place, path) for text in verdict))
@@ -381,20 +238,12 @@ def _why_not_whole(place: str, size: int) -> str | None:
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            read = _readable(descriptor)
+            read = readable(descriptor)
         finally:
             os.close(descriptor)
     except OSError as error:
         return error.strerror or str(error)
     return None if read == size else f"{read} of {size} bytes could be read"
-
-
-def _readable(descriptor: int) -> int:
-    """Return how many bytes a file has, having read them all. Raises OSError."""
-    position = 0
-    while piece := os.pread(descriptor, PIECE, position):
-        position += len(piece)
-    return position
 
 
 def _mib(size: int) -> str:
