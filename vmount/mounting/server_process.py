@@ -21,11 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import vmount
 from vmount.errors import Exit, MountError, VmountError
-<<<<<<< HEAD
 from vmount.interruption import exit_code_of
-=======
 from vmount.logs import configure
->>>>>>> main
 from vmount.mounting.control import answer_of, ask, error_of
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.serve import serve
@@ -150,7 +147,6 @@ class _Pickler(pickle.Pickler):
 
 
 def main() -> int:
-<<<<<<< HEAD
     """Serve what standard input says, until it ends. The argument, if any, is who must be the parent."""
     if sys.argv[1:]:
         die_with_parent(int(sys.argv[1]))
@@ -159,14 +155,9 @@ def main() -> int:
         config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
     except (EOFError, pickle.UnpicklingError):
         return Exit.FAILED  # it has ended already
-=======
-    """Serve what standard input says, until it ends."""
-    # What comes through this pipe was written by the program that started this one.
-    config, state_dir = pickle.load(sys.stdin.buffer)  # noqa: S301
     configure("warning", None)
     # That program has opened the same disks, and has said what there is to say of them.
     logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
->>>>>>> main
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
