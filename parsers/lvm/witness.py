@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import ParseError, Unsupported
 from vmount.parsers.lvm.raid import SUPERBLOCK_SIZE, RaidSuperblock, decode_superblock
 from vmount.parsers.lvm.segments import Resolver, Witness, segments_of
-from vmount.parsers.mapping import Area, Concat, Mapping
 from vmount.parsers.reader import Span
+from vmount.parsers.volume_map import Area, Concat, VolumeMap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping as Dict
+    from collections.abc import Mapping
 
     from vmount.parsers.lvm.group import VolumeGroup
     from vmount.parsers.reader import Buffer, Reader
@@ -27,7 +27,7 @@ _LOG_BITS = 1024
 
 
 async def read_witness(
-    group: VolumeGroup, devices: dict[str, str], readers: Dict[str, Reader]
+    group: VolumeGroup, devices: dict[str, str], readers: Mapping[str, Reader]
 ) -> Witness:
     """Read the metadata of all arrays and mirrors of a group.
 
@@ -84,7 +84,7 @@ def _names(value: object) -> list[str]:
 def _place(resolver: Resolver, name: str) -> Area | None:
     """Return the start of a small volume, if it can be read."""
     try:
-        mapping: Mapping = resolver.mapping(name)
+        mapping: VolumeMap = resolver.mapping(name)
     except ParseError:
         return None
     while isinstance(mapping, Concat):

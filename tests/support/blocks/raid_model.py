@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from vmount.parsers.mapping import ParityLayout
 from vmount.parsers.reader import Buffer, BytesReader, Span
+from vmount.parsers.volume_map import ParityLayout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,8 +16,8 @@ from vmount.parsers.reader import BlockSource, BytesReader, Span, run_sync
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from vmount.parsers.mapping import Mapping
     from vmount.parsers.reader import Buffer
+    from vmount.parsers.volume_map import VolumeMap
 
 IMAGES = ROOT / "fixtures" / "images"
 MANY_BLOCKS = 40_000_000_000
@@ -68,7 +68,7 @@ def load(group: str) -> Image:
     return Image(members, read)
 
 
-def builder(devices: dict[str, BytesReader]) -> Callable[[Mapping], BlockSource]:
+def builder(devices: dict[str, BytesReader]) -> Callable[[VolumeMap], BlockSource]:
     """Return what makes mappings over these devices readable."""
     sources: dict[str, BlockSource] = dict(devices)
     return lambda mapping: build_source(mapping, sources)

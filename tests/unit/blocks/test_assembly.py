@@ -15,20 +15,20 @@ from tests.support.blocks.raid_model import RAID5, RAID6, Unreliable, parity_col
 from vmount.blocks.assembly import build_source
 from vmount.parsers.availability import is_readable
 from vmount.parsers.errors import Corrupt, OutOfBounds, Unsupported
-from vmount.parsers.mapping import (
+from vmount.parsers.reader import BlockSource, BytesReader, Span, run_sync
+from vmount.parsers.volume_map import (
     Area,
     Concat,
-    Mapping,
     Mirror,
     Missing,
     Parity,
     ParityLayout,
     Raid10,
     Stripe,
+    VolumeMap,
     Zero,
     length_of,
 )
-from vmount.parsers.reader import BlockSource, BytesReader, Span, run_sync
 
 LAYOUTS = [(layout, 1) for layout in RAID5] + [(layout, 2) for layout in RAID6]
 
@@ -229,7 +229,7 @@ def test_a_device_that_is_too_short_is_refused() -> None:
         Raid10((Zero(512),) * 3, 512, 0),
     ],
 )
-def test_what_does_not_go_together_is_refused(mapping: Mapping) -> None:
+def test_what_does_not_go_together_is_refused(mapping: VolumeMap) -> None:
     with pytest.raises(Corrupt):
         build_source(mapping, {})
 

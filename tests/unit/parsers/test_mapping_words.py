@@ -13,21 +13,21 @@ from tests.support.parsers.volume_images import builder
 from vmount.parsers.availability import is_readable, missing_devices
 from vmount.parsers.clones import separate
 from vmount.parsers.errors import OutOfBounds, Unsupported
-from vmount.parsers.mapping import (
+from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.volume_map import (
     Area,
     Concat,
-    Mapping,
     Mirror,
     Missing,
     Parity,
     ParityLayout,
     Raid10,
     Stripe,
+    VolumeMap,
     Zero,
     length_of,
 )
-from vmount.parsers.mapping_slices import slice_of
-from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.volume_map_slices import slice_of
 
 DEVICE = random.Random(1).randbytes(1000)
 LEAVES = st.one_of(
@@ -44,13 +44,13 @@ MAPPINGS = st.recursive(
 )
 
 
-def content(mapping: Mapping) -> bytes:
+def content(mapping: VolumeMap) -> bytes:
     source = builder({"d": BytesReader(DEVICE)})(mapping)
     return bytes(run_sync(source.read(0, source.size)))
 
 
 @given(MAPPINGS, st.data())
-def test_a_slice_has_the_bytes_of_its_range(mapping: Mapping, data: st.DataObject) -> None:
+def test_a_slice_has_the_bytes_of_its_range(mapping: VolumeMap, data: st.DataObject) -> None:
     size = length_of(mapping)
     start = data.draw(st.integers(0, size - 1))
     length = data.draw(st.integers(1, size - start))
@@ -69,7 +69,7 @@ def test_slices_that_there_are_not() -> None:
             slice_of(stripe, start, length)
 
 
-def columns(count: int, lost: tuple[int, ...]) -> tuple[Mapping, ...]:
+def columns(count: int, lost: tuple[int, ...]) -> tuple[VolumeMap, ...]:
     return tuple(
         Missing(f"m{index}", 64) if index in lost else Area("d", index * 64, 64)
         for index in range(count)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from vmount.blocks.assembly import build_source
 from vmount.parsers.ldm.disk import LdmDisk, read_ldm_disk
 from vmount.parsers.ldm.group import LdmResult, LdmVolume, assemble
-from vmount.parsers.mapping import Area, Concat, Mapping, Mirror, Parity, Stripe
 from vmount.parsers.reader import BlockSource, BytesReader, run_sync
+from vmount.parsers.volume_map import Area, Concat, Mirror, Parity, Stripe, VolumeMap
 
 SECTOR = 512
 
@@ -44,7 +44,7 @@ def source_of(volume: LdmVolume, *paths: Path) -> BlockSource:
     return source
 
 
-def extents(mapping: Mapping) -> list[Extent]:
+def extents(mapping: VolumeMap) -> list[Extent]:
     match mapping:
         case Area(device, start, length):
             return [Extent(device, start, length)]
@@ -53,7 +53,7 @@ def extents(mapping: Mapping) -> list[Extent]:
     raise AssertionError(mapping)
 
 
-def chunk_of(mapping: Mapping) -> int:
+def chunk_of(mapping: VolumeMap) -> int:
     if isinstance(mapping, Mirror):
         return chunk_of(mapping.copies[0])
     return mapping.chunk if isinstance(mapping, Stripe | Parity) else 0

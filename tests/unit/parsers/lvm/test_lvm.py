@@ -14,8 +14,8 @@ from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupporte
 from vmount.parsers.lvm.assemble import LvmResult, LvmVolume, assemble_lvm
 from vmount.parsers.lvm.label import AREA_HEADER, AREA_HEADER_SIZE, lvm_crc
 from vmount.parsers.lvm.physical import read_pv
-from vmount.parsers.mapping import Mirror
 from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.volume_map import Mirror
 
 GROUPS = ("plain", "raids", "thin", "many", "snap", "cache", "stale")
 REFUSED = {
@@ -137,7 +137,7 @@ def test_r35_without_a_member_the_others_are_listed(member: int) -> None:
             readable.add(name)
             opened = run_sync(volume.open(builder(sources)))
             assert digest(opened) == image.read[()][name].sha256, name
-        elif volume.recipe is not None:
+        elif volume.device_map is not None:
             assert "missing: physical volume pv" in volume.problem
             opened = run_sync(volume.open(builder(sources)))
             with pytest.raises(OSError) as caught:

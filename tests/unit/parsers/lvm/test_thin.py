@@ -16,8 +16,8 @@ from vmount.parsers.lvm.raid import NEVER, SUPERBLOCK, RaidSuperblock, decode_su
 from vmount.parsers.lvm.snapshot import MAGIC, open_snapshot
 from vmount.parsers.lvm.thin import ThinDevice, open_thin
 from vmount.parsers.lvm.witness import is_log_synced
-from vmount.parsers.mapping import length_of
 from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.volume_map import length_of
 
 
 def volumes_of(sources: dict[str, BytesReader]) -> dict[str, LvmVolume]:
@@ -80,10 +80,10 @@ def test_entries_are_bounded_by_the_block() -> None:
 
 def test_a_thin_volume_that_its_pool_does_not_know() -> None:
     sources = load("lvm-thin").sources()
-    recipe = volumes_of(sources)["t1"].recipe
+    device_map = volumes_of(sources)["t1"].device_map
     build = builder(sources)
-    metadata, data = build(recipe.metadata), build(recipe.data)  # type: ignore[union-attr]
-    device: ThinDevice = recipe.device  # type: ignore[union-attr]
+    metadata, data = build(device_map.metadata), build(device_map.data)  # type: ignore[union-attr]
+    device: ThinDevice = device_map.device  # type: ignore[union-attr]
     for changed, problem in (
         (ThinDevice(77, device.size, device.data_block, device.transaction_id), "no device 77"),
         (ThinDevice(1, device.size, 4096, device.transaction_id), "size of a data block"),
@@ -97,10 +97,10 @@ def test_damage_of_a_pool_costs_errors_not_bytes() -> None:
     """Wherever a byte of the metadata changes: the same bytes as before, or an error."""
     sources = load("lvm-thin").sources()
     volume = volumes_of(sources)["t1"]
-    recipe, build = volume.recipe, builder(sources)
+    device_map, build = volume.device_map, builder(sources)
     whole = run_sync(volume.open(build))
     expected = bytes(run_sync(whole.read(0, whole.size)))
-    metadata_mapping, data = recipe.metadata, build(recipe.data)  # type: ignore[union-attr]
+    metadata_mapping, data = device_map.metadata, build(device_map.data)  # type: ignore[union-attr]
     metadata = bytes(run_sync(build(metadata_mapping).read(0, length_of(metadata_mapping))))
     used = [at for at in range(0, len(metadata), BLOCK) if any(metadata[at : at + BLOCK])]
     chosen = random.Random(5)
@@ -110,7 +110,7 @@ def test_damage_of_a_pool_costs_errors_not_bytes() -> None:
         damaged[chosen.choice(used) + chosen.randrange(BLOCK)] ^= 1 << chosen.randrange(8)
         reader = CountingReader(damaged, 100)
         try:
-            thin = run_sync(open_thin(recipe.device, reader, data, None))  # type: ignore[union-attr]
+            thin = run_sync(open_thin(device_map.device, reader, data, None))  # type: ignore[union-attr]
             assert bytes(run_sync(thin.read(0, thin.size))) == expected
         except ParseError:
             errors += 1
@@ -119,12 +119,12 @@ def test_damage_of_a_pool_costs_errors_not_bytes() -> None:
 
 def test_trees_are_read_once() -> None:
     sources = load("lvm-many").sources()
-    recipe, build = volumes_of(sources)["tree"].recipe, builder(sources)
-    metadata_mapping = recipe.metadata  # type: ignore[union-attr]
+    device_map, build = volumes_of(sources)["tree"].device_map, builder(sources)
+    metadata_mapping = device_map.metadata  # type: ignore[union-attr]
     metadata = bytes(run_sync(build(metadata_mapping).read(0, length_of(metadata_mapping))))
     reader = CountingReader(metadata, 1000)
-    data = build(recipe.data)  # type: ignore[union-attr]
-    thin = run_sync(open_thin(recipe.device, reader, data, None))  # type: ignore[union-attr]
+    data = build(device_map.data)  # type: ignore[union-attr]
+    thin = run_sync(open_thin(device_map.device, reader, data, None))  # type: ignore[union-attr]
     for at in range(0, thin.size - 4096, thin.size // 500):
         run_sync(thin.read(at, 4096))
         assert thin.try_read(at, 4096) is not None

@@ -12,11 +12,11 @@ import pytest
 from tests.contracts.block_source import check_block_source
 from tests.support.parsers.volume_images import IMAGES, CountingReader, builder, digest, load
 from vmount.parsers.errors import Corrupt, NotRecognised, ParseError
-from vmount.parsers.mapping import Mirror, Missing
 from vmount.parsers.md import superblock_1, superblock_90
 from vmount.parsers.md.assemble import MdArray, MdResult, assemble_md
 from vmount.parsers.md.read import read_md_member
 from vmount.parsers.reader import BytesReader, run_sync
+from vmount.parsers.volume_map import Mirror, Missing
 
 GROUPS = sorted(path.stem for path in IMAGES.glob("md-*.json"))
 REFUSED = {

@@ -1,6 +1,6 @@
 """How to get at the bytes of a logical volume, of whatever kind it is.
 
-Most are a mapping. Thin volumes and snapshots need their own metadata read, when they are opened: a recipe
+Most are a mapping. Thin volumes and snapshots need their own metadata read, when they are opened: a device map
 for these holds those of the volumes that they are made of.
 """
 
@@ -13,10 +13,10 @@ from typing import TypeAlias
 from vmount.parsers.availability import is_readable, missing_devices
 from vmount.parsers.lvm.snapshot import open_snapshot
 from vmount.parsers.lvm.thin import ThinDevice, open_thin
-from vmount.parsers.mapping import Mapping
 from vmount.parsers.reader import BlockSource
+from vmount.parsers.volume_map import VolumeMap
 
-Build: TypeAlias = Callable[[Mapping], BlockSource]
+Build: TypeAlias = Callable[[VolumeMap], BlockSource]
 """Makes a mapping's bytes readable."""
 
 
@@ -24,7 +24,7 @@ Build: TypeAlias = Callable[[Mapping], BlockSource]
 class Mapped:
     """All is known beforehand."""
 
-    mapping: Mapping
+    mapping: VolumeMap
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Thin:
     """A thin volume."""
 
     device: ThinDevice
-    metadata: Mapping
-    data: Mapping
-    origin: Recipe | None
+    metadata: VolumeMap
+    data: VolumeMap
+    origin: DeviceMap | None
     """An external one: of what was never written."""
 
 
@@ -42,52 +42,52 @@ class Thin:
 class Snapshot:
     """A classic snapshot."""
 
-    origin: Recipe
-    store: Mapping
+    origin: DeviceMap
+    store: VolumeMap
     size: int
     """Bytes."""
 
 
-Recipe: TypeAlias = Mapped | Thin | Snapshot
+DeviceMap: TypeAlias = Mapped | Thin | Snapshot
 
 
-def depth_of(recipe: Recipe) -> int:
-    """Return how many volumes are based on one another in a recipe."""
-    depth, origin = 1, recipe
+def depth_of(device_map: DeviceMap) -> int:
+    """Return how many volumes are based on one another in a device map."""
+    depth, origin = 1, device_map
     while isinstance(origin, Thin | Snapshot) and origin.origin is not None:
         depth, origin = depth + 1, origin.origin
     return depth
 
 
-def mappings_of(recipe: Recipe) -> list[Mapping]:
-    """Return all mappings in a recipe."""
-    match recipe:
+def volume_maps_of(device_map: DeviceMap) -> list[VolumeMap]:
+    """Return all mappings in a device map."""
+    match device_map:
         case Mapped(mapping):
             return [mapping]
         case Thin(_, metadata, data, origin):
-            return [metadata, data, *(mappings_of(origin) if origin else ())]
+            return [metadata, data, *(volume_maps_of(origin) if origin else ())]
         case Snapshot(origin, store):
-            return [*mappings_of(origin), store]
+            return [*volume_maps_of(origin), store]
 
 
-def missing_in(recipe: Recipe) -> list[str]:
-    """Return the devices that a recipe lacks."""
-    found = [name for mapping in mappings_of(recipe) for name in missing_devices(mapping)]
+def missing_in(device_map: DeviceMap) -> list[str]:
+    """Return the devices that a device map lacks."""
+    found = [name for mapping in volume_maps_of(device_map) for name in missing_devices(mapping)]
     return list(dict.fromkeys(found))
 
 
-def is_whole(recipe: Recipe) -> bool:
+def is_whole(device_map: DeviceMap) -> bool:
     """Say whether all can be read, if need be by redundancy."""
-    return all(map(is_readable, mappings_of(recipe)))
+    return all(map(is_readable, volume_maps_of(device_map)))
 
 
-async def open_recipe(recipe: Recipe, build: Build) -> BlockSource:
+async def open_device_map(device_map: DeviceMap, build: Build) -> BlockSource:
     """Return the bytes. Raises ParseError, OSError."""
-    match recipe:
+    match device_map:
         case Mapped(mapping):
             return build(mapping)
         case Thin(device, metadata, data, origin):
-            external = await open_recipe(origin, build) if origin else None
+            external = await open_device_map(origin, build) if origin else None
             return await open_thin(device, build(metadata), build(data), external)
         case Snapshot(origin, store, size):
-            return await open_snapshot(await open_recipe(origin, build), build(store), size)
+            return await open_snapshot(await open_device_map(origin, build), build(store), size)

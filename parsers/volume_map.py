@@ -40,14 +40,14 @@ class Missing:
 class Concat:
     """One part after the other."""
 
-    parts: tuple[Mapping, ...]
+    parts: tuple[VolumeMap, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Stripe:
     """Chunks dealt out to columns in turn (RAID-0). All columns are of one length."""
 
-    columns: tuple[Mapping, ...]
+    columns: tuple[VolumeMap, ...]
     chunk: int
 
 
@@ -55,7 +55,7 @@ class Stripe:
 class Mirror:
     """Copies of the same (RAID-1); any one will do."""
 
-    copies: tuple[Mapping, ...]
+    copies: tuple[VolumeMap, ...]
 
 
 class ParityLayout(enum.Enum):
@@ -83,7 +83,7 @@ class ParityLayout(enum.Enum):
 class Parity:
     """Chunks dealt out to columns with parity among them (RAID-4, 5 with one, RAID-6 with two)."""
 
-    columns: tuple[Mapping, ...]
+    columns: tuple[VolumeMap, ...]
     chunk: int
     layout: ParityLayout
     parities: int = 1
@@ -100,7 +100,7 @@ class Raid10:
     equal sections of the columns. MD's "far sets" (bits 17 and 18 of its layout) are another thing.
     """
 
-    columns: tuple[Mapping, ...]
+    columns: tuple[VolumeMap, ...]
     chunk: int
     near_copies: int = 2
     far_copies: int = 1
@@ -109,10 +109,10 @@ class Raid10:
     """False: only the first copy of a chunk is sure to be the right one."""
 
 
-Mapping: TypeAlias = Area | Zero | Missing | Concat | Stripe | Mirror | Parity | Raid10
+VolumeMap: TypeAlias = Area | Zero | Missing | Concat | Stripe | Mirror | Parity | Raid10
 
 
-def length_of(mapping: Mapping) -> int:
+def length_of(mapping: VolumeMap) -> int:
     """Return the bytes that a mapping holds."""
     match mapping:
         case Area(length=length) | Zero(length) | Missing(length=length):
@@ -130,7 +130,7 @@ def length_of(mapping: Mapping) -> int:
             return rows * len(columns) // near_copies * chunk
 
 
-def weight_of(mapping: Mapping) -> tuple[int, int]:
+def weight_of(mapping: VolumeMap) -> tuple[int, int]:
     """Return how many parts a mapping has, leaves and others, and how deep they are in each other."""
     match mapping:
         case Area() | Zero() | Missing():

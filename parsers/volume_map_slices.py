@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vmount.parsers.errors import OutOfBounds, Unsupported
-from vmount.parsers.mapping import Area, Concat, Mapping, Mirror, Missing, Zero, length_of
+from vmount.parsers.volume_map import Area, Concat, Mirror, Missing, VolumeMap, Zero, length_of
 
 
-def slice_of(mapping: Mapping, start: int, length: int) -> Mapping:
+def slice_of(mapping: VolumeMap, start: int, length: int) -> VolumeMap:
     """Return the mapping of a range of another one.
 
     Raises OutOfBounds where there is no such range, Unsupported for a part of something striped.
@@ -31,8 +31,8 @@ def slice_of(mapping: Mapping, start: int, length: int) -> Mapping:
             raise Unsupported("a volume made of a part of a striped one")
 
 
-def _slice_parts(parts: tuple[Mapping, ...], start: int, length: int) -> Mapping:
-    found: list[Mapping] = []
+def _slice_parts(parts: tuple[VolumeMap, ...], start: int, length: int) -> VolumeMap:
+    found: list[VolumeMap] = []
     position = 0
     for part in parts:
         size = length_of(part)
@@ -44,6 +44,6 @@ def _slice_parts(parts: tuple[Mapping, ...], start: int, length: int) -> Mapping
     return concat(found)
 
 
-def concat(parts: list[Mapping]) -> Mapping:
+def concat(parts: list[VolumeMap]) -> VolumeMap:
     """Return the parts one after the other, as plainly as it can be said."""
     return parts[0] if len(parts) == 1 else Concat(tuple(parts))
