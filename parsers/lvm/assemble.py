@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.clones import separate
 from vmount.parsers.errors import ParseError
+from vmount.parsers.lvm.array_state import read_array_state
 from vmount.parsers.lvm.device_map import (
     Build,
     DeviceMap,
@@ -21,7 +22,6 @@ from vmount.parsers.lvm.device_map import (
     open_device_map,
 )
 from vmount.parsers.lvm.segments import Resolver, segments_of
-from vmount.parsers.lvm.witness import read_witness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,7 +167,7 @@ async def _assemble_group(
             warnings.append(
                 f"{devices[pv.name]} was missing when volume group {group.name} was changed last"
             )
-    resolver = Resolver(group, devices, await read_witness(group, devices, readers))
+    resolver = Resolver(group, devices, await read_array_state(group, devices, readers))
     members = tuple(readers)
     sizes = _snapshot_extents(group)
     return [

@@ -1,7 +1,7 @@
 """From the segments of logical volumes to device maps.
 
 Strategy: a volume's parts are resolved before it, each once. What an array's own metadata says of its
-images was read before (`Witness`), so that nothing here reads.
+images was read before (`ArrayState`), so that nothing here reads.
 Source: lvm2, lib/*/ (the text of each segment type); lvmraid(7), lvmthin(7), lvmcache(7).
 """
 
@@ -47,7 +47,7 @@ THROUGH = ("writethrough", "passthrough")
 
 
 @dataclass(frozen=True)
-class Witness:
+class ArrayState:
     """What was read from the devices about the volumes of a group."""
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -65,10 +65,10 @@ class Resolver:
     the volume has in the group.
     """
 
-    def __init__(self, group: VolumeGroup, devices: dict[str, str], witness: Witness) -> None:
+    def __init__(self, group: VolumeGroup, devices: dict[str, str], state: ArrayState) -> None:
         self._group = group
         self._devices = devices
-        self._witness = witness
+        self._witness = state
         self._done: dict[str, DeviceMap | ParseError] = {}
         self._under_way: set[str] = set()
         self._parts_left = MAX_PARTS

@@ -9,13 +9,13 @@ import pytest
 
 from tests.support.parsers.volume_images import CountingReader, builder, load
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.lvm.array_state import is_log_synced
 from vmount.parsers.lvm.assemble import LvmVolume, assemble_lvm
 from vmount.parsers.lvm.btree import BLOCK, NODE, Nodes, block_checksum, find_leaf
 from vmount.parsers.lvm.physical import read_pv
 from vmount.parsers.lvm.raid import NEVER, SUPERBLOCK, RaidSuperblock, decode_superblock, judge
 from vmount.parsers.lvm.snapshot import MAGIC, open_snapshot
 from vmount.parsers.lvm.thin import ThinDevice, open_thin
-from vmount.parsers.lvm.witness import is_log_synced
 from vmount.parsers.reader import BytesReader, run_sync
 from vmount.parsers.volume_map import length_of
 

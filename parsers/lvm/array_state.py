@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import ParseError, Unsupported
 from vmount.parsers.lvm.raid import SUPERBLOCK_SIZE, RaidSuperblock, decode_superblock
-from vmount.parsers.lvm.segments import Resolver, Witness, segments_of
+from vmount.parsers.lvm.segments import ArrayState, Resolver, segments_of
 from vmount.parsers.reader import Span
 from vmount.parsers.volume_map import Area, Concat, VolumeMap
 
@@ -26,15 +26,15 @@ _LOG_BITS = 1024
 """Bytes from the start of a mirror log to its bits."""
 
 
-async def read_witness(
+async def read_array_state(
     group: VolumeGroup, devices: dict[str, str], readers: Mapping[str, Reader]
-) -> Witness:
+) -> ArrayState:
     """Read the metadata of all arrays and mirrors of a group.
 
     An array whose superblock cannot be read is not judged by the others alone: it is refused.
     """
     sizes = {name: reader.size for name, reader in readers.items()}
-    resolver = Resolver(group, devices, Witness(sizes))
+    resolver = Resolver(group, devices, ArrayState(sizes))
     wanted = {
         name: place
         for _, segment in segments_of(group, *_ARRAYS)
@@ -65,7 +65,7 @@ async def read_witness(
         with suppress(OSError):  # the first copy is read then
             if place is not None and await _is_synced(readers[place.device], place, regions):
                 logs.add(log)
-    return Witness(sizes, superblocks, frozenset(logs))
+    return ArrayState(sizes, superblocks, frozenset(logs))
 
 
 _ARRAYS = (
