@@ -64,7 +64,7 @@ def built(
 
 def make_files(builder: Builder) -> dict[str, int]:
     order = random.Random(1).sample(range(BLOCKS), BLOCKS)
-    scattered = {slot: f"{slot:08}".encode() * 64 for slot in order}
+    composite = {slot: f"{slot:08}".encode() * 64 for slot in order}
     ends = {0: b"0" * 512, 1023: b"q" * 512, 1024: b"r" * 512, 8191: b"s" * 512, 8192: b"t" * 512}
     last = {(2 << 40) // MIB - 1: b"e" * MIB}
     files = {
@@ -72,7 +72,7 @@ def make_files(builder: Builder) -> dict[str, int]:
         "zeroed": builder.file(
             3 * MIB, {0: b"a" * 512, 1: ZEROED, 2: b"c" * 512}, Addressing.FILE_BLOCK
         ),
-        "scattered": builder.file(BLOCKS * MIB, scattered, Addressing.POINTER_BLOCK),
+        "composite": builder.file(BLOCKS * MIB, composite, Addressing.POINTER_BLOCK),
         "pb2": builder.file(
             100 * MIB + 5, {0: b"x" * 600, 100: b"zzzzz"}, Addressing.POINTER_BLOCK_2
         ),
@@ -142,7 +142,7 @@ def test_a_block_to_be_zeroed_reads_as_zeros(built: Built) -> None:
 
 def test_scattered_blocks_are_all_where_they_were_put(built: Built) -> None:
     filesystem = open_files(built.paths)
-    attrs = run_sync(filesystem.lookup(folder(filesystem), b"scattered"))
+    attrs = run_sync(filesystem.lookup(folder(filesystem), b"composite"))
     assert attrs is not None
     readers = [FileReader(path) for path in built.paths]
     runs = run_sync(filesystem.device_runs(attrs.ino))
