@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmount.parsers.clones import separate
+from vmount.parsers.copies import partition_by_copy
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lvm.array_state import read_array_state
 from vmount.parsers.lvm.device_map import (
@@ -131,7 +131,7 @@ def _gather(
             gathered.setdefault(home, []).append((name, volume))
     groups = []
     for alike in gathered.values():
-        clones = separate(alike, lambda member: member[1].uuid)
+        clones = partition_by_copy(alike, lambda member: member[1].uuid)
         # A clone without metadata of its own cannot be told to be one.
         described = [clone for clone in clones if any(volume.group for _, volume in clone)]
         strangers += [name for clone in clones if clone not in described for name, _ in clone]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmount.parsers.availability import is_readable, missing_devices
-from vmount.parsers.clones import separate
+from vmount.parsers.copies import partition_by_copy
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 from vmount.parsers.md import levels
 from vmount.parsers.md.member import FAULTY, JOURNAL, SECTOR, SPARE, MdMember
@@ -77,7 +77,7 @@ def assemble_md(members: Sequence[tuple[str, MdMember]]) -> MdResult:
     for name, member in members:
         by_uuid.setdefault(member.array_uuid, []).append((name, member))
     for alike in by_uuid.values():
-        clones = separate(alike, lambda item: item[1].device_uuid)
+        clones = partition_by_copy(alike, lambda item: item[1].device_uuid)
         for number, clone in enumerate(clones):
             if len(clones) > 1:
                 seen = ", ".join(name for name, _ in clone)

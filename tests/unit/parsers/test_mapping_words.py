@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.parsers.volume_images import builder
 from vmount.parsers.availability import is_readable, missing_devices
-from vmount.parsers.clones import separate
+from vmount.parsers.copies import partition_by_copy
 from vmount.parsers.errors import OutOfBounds, Unsupported
 from vmount.parsers.reader import BytesReader, run_sync
 from vmount.parsers.volume_map import (
@@ -105,5 +105,5 @@ def test_what_is_readable_with_redundancy() -> None:
 
 
 def test_clones_are_told_apart_by_order() -> None:
-    assert separate("abcab", str) == [["a", "b", "c"], ["a", "b"]]
-    assert separate("", str) == []
+    assert partition_by_copy("abcab", str) == [["a", "b", "c"], ["a", "b"]]
+    assert partition_by_copy("", str) == []

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def separate(items: Sequence[T], identity: Callable[[T], Hashable]) -> list[list[T]]:
+def partition_by_copy(items: Sequence[T], identity: Callable[[T], Hashable]) -> list[list[T]]:
     """Return the first of each identity, then the second of each, and so on.
 
     Within each of these lists, and so between clones of one set of devices, the order given is kept.
