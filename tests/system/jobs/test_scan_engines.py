@@ -9,8 +9,8 @@ import pytest
 from fixtures import malware
 from vmount.errors import ScannerError
 from vmount.jobs.scan.clamd import Clamd, ClamdAddress, clamd_address, largest_of
-from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.engine import MOST, clamav_verdict, default_largest
+from vmount.jobs.scan.files_to_scan import Selection
 from vmount.jobs.scan.programs import Clamscan, Programs
 from vmount.state import StateDir
 

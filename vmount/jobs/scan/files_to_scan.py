@@ -115,7 +115,7 @@ class Content:
 
 
 @dataclass
-class Corpus:
+class FilesToScan:
     """What was found below the paths."""
 
     contents: list[Content] = field(default_factory=list)
@@ -138,15 +138,15 @@ def find_contents(
     on_progress: Callable[[int], None],
     not_read: NotRead,
     selection: Selection | None = None,
-) -> Corpus:
+) -> FilesToScan:
     """Find the files at or below the paths. `on_progress` is given their number so far.
 
     What cannot be listed, and a path that is not there, go to `not_read`.
     """
-    corpus = Corpus()
+    files = FilesToScan()
     by_number: dict[tuple[int, str], Content] = {}
     carriers: dict[int, FileRef] = {}
-    for file in _selected(disks, paths, not_read, selection or Selection(), corpus):
+    for file in _selected(disks, paths, not_read, selection or Selection(), files):
         if not stat.S_ISREG(file.attrs.mode):
             carriers[file.number] = file
             continue
@@ -160,15 +160,15 @@ def find_contents(
     fresh = []
     for content in by_number.values():
         if all(clean.get(file.path) == seen_of(file) for file in content.files):
-            corpus.unchanged += content.files
+            files.unchanged += content.files
         else:
             fresh.append(content)
-    corpus.contents = _in_disk_order(disks, fresh, list(carriers.values()), not_read)
-    return corpus
+    files.contents = _in_disk_order(disks, fresh, list(carriers.values()), not_read)
+    return files
 
 
 def _selected(
-    disks: Source, paths: Sequence[str], not_read: NotRead, selection: Selection, corpus: Corpus
+    disks: Source, paths: Sequence[str], not_read: NotRead, selection: Selection, files: FilesToScan
 ) -> Iterator[FileRef]:
     """Yield what is at or below the paths, but for what is left out."""
     caseless = {f"volumes/{volume.name}" for volume in disks.volumes if volume.fstype in CASELESS}
@@ -184,7 +184,7 @@ def _selected(
                     top = "/".join(file.path.split("/", 2)[:2])
                     ignore_case = top in caseless or top.startswith("drives/")
                     if selection.leaves_out(file.path, ignore_case=ignore_case):
-                        corpus.excluded += stat.S_ISREG(file.attrs.mode)
+                        files.excluded += stat.S_ISREG(file.attrs.mode)
                         continue
                 yield file
         except OSError as error:
