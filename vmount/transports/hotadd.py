@@ -24,7 +24,7 @@ from vmount.cache import CachedDisk
 from vmount.disks.disk import OpenedDisk
 from vmount.disks.remote import RemoteDisk
 from vmount.errors import SourceError, explain
-from vmount.state.things import TemporaryFolder
+from vmount.state.undo_records import TemporaryFolder
 from vmount.transports.base import TransportMode
 from vmount.vsphere.attaching import Attached, Attacher
 from vmount.vsphere.privileges import ADD_EXISTING_DISK, REMOVE_DISK

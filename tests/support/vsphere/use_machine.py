@@ -12,7 +12,7 @@ import trio
 from tests.system.vsphere.conftest import Vcenter, settings_for
 from vmount.errors import VmountError
 from vmount.state import StateDir
-from vmount.state.things import MountPoint
+from vmount.state.undo_records import MountPoint
 from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions
 from vmount.vsphere.session import connected

@@ -13,7 +13,7 @@ import pytest
 from vmount.errors import VmountError
 from vmount.state import Journal, MountRecord, StateDir
 from vmount.state.journal import JournalError, parse, read
-from vmount.state.things import (
+from vmount.state.undo_records import (
     AttachedDisk,
     HelperProcess,
     MountPoint,
@@ -21,14 +21,14 @@ from vmount.state.things import (
     Server,
     Snapshot,
     TemporaryFolder,
-    Thing,
+    UndoRecord,
     Unknown,
     decode,
     encode,
 )
 
 SERVER = Server("vcenter.example", 443, "backup@vsphere.local", "", "prod", "1234-abcd")
-THINGS: list[Thing] = [
+UNDO_RECORDS: list[UndoRecord] = [
     MountPoint("/mnt/\udcff x", ("vm-42", "a\nb")),
     RelocationLock(SERVER, "vm-42", "vmount/abc/host"),
     RelocationLock(SERVER, "vm-42", "vmount/abc/host", True),
@@ -41,7 +41,7 @@ DIE_WITH_A_RECORD = """
 import os, sys
 from pathlib import Path
 from vmount.state import StateDir
-from vmount.state.things import MountPoint, TemporaryFolder
+from vmount.state.undo_records import MountPoint, TemporaryFolder
 journal = StateDir(Path(sys.argv[1])).journal()
 journal.begin(MountPoint("/mnt/a", ("disk.vmdk",)))
 journal.begin(TemporaryFolder(sys.argv[2])).end()
@@ -68,9 +68,9 @@ def left_behind(state: StateDir) -> Path:
     return Path(done.stdout.decode().strip())
 
 
-@pytest.mark.parametrize("thing", THINGS, ids=lambda thing: thing.KIND)
-def test_a_thing_is_read_as_it_was_written(thing: Thing) -> None:
-    assert decode(json.loads(json.dumps(encode(thing)))) == thing
+@pytest.mark.parametrize("undo_record", UNDO_RECORDS, ids=lambda undo_record: undo_record.KIND)
+def test_a_thing_is_read_as_it_was_written(undo_record: UndoRecord) -> None:
+    assert decode(json.loads(json.dumps(encode(undo_record)))) == undo_record
 
 
 def test_nothing_is_written_before_something_is_begun(state: StateDir) -> None:
@@ -81,13 +81,13 @@ def test_nothing_is_written_before_something_is_begun(state: StateDir) -> None:
 
 def test_what_is_begun_is_on_the_disk_until_it_is_ended(state: StateDir) -> None:
     with state.journal() as journal:
-        entries = [journal.begin(thing) for thing in THINGS]
-        assert list(read(journal.path).things.values()) == THINGS
+        entries = [journal.begin(undo_record) for undo_record in UNDO_RECORDS]
+        assert list(read(journal.path).undo_records.values()) == UNDO_RECORDS
         assert journal.path.stat().st_mode & 0o777 == 0o600
         for entry in reversed(entries):
             entry.end()
             entry.end()
-        assert not read(journal.path).things
+        assert not read(journal.path).undo_records
     assert not list(state.path.iterdir())
 
 
@@ -95,15 +95,15 @@ def test_what_becomes_known_later_is_added(state: StateDir) -> None:
     with state.journal() as journal:
         entry = journal.begin(Snapshot(SERVER, "vm-42", "name"))
         entry.update(Snapshot(SERVER, "vm-42", "name", "snapshot-9"))
-        (thing,) = read(journal.path).things.values()
-        assert thing == Snapshot(SERVER, "vm-42", "name", "snapshot-9")
+        (undo_record,) = read(journal.path).undo_records.values()
+        assert undo_record == Snapshot(SERVER, "vm-42", "name", "snapshot-9")
         entry.end()
 
 
 def test_a_journal_cut_at_any_byte_tells_what_was_whole(state: StateDir) -> None:
     with state.journal() as journal:
-        for thing in THINGS[:3]:
-            journal.begin(thing)
+        for undo_record in UNDO_RECORDS[:3]:
+            journal.begin(undo_record)
         text = journal.path.read_bytes()
         for entry in journal.entries:
             entry.end()
@@ -112,7 +112,10 @@ def test_a_journal_cut_at_any_byte_tells_what_was_whole(state: StateDir) -> None
         whole = [
             line for count, line in enumerate(lines) if sum(map(len, lines[: count + 1])) <= length
         ]
-        assert list(parse(text[:length]).things.values()) == THINGS[: max(0, len(whole) - 1)]
+        assert (
+            list(parse(text[:length]).undo_records.values())
+            == UNDO_RECORDS[: max(0, len(whole) - 1)]
+        )
 
 
 def test_whoever_goes_on_writes_after_the_last_whole_line(state: StateDir) -> None:
@@ -122,7 +125,7 @@ def test_whoever_goes_on_writes_after_the_last_whole_line(state: StateDir) -> No
     assert journal is not None
     (entry,) = journal.entries
     entry.update(MountPoint("/mnt/b", ()))
-    assert list(read(path).things.values()) == [MountPoint("/mnt/b", ())]
+    assert list(read(path).undo_records.values()) == [MountPoint("/mnt/b", ())]
     entry.end()
     journal.close()
     assert not path.exists()
@@ -160,7 +163,9 @@ def test_r9_the_journal_of_a_killed_process_goes_on(state: StateDir) -> None:
     journal = Journal.adopt(path)
     assert journal is not None
     assert Journal.adopt(path) is None, "one at a time"
-    assert [entry.thing for entry in journal.entries] == [MountPoint("/mnt/a", ("disk.vmdk",))]
+    assert [entry.undo_record for entry in journal.entries] == [
+        MountPoint("/mnt/a", ("disk.vmdk",))
+    ]
     journal.close()
     assert path.exists(), "what was not ended stays"
 
@@ -180,7 +185,7 @@ def test_a_full_disk_is_told_before_anything_is_done(state: StateDir) -> None:
     limited = (
         "import resource, sys, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "from pathlib import Path; from vmount.state import StateDir;"
-        "from vmount.state.things import TemporaryFolder;"
+        "from vmount.state.undo_records import TemporaryFolder;"
         "journal = StateDir(Path(sys.argv[1])).journal();"
         "journal.begin(TemporaryFolder('/a'));"
         "size = journal.path.stat().st_size;"
@@ -193,7 +198,7 @@ def test_a_full_disk_is_told_before_anything_is_done(state: StateDir) -> None:
     assert "VmountError: cannot record temporary folder /b" in done.stderr
     assert "--state-dir" in done.stderr
     (file,) = state.files()
-    assert list(read(file).things.values()) == [TemporaryFolder("/a")]
+    assert list(read(file).undo_records.values()) == [TemporaryFolder("/a")]
 
 
 def test_r18_a_folder_that_others_may_write_to_is_refused(state: StateDir) -> None:

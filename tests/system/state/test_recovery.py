@@ -17,7 +17,7 @@ from vmount.jobs.cleanup import Outcome, Recovery, Report
 from vmount.state import StateDir
 from vmount.state.journal import Journal
 from vmount.state.processes import MARK, process_start
-from vmount.state.things import (
+from vmount.state.undo_records import (
     AttachedDisk,
     HelperProcess,
     MountPoint,
@@ -25,7 +25,7 @@ from vmount.state.things import (
     Server,
     Snapshot,
     TemporaryFolder,
-    Thing,
+    UndoRecord,
 )
 
 SERVER = Server("vcenter.example")
@@ -41,11 +41,11 @@ Leave = Callable[..., Journal]
 
 @pytest.fixture
 def leave(state: StateDir) -> Leave:
-    def leave(*things: Thing) -> Journal:
+    def leave(*undo_records: UndoRecord) -> Journal:
         """Leave things as a process that was killed does: nobody holds its journal any more."""
         journal = state.journal()
-        for thing in things:
-            journal.begin(thing)
+        for undo_record in undo_records:
+            journal.begin(undo_record)
         journal.close()
         return journal
 
@@ -172,13 +172,13 @@ def test_r9_a_server_that_is_away_is_told_of_and_its_things_stay(
 ) -> None:
     folder = tmp_path / "x"
     folder.mkdir()
-    things = (
+    undo_records = (
         TemporaryFolder(str(folder)),
         RelocationLock(SERVER, "vm-1", "vmount/x"),
         Snapshot(SERVER, "vm-1", "name"),
         AttachedDisk(SERVER, "vm-2", "[ds] a.vmdk"),
     )
-    journal = leave(*things)
+    journal = leave(*undo_records)
     report = clean_up(state)
     assert [outcome.kind for outcome in report.cleaned] == ["temporary folder"]
     assert [outcome.reason for outcome in report.remaining] == [
@@ -188,7 +188,7 @@ def test_r9_a_server_that_is_away_is_told_of_and_its_things_stay(
     ]
     again = Journal.adopt(journal.path)
     assert again is not None
-    assert [entry.thing for entry in again.entries] == list(things[1:])
+    assert [entry.undo_record for entry in again.entries] == list(undo_records[1:])
     again.close()
 
 
@@ -216,7 +216,7 @@ def test_what_cannot_be_understood_is_told_of(state: StateDir, leave: Leave) -> 
     assert "this version of vmount does not know it" in outcome.reason
     path.write_text("{}\n")
     (outcome,) = clean_up(state).remaining
-    assert (outcome.thing, "not a journal" in outcome.reason) == (str(path), True)
+    assert (outcome.undo_record, "not a journal" in outcome.reason) == (str(path), True)
 
 
 def test_a_process_killed_before_it_did_anything(state: StateDir, leave: Leave) -> None:

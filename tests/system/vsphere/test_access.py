@@ -21,7 +21,7 @@ from tests.system.vsphere.conftest import PASSWORD, Vcenter, settings_for
 from vmount.errors import SourceError, UsageError
 from vmount.parsers.reader import BytesReader
 from vmount.state import StateDir
-from vmount.state.things import Snapshot
+from vmount.state.undo_records import Snapshot
 from vmount.vsphere.access import Access, Consistency, prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce
 from vmount.vsphere.disabled_methods import disable_relocation, enable_relocation
@@ -247,8 +247,8 @@ async def test_r51_a_machine_that_needs_consolidation_is_told_of(
     vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Stranded(Session):
-        async def properties(self, thing: Any, *paths: str) -> Properties:
-            found = await super().properties(thing, *paths)
+        async def properties(self, undo_record: Any, *paths: str) -> Properties:
+            found = await super().properties(undo_record, *paths)
             if "runtime.consolidationNeeded" in paths:
                 found["runtime.consolidationNeeded"] = True
             return found
@@ -265,17 +265,17 @@ async def test_r9_a_snapshot_that_is_still_being_taken_is_waited_for(vcenter: Vc
         states = ("queued", "running", "success")
         looks = 0
 
-        async def properties(self, thing: Any, *paths: str) -> Properties:
+        async def properties(self, undo_record: Any, *paths: str) -> Properties:
             if paths == ("recentTask",):
-                return Properties(thing, {"recentTask": [vim.Task("task-1", self.stub)]})
-            if not isinstance(thing, vim.Task) or "info.descriptionId" not in paths:
-                return await super().properties(thing, *paths)
+                return Properties(undo_record, {"recentTask": [vim.Task("task-1", self.stub)]})
+            if not isinstance(undo_record, vim.Task) or "info.descriptionId" not in paths:
+                return await super().properties(undo_record, *paths)
             state = self.states[self.looks]
             self.looks += 1
             if state == "success":
                 self.vm(VM).CreateSnapshot_Task(name, "", False, False)
             return Properties(
-                thing,
+                undo_record,
                 {"info.descriptionId": "VirtualMachine.createSnapshot", "info.state": state},
             )
 

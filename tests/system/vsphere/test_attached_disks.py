@@ -11,7 +11,7 @@ from pyVmomi import vim
 
 from tests.system.vsphere.conftest import Vcenter
 from vmount.errors import SourceError
-from vmount.state.things import AttachedDisk
+from vmount.state.undo_records import AttachedDisk
 from vmount.vsphere.attached_disks import detach
 from vmount.vsphere.recorded import server_of
 from vmount.vsphere.session import Session, connected

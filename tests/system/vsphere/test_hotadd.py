@@ -32,7 +32,7 @@ from vmount.backends.base import BackendError
 from vmount.datastores.path import DatastorePath
 from vmount.errors import SourceError, VmountError
 from vmount.state import Journal, StateDir
-from vmount.state.things import AttachedDisk, TemporaryFolder
+from vmount.state.undo_records import AttachedDisk, TemporaryFolder
 from vmount.transports.hotadd import HotAddTransport
 from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode
@@ -117,10 +117,10 @@ async def test_r2_a_disk_is_attached_read_and_detached(
         assert getattr(device.backing, "diskMode", None) == "independent_nonpersistent"
         mark, entry = site.journal.entries
         wwn = disks[0].uuid.replace("-", "").lower()
-        assert mark.thing == TemporaryFolder(str(place.folder / "attached" / wwn))
+        assert mark.undo_record == TemporaryFolder(str(place.folder / "attached" / wwn))
         assert [path.name for path in (place.folder / "attached").iterdir()] == [wwn]
-        assert isinstance(entry.thing, AttachedDisk)
-        assert (entry.thing.vm, entry.thing.key) == (PROXY, device.key)
+        assert isinstance(entry.undo_record, AttachedDisk)
+        assert (entry.undo_record.vm, entry.undo_record.key) == (PROXY, device.key)
         scan = place.folder / "sys/class/scsi_host/host0/scan"
         assert scan.read_text() == "- - -"
         assert disk.distant is not None

@@ -171,7 +171,9 @@ def test_r7_r9_killed_at_every_call(site: Site) -> None:
             would = site.clean_up(dry_run=True)
             report = site.clean_up()
             assert not report.remaining
-            assert [one.thing for one in would.cleaned] == [one.thing for one in report.cleaned]
+            assert [one.undo_record for one in would.cleaned] == [
+                one.undo_record for one in report.cleaned
+            ]
             left += len(report.cleaned)
             assert site.clean_up() == Report(), "a second time there is nothing to do"
             site.assert_nothing_is_left()

@@ -18,7 +18,7 @@ from vmount.backends.nbd.backend import NbdBackend, open_nbd
 from vmount.backends.nbd.process import NbdProcess, NbdProgram
 from vmount.state import StateDir
 from vmount.state.processes import marked_processes
-from vmount.state.things import HelperProcess, TemporaryFolder
+from vmount.state.undo_records import HelperProcess, TemporaryFolder
 
 LISTENING = ("nbdkit", "--foreground", "--readonly", "--unix", "{socket}", "file", "{disk}")
 INETD = ("nbdkit", "--single", "--readonly", "file", "{disk}")
@@ -74,9 +74,13 @@ async def test_it_is_in_the_journal_while_it_runs(
     program = NbdProgram("nbdkit", LISTENING, {"disk": str(image)})
     async with served(program, nursery, state):
         ((_, contents),) = state.journals()
-        things = contents.things.values()
-        (folder,) = [thing for thing in things if isinstance(thing, TemporaryFolder)]
-        (helper,) = [thing for thing in things if isinstance(thing, HelperProcess)]
+        undo_records = contents.undo_records.values()
+        (folder,) = [
+            undo_record for undo_record in undo_records if isinstance(undo_record, TemporaryFolder)
+        ]
+        (helper,) = [
+            undo_record for undo_record in undo_records if isinstance(undo_record, HelperProcess)
+        ]
         assert Path(folder.path).stat().st_mode & 0o777 == 0o700
         assert len(list(marked_processes(helper.mark))) == 1
     assert list(marked_processes(helper.mark)) == []
@@ -90,7 +94,9 @@ async def test_a_program_for_one_connection_is_started_anew(
     program = NbdProgram("nbdkit", INETD, {"disk": str(image)})
     async with served(program, nursery, state) as backend:
         ((_, contents),) = state.journals()
-        (helper,) = [one for one in contents.things.values() if isinstance(one, HelperProcess)]
+        (helper,) = [
+            one for one in contents.undo_records.values() if isinstance(one, HelperProcess)
+        ]
         assert await backend.read(0, 1000) == content[:1000]
         for process in marked_processes(helper.mark):
             os.kill(process.pid, 9)
@@ -126,7 +132,9 @@ async def test_r19_passwords_of_ours_are_not_in_its_environment(
     program = NbdProgram("nbdkit", LISTENING, {"disk": str(image)})
     async with served(program, nursery, state):
         ((_, contents),) = state.journals()
-        (helper,) = [one for one in contents.things.values() if isinstance(one, HelperProcess)]
+        (helper,) = [
+            one for one in contents.undo_records.values() if isinstance(one, HelperProcess)
+        ]
         (process,) = marked_processes(helper.mark)
         assert b"h1dden" not in Path(f"/proc/{process.pid}/environ").read_bytes()
 

@@ -1,8 +1,8 @@
 """What a process does outside itself and must undo: the kinds of a journal's entries.
 
-A thing says all that is needed to undo it without the process that did it, and holds no secret: a server
+A undo record says all that is needed to undo it without the process that did it, and holds no secret: a server
 is named as the user named it, and whoever cleans up logs in anew. Fields with a default are those that
-are known only once the thing is done; without them it is looked for.
+are known only once the undo record is done; without them it is looked for.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Unknown:
         return f"{self.kind!r}, written by another version of vmount"
 
 
-Thing = (
+UndoRecord = (
     MountPoint
     | RelocationLock
     | Snapshot
@@ -156,14 +156,14 @@ KINDS = {
 }
 
 
-def encode(thing: Thing) -> dict[str, Any]:
+def encode(undo_record: UndoRecord) -> dict[str, Any]:
     """Return what JSON can hold."""
-    if isinstance(thing, Unknown):
-        return {"kind": thing.kind, "values": thing.values}
-    return {"kind": thing.KIND, "values": asdict(thing)}
+    if isinstance(undo_record, Unknown):
+        return {"kind": undo_record.kind, "values": undo_record.values}
+    return {"kind": undo_record.KIND, "values": asdict(undo_record)}
 
 
-def decode(fields: dict[str, Any]) -> Thing:
+def decode(fields: dict[str, Any]) -> UndoRecord:
     """Return what `encode` was given; Unknown for what this version does not know.
 
     Raises KeyError or TypeError for what no version has written.
