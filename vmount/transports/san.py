@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmount.datastores.luns import why_no_lun
-from vmount.datastores.san import SanPlace
+from vmount.datastores.san import SanBackend
 from vmount.transports.base import Machine, TransportMode
 from vmount.transports.datastore import DatastoreTransport
 
@@ -11,8 +11,8 @@ from vmount.transports.datastore import DatastoreTransport
 def san_transport(machine: Machine) -> DatastoreTransport:
     """Return the transport for a VM."""
     options = machine.options
-    place = SanPlace(options.luns, machine.nursery, options.remote.direct, machine.volumes)
-    return DatastoreTransport("san", place, machine)
+    backend = SanBackend(options.luns, machine.nursery, options.remote.direct, machine.volumes)
+    return DatastoreTransport("san", backend, machine)
 
 
 MODES = (

@@ -12,10 +12,10 @@ import pytest
 from fixtures import vmdk
 from tests.system.vsphere.conftest import PASSWORD, USER, Vcenter, certificate, vcenter, vcsim
 from vmount.backends.https.client import HttpsClient
-from vmount.datastores.folder import FolderPlace
+from vmount.datastores.base import DatastoreBackend
+from vmount.datastores.folder import FolderBackend
 from vmount.datastores.path import folder_url
-from vmount.datastores.places import DatastorePlace
-from vmount.datastores.web import WebPlace
+from vmount.datastores.web import WebBackend
 from vmount.runtime import TrioRuntime
 
 __all__ = ["certificate", "vcenter", "vcsim"]
@@ -29,11 +29,11 @@ class Places:
 
     folder: Path
     """Where its files are put."""
-    open: dict[str, Callable[[str], DatastorePlace]]
+    open: dict[str, Callable[[str], DatastoreBackend]]
     """By name of the transport: returns the place, given the datastore's name."""
 
 
-def ways_to(vcenter: Vcenter, folder: Path) -> dict[str, Callable[[str], DatastorePlace]]:
+def ways_to(vcenter: Vcenter, folder: Path) -> dict[str, Callable[[str], DatastoreBackend]]:
     """Return the places that have a datastore's files, given its name. `folder` is where they are."""
     token = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
     client = HttpsClient(
@@ -41,11 +41,11 @@ def ways_to(vcenter: Vcenter, folder: Path) -> dict[str, Callable[[str], Datasto
     )
     base = f"https://{vcenter.host}:{vcenter.port}"
 
-    def at_folder(name: str) -> DatastorePlace:
-        return FolderPlace({name: folder}, TrioRuntime())
+    def at_folder(name: str) -> DatastoreBackend:
+        return FolderBackend({name: folder}, TrioRuntime())
 
-    def on_the_web(_: str) -> DatastorePlace:
-        return WebPlace(client, lambda path: folder_url(base, path, "DC0", via_vcenter=True))
+    def on_the_web(_: str) -> DatastoreBackend:
+        return WebBackend(client, lambda path: folder_url(base, path, "DC0", via_vcenter=True))
 
     return {"file": at_folder, "https": on_the_web}
 

@@ -20,7 +20,7 @@ from vmount.backends.block_device import DirectOptions
 from vmount.backends.device_identity import BlockDevices
 from vmount.datastores.lun_choice import LunChoice
 from vmount.datastores.path import DatastorePath
-from vmount.datastores.san import SanPlace
+from vmount.datastores.san import SanBackend
 from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError
 from vmount.options import OpenOptions
@@ -69,15 +69,15 @@ def machine(folder: Path, links: dict[str, Path]) -> BlockDevices:
 
 
 @asynccontextmanager
-async def place(choice: LunChoice) -> AsyncIterator[SanPlace]:
+async def place(choice: LunChoice) -> AsyncIterator[SanBackend]:
     async with trio.open_nursery() as nursery:
-        place = SanPlace(choice, nursery, DirectOptions())
+        place = SanBackend(choice, nursery, DirectOptions())
         yield place
         await place.aclose()
         nursery.cancel_scope.cancel()
 
 
-async def read(place: SanPlace, path: DatastorePath) -> bytes:
+async def read(place: SanBackend, path: DatastorePath) -> bytes:
     transport = (await place.open(path)).transport
     return bytes(await transport.read(0, transport.size))
 

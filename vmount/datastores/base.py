@@ -1,6 +1,6 @@
 """Where the files of datastores can be read: an interface for whoever has them.
 
-Three kinds of places are known: /folder of a vCenter or host (web), a folder of this machine where the
+Three kinds of backends are known: /folder of a vCenter or host (web), a folder of this machine where the
 datastore is mounted (folder), and the VMFS volumes on its LUNs.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DirectFile:
-    """A file that needs no cache: the kernel, or the place itself, has one."""
+    """A file that needs no cache: the kernel, or the backend itself, has one."""
 
     source: BlockSource
     aclose: Callable[[], Awaitable[None]]
@@ -33,8 +33,8 @@ class DistantFile:
     """Its first bytes, if opening has brought them."""
 
 
-class DatastorePlace(Protocol):
-    """A place that has the files of one datastore or more."""
+class DatastoreBackend(Protocol):
+    """A backend that has the files of one datastore or more."""
 
     async def open(self, path: DatastorePath) -> DirectFile | DistantFile:
         """Open a file for reading. Its first sector can be read when this returns.
