@@ -9,13 +9,13 @@ from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 if TYPE_CHECKING:
     from vmount.datastores.base import DatastoreBackend
     from vmount.disks.disk import OpenedDisk
-    from vmount.transports.base import Machine, WantedDisk
+    from vmount.transports.base import ReadyVm, WantedDisk
 
 
 class DatastoreTransport:
     """Opens disks at a backend that has the files of datastores."""
 
-    def __init__(self, name: str, backend: DatastoreBackend, machine: Machine) -> None:
+    def __init__(self, name: str, backend: DatastoreBackend, machine: ReadyVm) -> None:
         self.name = name
         self._backend = backend
         self._nursery = machine.nursery

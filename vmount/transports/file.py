@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from vmount.datastores.folder import FolderBackend
-from vmount.transports.base import Machine, TransportMode
+from vmount.transports.base import ReadyVm, TransportMode
 from vmount.transports.datastore import DatastoreTransport
 
 
-def file_transport(machine: Machine) -> DatastoreTransport:
+def file_transport(machine: ReadyVm) -> DatastoreTransport:
     """Return the transport for a VM."""
     backend = FolderBackend(machine.options.datastores, machine.runtime)
     return DatastoreTransport("file", backend, machine)

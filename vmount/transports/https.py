@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmount.datastores.path import folder_url
-from vmount.transports.base import NO_FILES, Machine, TransportMode
+from vmount.transports.base import NO_FILES, ReadyVm, TransportMode
 from vmount.transports.datastore import DatastoreTransport
 from vmount.vsphere.privileges import BROWSE_DATASTORE, FILE_MANAGEMENT
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vmount.vsphere.secret import Secret
 
 
-def https_transport(machine: Machine) -> DatastoreTransport:
+def https_transport(machine: ReadyVm) -> DatastoreTransport:
     """Return the transport for a VM."""
     # Imported here: an HTTP client takes longer to load than the rest.
     from vmount.backends.https.client import HttpsClient

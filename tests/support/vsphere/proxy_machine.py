@@ -25,7 +25,7 @@ from vmount.errors import VmountError
 from vmount.options import OpenOptions
 from vmount.runtime import TrioRuntime
 from vmount.state import Journal, StateDir
-from vmount.transports.base import Machine, WantedDisk
+from vmount.transports.base import ReadyVm, WantedDisk
 from vmount.transports.hotadd import HotAddTransport, ThisMachine
 from vmount.vsphere.proxy import Firmware
 from vmount.vsphere.session import Session, connected
@@ -161,7 +161,7 @@ def transport(
 ) -> HotAddTransport:
     """Return the transport to a machine's disks."""
     options = OpenOptions(proxy_vm=proxy_vm)
-    machine = Machine(
+    machine = ReadyVm(
         vm, None, "DC0", session, TrioRuntime(nursery), nursery, options, journal=journal
     )
     return HotAddTransport(machine, place.here())

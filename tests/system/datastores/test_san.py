@@ -25,7 +25,7 @@ from vmount.disks.disk import OpenedDisk
 from vmount.errors import UsageError
 from vmount.options import OpenOptions
 from vmount.runtime import TrioRuntime
-from vmount.transports.base import Machine, WantedDisk
+from vmount.transports.base import ReadyVm, WantedDisk
 from vmount.transports.file import file_transport
 from vmount.transports.negotiate import negotiate
 from vmount.transports.san import san_transport
@@ -238,7 +238,7 @@ async def test_r4_r45_the_next_transport_takes_over(
         )
         async with trio.open_nursery() as nursery:
             no_session = cast("Session", None)  # these routes ask no server
-            here = Machine("vm-1", None, "", no_session, TrioRuntime(nursery), nursery, options)
+            here = ReadyVm("vm-1", None, "", no_session, TrioRuntime(nursery), nursery, options)
             routes = [san_transport(here), file_transport(here)]
             found = await negotiate(wanted, routes, read_a_sector)
             assert found.transport == ("file" if refused else "san")
