@@ -48,6 +48,7 @@ man: setup ## Write the manual page anew, from the command's own help
 
 tables: setup ## Write the tables of the documentation that come from the code
 	@$(PYTHON) -m scripts.tables
+	@$(PYTHON) -m scripts.requirements
 
 clean: ## Remove all that was made, and the virtual environment
 	rm -rf build dist .venv .coverage .hypothesis *.egg-info fixtures/cache

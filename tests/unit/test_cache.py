@@ -234,7 +234,8 @@ async def test_a_read_larger_than_the_cache(nursery: trio.Nursery) -> None:
     assert disk.stats().bytes_cached <= LINE
 
 
-async def test_r23_the_end(nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R23")
+async def test_the_end(nursery: trio.Nursery) -> None:
     disk = CachedDisk(MemoryBackend(), nursery)
     size = len(CONTENT)
     assert await disk.read(size - 3, 3) == CONTENT[-3:]
@@ -298,7 +299,8 @@ async def test_guesses_that_are_wasted_or_fail(nursery: trio.Nursery) -> None:
     assert await disk.read(5 * LINE, 1) == CONTENT[5 * LINE : 5 * LINE + 1]
 
 
-async def test_r32_a_lie_about_zeros_changes_no_byte(nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R32")
+async def test_a_lie_about_zeros_changes_no_byte(nursery: trio.Nursery) -> None:
     transport = MemoryBackend()
     disk = CachedDisk(transport, nursery)
     disk.note_zeros([Extent(0, len(CONTENT), zero=True)])
@@ -314,7 +316,8 @@ async def test_r32_a_lie_about_zeros_changes_no_byte(nursery: trio.Nursery) -> N
     assert half.try_read(LINE, 1) == CONTENT[LINE : LINE + 1]
 
 
-async def test_r32_a_server_that_lies_about_zeros(tmp_path: Path, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R32")
+async def test_a_server_that_lies_about_zeros(tmp_path: Path, nursery: trio.Nursery) -> None:
     (tmp_path / "disk").write_bytes(CONTENT)
     disk_path = shlex.quote(str(tmp_path / "disk"))
     listener = listen_unix(tmp_path / "socket")
@@ -336,7 +339,8 @@ async def test_r32_a_server_that_lies_about_zeros(tmp_path: Path, nursery: trio.
         await transport.aclose()
 
 
-async def test_r25_many_readers_of_a_small_cache(nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R25")
+async def test_many_readers_of_a_small_cache(nursery: trio.Nursery) -> None:
     transport = MemoryBackend(most_lines=4)
     disk = CachedDisk(transport, nursery, CacheOptions(capacity=6 * LINE))
 
@@ -360,9 +364,10 @@ async def test_r25_many_readers_of_a_small_cache(nursery: trio.Nursery) -> None:
 reads = st.tuples(st.integers(0, len(CONTENT)), st.integers(0, 5 * LINE), st.booleans())
 
 
+@pytest.mark.requirement("R24")
 @settings(max_examples=50, deadline=None)
 @given(st.lists(reads, max_size=12), st.integers(1, 9), st.integers(0, 12))
-def test_r24_any_sequence_of_reads(
+def test_any_sequence_of_reads(
     steps: list[tuple[int, int, bool]], most_lines: int, capacity: int
 ) -> None:
     async def main() -> None:

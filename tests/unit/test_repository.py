@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts import requirements
 from scripts.tables import filled_in, pages
 from tests.support.paths import ROOT
 
@@ -65,3 +66,13 @@ def test_the_targets_that_people_expect_exist() -> None:
 def test_tables_are_as_the_code_has_them(page: Path) -> None:
     text = page.read_text()
     assert filled_in(text) == text, "run: make tables"
+
+
+def test_the_page_of_requirements_is_as_the_tests_have_it() -> None:
+    assert requirements.PAGE.read_text("utf-8") == requirements.page(), "run: make tables"
+
+
+def test_every_requirement_is_shown_by_a_test_or_says_why_not() -> None:
+    texts, tests = requirements.requirements(), requirements.marked_tests()
+    assert set(tests) <= set(texts)
+    assert [one for one in texts if not tests.get(one) and "not_shown" not in texts[one]] == []

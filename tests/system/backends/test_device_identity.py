@@ -72,7 +72,8 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def test_r47_two_paths_are_one_disk(host: Host) -> None:
+@pytest.mark.requirement("R47")
+def test_two_paths_are_one_disk(host: Host) -> None:
     first, second = host.disk("sdb", NAA), host.disk("sdc", NAA)
     host.disk("sdd", NAA.replace("b00000", "b00001"))
     found = host.devices.all()
@@ -81,7 +82,8 @@ def test_r47_two_paths_are_one_disk(host: Host) -> None:
     assert found[0].paths == (first, second)
 
 
-def test_r47_the_multipath_device_is_preferred(host: Host) -> None:
+@pytest.mark.requirement("R47")
+def test_the_multipath_device_is_preferred(host: Host) -> None:
     path = host.disk("sdb", NAA)
     host.disk("sdc", NAA)
     mapped = host.multipath("mpatha", f"mpath-3{WWN}", ["sdb", "sdc"])
@@ -92,7 +94,8 @@ def test_r47_the_multipath_device_is_preferred(host: Host) -> None:
     assert path in found.paths
 
 
-def test_r47_links_of_one_disk(host: Host) -> None:
+@pytest.mark.requirement("R47")
+def test_links_of_one_disk(host: Host) -> None:
     host.disk("sdb")
     for name in (f"scsi-3{WWN}", f"wwn-0x{WWN}", "scsi-SVMware_Virtual_disk"):
         host.link(name, "sdb")

@@ -33,9 +33,10 @@ def put(folder: Path, disk: vmdk.Disk, name: str) -> None:
     shutil.copyfile(disk.path.parent / "web-flat.vmdk", folder / f"{name}-flat.vmdk")
 
 
+@pytest.mark.requirement("R2")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["small", "chain"])
-async def test_r2_the_same_bytes_by_every_way(
+async def test_the_same_bytes_by_every_way(
     places: Places, way: str, kind: str, nursery: trio.Nursery, request: pytest.FixtureRequest
 ) -> None:
     disk: vmdk.Disk = request.getfixturevalue(kind)
@@ -51,7 +52,8 @@ async def test_r2_the_same_bytes_by_every_way(
     await opened.aclose()
 
 
-async def test_r16_odd_datastore_names(
+@pytest.mark.requirement("R16")
+async def test_odd_datastore_names(
     vcenter: Vcenter, small: vmdk.Disk, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     names = [name for name in NAMES if "\\" not in name]  # vSphere writes %5c
@@ -163,7 +165,8 @@ async def test_links_stay_in_the_folder(places: Places) -> None:
     await opener.aclose()
 
 
-async def test_r55_all_files_of_a_disk_share_the_cache(
+@pytest.mark.requirement("R55")
+async def test_all_files_of_a_disk_share_the_cache(
     places: Places, chain: vmdk.Disk, nursery: trio.Nursery
 ) -> None:
     shutil.copytree(chain.path.parent, places.folder / "web")

@@ -141,7 +141,8 @@ async def test_luns_are_found_among_all_disks(luns: dict[int, Path], tmp_path: P
                 await ours.store("")
 
 
-async def test_r47_a_lun_by_two_paths(luns: dict[int, Path], tmp_path: Path) -> None:
+@pytest.mark.requirement("R47")
+async def test_a_lun_by_two_paths(luns: dict[int, Path], tmp_path: Path) -> None:
     """Two nodes of one device number, as two links and as a node of another name."""
     with attached(luns[5]) as device:
         node = tmp_path / "node"
@@ -183,7 +184,8 @@ async def test_a_lun_with_a_partition_table(
             assert await read(ours, DatastorePath(NAMES[version], "big")) == expected
 
 
-async def test_r43_the_next_mount_sees_what_was_written_since(
+@pytest.mark.requirement("R43")
+async def test_the_next_mount_sees_what_was_written_since(
     luns: dict[int, Path], version: int, tmp_path: Path
 ) -> None:
     image = copy_of(luns[version], tmp_path / "lun.img")
@@ -198,7 +200,8 @@ async def test_r43_the_next_mount_sees_what_was_written_since(
             assert (theirs / "big").read_bytes() == content
 
 
-async def test_r45_a_lun_that_is_visible_and_not_readable(
+@pytest.mark.requirement("R45")
+async def test_a_lun_that_is_visible_and_not_readable(
     luns: dict[int, Path], version: int, tmp_path: Path
 ) -> None:
     """Its first bytes are there; those of the file are not."""
@@ -214,8 +217,9 @@ async def test_r45_a_lun_that_is_visible_and_not_readable(
                 await ours.open(DatastorePath(NAMES[version], "bigger"))
 
 
+@pytest.mark.requirement("R4", "R45")
 @pytest.mark.parametrize("refused", ["", "Input/output error", "no LUN of datastore"])
-async def test_r4_r45_the_next_transport_takes_over(
+async def test_the_next_transport_takes_over(
     luns: dict[int, Path], version: int, tmp_path: Path, refused: str
 ) -> None:
     """A disk that is read by `san`; whose end cannot be read; whose datastore is on no LUN here."""

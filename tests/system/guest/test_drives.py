@@ -94,7 +94,8 @@ def test_letters_run_out(found: Found) -> None:
     assert given(find_drives(found, known, None, {})) == {}
 
 
-def test_r34_dynamic_volumes_by_their_guid(found: Found) -> None:
+@pytest.mark.requirement("R34")
+def test_dynamic_volumes_by_their_guid(found: Found) -> None:
     volumes = list(found.volumes)
     device = replace(volumes[1].device, kind="ldm", partition=None, guid=DYNAMIC_GUID)
     volumes[1] = replace(volumes[1], device=device)

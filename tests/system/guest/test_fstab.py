@@ -86,6 +86,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return found_on(linux, whole, mbr)
 
 
+@pytest.mark.requirement("R36")
 @pytest.mark.parametrize(
     ("spec", "names"),
     [
@@ -122,7 +123,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
         ("server:/export", []),
     ],
 )
-def test_r36_volumes_that_a_line_means(found: Found, spec: str, names: list[str]) -> None:
+def test_volumes_that_a_line_means(found: Found, spec: str, names: list[str]) -> None:
     assert [volume.name for volume in find_volumes_of(spec, found)] == names
 
 

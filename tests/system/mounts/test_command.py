@@ -70,7 +70,8 @@ def test_mount_look_copy_unmount(vmount: Vmount, volume: ExtFixture) -> None:
     assert not list(vmount.state.iterdir())
 
 
-def test_r37_block_files_are_the_disk_and_can_be_loop_mounted(
+@pytest.mark.requirement("R37")
+def test_block_files_are_the_disk_and_can_be_loop_mounted(
     vmount: Vmount, volume: ExtFixture
 ) -> None:
     with vmount.mounted(volume.image) as mountpoint:
@@ -100,7 +101,8 @@ def test_nothing_can_be_written(vmount: Vmount, image: Path) -> None:
     assert (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
 
 
-def test_r64_umount_returns_when_the_sources_are_released(
+@pytest.mark.requirement("R64")
+def test_umount_returns_when_the_sources_are_released(
     vmount: Vmount, image: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.img"
@@ -112,9 +114,8 @@ def test_r64_umount_returns_when_the_sources_are_released(
         fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK)
 
 
-def test_r64_a_mount_in_use_names_who_uses_it_and_yields_to_force(
-    vmount: Vmount, image: Path
-) -> None:
+@pytest.mark.requirement("R64")
+def test_a_mount_in_use_names_who_uses_it_and_yields_to_force(vmount: Vmount, image: Path) -> None:
     mountpoint = vmount.new_mountpoint()
     vmount.run(image, mountpoint)
     with (mountpoint / "info.json").open("rb") as file:
@@ -126,7 +127,8 @@ def test_r64_a_mount_in_use_names_who_uses_it_and_yields_to_force(
     assert not any(mountpoint.iterdir())
 
 
-def test_r9_cleanup_after_a_kill_and_again(vmount: Vmount, image: Path) -> None:
+@pytest.mark.requirement("R9")
+def test_cleanup_after_a_kill_and_again(vmount: Vmount, image: Path) -> None:
     mountpoint = vmount.new_mountpoint()
     done = vmount.run("--json", image, mountpoint)
     os.kill(json.loads(done.stdout)["pid"], signal.SIGKILL)
@@ -147,8 +149,9 @@ def json_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.requirement("R7")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_r7_a_signal_unmounts(vmount: Vmount, image: Path, number: int) -> None:
+def test_a_signal_unmounts(vmount: Vmount, image: Path, number: int) -> None:
     mountpoint = vmount.new_mountpoint()
     command = vmount.command("--foreground", "--json", image, mountpoint)
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
@@ -228,7 +231,8 @@ def test_ls_cat_and_cp(vmount: Vmount, volume: ExtFixture, tmp_path: Path) -> No
     assert not copied
 
 
-def test_r59_without_dev_fuse_the_rest_works(vmount: Vmount, image: Path) -> None:
+@pytest.mark.requirement("R59")
+def test_without_dev_fuse_the_rest_works(vmount: Vmount, image: Path) -> None:
     mountpoint = vmount.new_mountpoint()
     hidden = 'mount -t tmpfs none /dev && exec "$@"'
     for arguments, code in ((("ls", image), 0), ((image, mountpoint), 4)):
@@ -239,14 +243,16 @@ def test_r59_without_dev_fuse_the_rest_works(vmount: Vmount, image: Path) -> Non
     assert "vmount ls, cat, cp and info work without it" in done.stderr
 
 
-def test_r63_version_and_doctor(vmount: Vmount) -> None:
+@pytest.mark.requirement("R63")
+def test_version_and_doctor(vmount: Vmount) -> None:
     assert vmount.run("--version").stdout.decode() == f"vmount {__version__}\n"
     found = {row["name"]: row for row in json.loads(vmount.run("doctor", "--json").stdout)}
     assert found["/dev/fuse"]["state"] == "ok"
     assert found["vmount"]["detail"].startswith(__version__)
 
 
-def test_r27_a_set_opened_and_closed_200_times_leaks_nothing(image: Path) -> None:
+@pytest.mark.requirement("R27")
+def test_a_set_opened_and_closed_200_times_leaks_nothing(image: Path) -> None:
     def use() -> None:
         with open_disks(image) as disks:
             assert len(disks.listdir("disk0")) > 3
@@ -258,8 +264,9 @@ def test_r27_a_set_opened_and_closed_200_times_leaks_nothing(image: Path) -> Non
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.requirement("R28")
 @pytest.mark.slow
-def test_r28_many_at_once(vmount: Vmount, volume: ExtFixture) -> None:
+def test_many_at_once(vmount: Vmount, volume: ExtFixture) -> None:
     expected = [entry.walked for entry in volume.entries]
 
     def use(_: int) -> bool:
@@ -283,7 +290,8 @@ def test_no_root_is_needed(image: Path) -> None:
         assert "nobody" in done.stdout
 
 
-def test_r25_many_readers_of_the_same_small_files(vmount: Vmount, volume: ExtFixture) -> None:
+@pytest.mark.requirement("R25")
+def test_many_readers_of_the_same_small_files(vmount: Vmount, volume: ExtFixture) -> None:
     """Small files are handed to the kernel when they are opened, which must not lock anybody out."""
     expected = [entry.walked for entry in volume.entries]
     with vmount.mounted(volume.image) as mountpoint, ThreadPoolExecutor(8) as pool:

@@ -121,7 +121,8 @@ def test_vmdks_that_cannot_be_opened(vmount: Vmount, flat: Path, tmp_path: Path)
         block.read()
 
 
-def test_r31_chains_that_cannot_be_opened(vmount: Vmount, flat: Path, tmp_path: Path) -> None:
+@pytest.mark.requirement("R31")
+def test_chains_that_cannot_be_opened(vmount: Vmount, flat: Path, tmp_path: Path) -> None:
     base = converted(flat, tmp_path / "base.vmdk", "monolithicSparse")
     child = tmp_path / "child.vmdk"
     run(
@@ -242,8 +243,9 @@ def test_the_mount_outlives_random_damage(vmount: Vmount, tmp_path: Path) -> Non
         assert json.loads((mountpoint / ".vmount/status.json").read_text())["open_files"] >= 0
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("seed", range(24))
-def test_r22_mutated_disks_through_the_api(seed: int, tmp_path: Path, images: Path) -> None:
+def test_mutated_disks_through_the_api(seed: int, tmp_path: Path, images: Path) -> None:
     folder = images / "mutated"
     if not (folder / "SHA256SUMS").exists():
         build_demo(folder)
@@ -289,7 +291,8 @@ def walk_all(disks: DiskSet) -> None:
                 assert error.errno in ALLOWED
 
 
-def test_r1_partitions_that_cannot_be(vmount: Vmount, ext: ExtFixture, tmp_path: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_partitions_that_cannot_be(vmount: Vmount, ext: ExtFixture, tmp_path: Path) -> None:
     disk = tmp_path / "disk.raw"
     with disk.open("wb") as file:
         file.truncate(40 << 20)
@@ -306,7 +309,8 @@ def test_r1_partitions_that_cannot_be(vmount: Vmount, ext: ExtFixture, tmp_path:
         assert walk(mountpoint / "volumes/disk0-p1") == [entry.walked for entry in ext.entries]
 
 
-def test_r17_a_copy_is_not_led_out_of_its_target(tmp_path: Path) -> None:
+@pytest.mark.requirement("R17")
+def test_a_copy_is_not_led_out_of_its_target(tmp_path: Path) -> None:
     """A link and a directory of one name: whoever follows the link writes where the disk says."""
     tree, image, prey = tmp_path / "tree", tmp_path / "evil.img", tmp_path / "prey"
     prey.mkdir()

@@ -50,8 +50,9 @@ def disks() -> list[targets.Image]:
     return [image for name in ("ntfs", "ext", "fat", "exfat") for image in targets.undamaged(name)]
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("seed", SEEDS)
-def test_r22_a_mount_of_damaged_volumes_lives_on(
+def test_a_mount_of_damaged_volumes_lives_on(
     vmount: Vmount, disks: list[targets.Image], tmp_path: Path, seed: int
 ) -> None:
     chosen, paths = random.Random(seed), []

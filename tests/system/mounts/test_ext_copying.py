@@ -74,7 +74,8 @@ def differences(theirs: Path, copy: Path) -> str:
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
-def test_r22_attributes_are_the_kernels(both: tuple[Path, Path]) -> None:
+@pytest.mark.requirement("R22")
+def test_attributes_are_the_kernels(both: tuple[Path, Path]) -> None:
     def shown(top: Path) -> dict[bytes, list[bytes]]:
         command = ["getfattr", "-R", "-P", "-h", "-d", "-m", "-", "-e", "hex", "."]
         done = subprocess.run(command, cwd=top, capture_output=True, check=True)
@@ -94,8 +95,9 @@ def test_r22_attributes_are_the_kernels(both: tuple[Path, Path]) -> None:
     }
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("copier", ["cp", "rsync"])
-def test_r22_copies_are_those_of_the_kernels_mount(
+def test_copies_are_those_of_the_kernels_mount(
     both: tuple[Path, Path], target: Path, copier: str
 ) -> None:
     theirs, ours = both
@@ -106,9 +108,8 @@ def test_r22_copies_are_those_of_the_kernels_mount(
     assert differences(theirs, target) == ""
 
 
-def test_r22_archives_are_those_of_the_kernels_mount(
-    both: tuple[Path, Path], tmp_path: Path
-) -> None:
+@pytest.mark.requirement("R22")
+def test_archives_are_those_of_the_kernels_mount(both: tuple[Path, Path], tmp_path: Path) -> None:
     def archived(top: Path, archive: Path) -> list[tuple[Any, ...]]:
         options = ["--xattrs", "--xattrs-include=*", "--acls", "--sort=name", "--format=posix"]
         command = [

@@ -156,7 +156,8 @@ def test_diff_tells_what_was_changed(vmount: Vmount, volume: ExtFixture, tmp_pat
     assert "nowhere" in vmount.error("diff", changed, volume.image, "disk0/nowhere", code=3)
 
 
-def test_r22_a_directory_inside_itself_is_listed_once(vmount: Vmount, tmp_path: Path) -> None:
+@pytest.mark.requirement("R22")
+def test_a_directory_inside_itself_is_listed_once(vmount: Vmount, tmp_path: Path) -> None:
     image = fat_volume(tmp_path, 16)
     data = bytearray(image.read_bytes())
     parent, child = (data.index(name.ljust(11) + b"\x10") for name in (b"A", b"B"))

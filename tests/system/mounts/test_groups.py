@@ -42,8 +42,9 @@ def windows_disks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.requirement("R34", "R35")
 @pytest.mark.parametrize(("kind", "count"), DYNAMIC.items())
-def test_r34_r35_dynamic_disks_of_windows(windows_disks: Path, kind: str, count: int) -> None:
+def test_dynamic_disks_of_windows(windows_disks: Path, kind: str, count: int) -> None:
     disks = sorted(windows_disks.rglob(f"*{kind}-?.img"))
     assert len(disks) == count
     for left_out in (None, *disks) if count > 1 else (None,):
@@ -61,8 +62,9 @@ def test_r34_r35_dynamic_disks_of_windows(windows_disks: Path, kind: str, count:
                 assert all(volume.problem for volume in opened.volumes)
 
 
+@pytest.mark.requirement("R33")
 @pytest.mark.mount
-def test_r33_a_set_and_its_clone_mounted_at_once(
+def test_a_set_and_its_clone_mounted_at_once(
     vmount: Vmount, windows_disks: Path, tmp_path: Path
 ) -> None:
     disks = sorted(windows_disks.rglob("*raid5-?.img"))
@@ -73,8 +75,9 @@ def test_r33_a_set_and_its_clone_mounted_at_once(
             assert text.read_bytes().startswith(b"Filesystem test")
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("group", EVERYDAY_GROUPS)
-def test_r35_arrays_and_logical_volumes_as_the_kernel_read_them(group: str, tmp_path: Path) -> None:
+def test_arrays_and_logical_volumes_as_the_kernel_read_them(group: str, tmp_path: Path) -> None:
     image = load(group)
     paths = {name: tmp_path / name for name in image.members}
     for name, data in image.members.items():

@@ -54,8 +54,9 @@ def linux_by_kernel(linux: Path) -> Iterator[Path]:
 # Linux
 
 
+@pytest.mark.requirement("R36")
 @pytest.mark.mount
-def test_r36_root_is_the_tree_that_the_kernel_shows(
+def test_root_is_the_tree_that_the_kernel_shows(
     vmount: Vmount, linux: Path, linux_by_kernel: Path
 ) -> None:
     expected = walk(linux_by_kernel)
@@ -203,8 +204,9 @@ def test_info_of_a_windows_guest(windows: list[Path]) -> None:
     assert info["warnings"] == []
 
 
+@pytest.mark.requirement("R36")
 @pytest.mark.mount
-def test_r36_drives_are_links_to_volumes(vmount: Vmount, windows: list[Path]) -> None:
+def test_drives_are_links_to_volumes(vmount: Vmount, windows: list[Path]) -> None:
     with vmount.mounted("--drive", "X=disk1-p4", *windows) as mountpoint:
         drives = {entry.name: os.readlink(entry) for entry in os.scandir(mountpoint / "drives")}
         assert drives == {
@@ -278,7 +280,8 @@ def test_drives_by_hand(vmount: Vmount, linux: Path) -> None:
     assert "not of the form" in vmount.error("info", "--drive", "DD=a", linux, code=2)
 
 
-def test_r33_a_windows_disk_and_its_clone(windows: list[Path], tmp_path: Path) -> None:
+@pytest.mark.requirement("R33")
+def test_a_windows_disk_and_its_clone(windows: list[Path], tmp_path: Path) -> None:
     clone = shutil.copy(windows[0], tmp_path / "clone.img")
     for first, second in ((windows[0], clone), (clone, windows[0])):
         with open_disks(first, second) as disks:

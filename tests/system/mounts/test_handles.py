@@ -70,8 +70,9 @@ def largest(folder: Path) -> Path:
     )
 
 
+@pytest.mark.requirement("R64")
 @pytest.mark.mount
-def test_r64_single_volumes_with_counted_references(
+def test_single_volumes_with_counted_references(
     disk: Path, volume: ExtFixture, tmp_path: Path
 ) -> None:
     expected = [entry.walked for entry in volume.entries]
@@ -113,8 +114,9 @@ def test_r64_single_volumes_with_counted_references(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.requirement("R64")
 @pytest.mark.mount
-def test_r64_a_volume_in_use_stays_unless_forced(disk: Path, tmp_path: Path) -> None:
+def test_a_volume_in_use_stays_unless_forced(disk: Path, tmp_path: Path) -> None:
     with open_disks(disk, state_dir=tmp_path) as disks:
         first, second, _ = disks.volume_handles()
         path = first.mount()
@@ -327,9 +329,10 @@ print(json.dumps([before, after, in_use(), server]))
 """
 
 
+@pytest.mark.requirement("R27")
 @pytest.mark.mount
 @pytest.mark.slow
-def test_r27_two_hundred_sessions_leave_nothing(disk: Path, tmp_path: Path) -> None:
+def test_two_hundred_sessions_leave_nothing(disk: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SESSIONS, disk, tmp_path], cwd=ROOT, check=True, capture_output=True
     )
@@ -340,8 +343,9 @@ def test_r27_two_hundred_sessions_leave_nothing(disk: Path, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.requirement("R33")
 @pytest.mark.mount
-def test_r33_clones_of_every_kind_in_two_processes(
+def test_clones_of_every_kind_in_two_processes(
     vmount: Vmount, images: Path, volume: ExtFixture, tmp_path: Path
 ) -> None:
     ntfs = build_small(images).image

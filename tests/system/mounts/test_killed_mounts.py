@@ -124,8 +124,9 @@ def run_through(site: Site) -> None:
     assert not site.clean_up()["cleaned"]
 
 
+@pytest.mark.requirement("R7", "R9")
 @pytest.mark.slow
-def test_r7_r9_killed_on_the_way(site: Site) -> None:
+def test_killed_on_the_way(site: Site) -> None:
     """At every other call, SOAP and /folder, before and after the server has seen it; at every one of
     SOAP in tests/vsphere/test_undoing.py."""
     run_through(site)
@@ -152,11 +153,10 @@ def test_r7_r9_killed_on_the_way(site: Site) -> None:
     assert left > number / 2
 
 
+@pytest.mark.requirement("R7")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("method", ["DisableMethods", "CreateSnapshot_Task"])
-def test_r7_interrupted_before_it_is_mounted(
-    site: Site, number: signal.Signals, method: str
-) -> None:
+def test_interrupted_before_it_is_mounted(site: Site, number: signal.Signals, method: str) -> None:
     site.reach(site.meddler.port)
     site.meddler.method, site.meddler.is_forwarded = method, True
     with site.started() as process:
@@ -168,7 +168,8 @@ def test_r7_interrupted_before_it_is_mounted(
     site.assert_nothing_is_left()
 
 
-def test_r7_an_aborted_connection_of_the_kernel(site: Site) -> None:
+@pytest.mark.requirement("R7")
+def test_an_aborted_connection_of_the_kernel(site: Site) -> None:
     site.reach(site.vcenter.port)
     with site.started() as process:
         assert site.is_ready(process)
@@ -177,7 +178,8 @@ def test_r7_an_aborted_connection_of_the_kernel(site: Site) -> None:
     site.assert_nothing_is_left()
 
 
-def test_r9_a_dead_mount_is_unmounted_and_its_machine_cleaned_up(site: Site) -> None:
+@pytest.mark.requirement("R9")
+def test_a_dead_mount_is_unmounted_and_its_machine_cleaned_up(site: Site) -> None:
     site.reach(site.vcenter.port)
     with site.started() as process:
         assert site.is_ready(process)
@@ -193,7 +195,8 @@ def test_r9_a_dead_mount_is_unmounted_and_its_machine_cleaned_up(site: Site) -> 
     site.assert_nothing_is_left()
 
 
-def test_r8_two_mounts_of_one_machine(site: Site) -> None:
+@pytest.mark.requirement("R8")
+def test_two_mounts_of_one_machine(site: Site) -> None:
     site.reach(site.vcenter.port)
     first, second = site.mountpoint, site.vmount.new_mountpoint()
     site.vmount.run(VM, first)

@@ -42,7 +42,8 @@ def walked(root: Path, volume: ExtFixture | NtfsVolume) -> list[WalkEntry]:
     return [entry for entry in walk(root, has_content) if not by_tag(entry.path)]
 
 
-def test_r36_all_disks_of_a_machine(vmount: Vmount, machine: Machine) -> None:
+@pytest.mark.requirement("R36")
+def test_all_disks_of_a_machine(vmount: Vmount, machine: Machine) -> None:
     with vmount.mounted(machine.vmx) as mountpoint:
         shown = {path.name for path in (mountpoint / "volumes").iterdir() if path.is_dir()}
         assert shown == set(machine.volumes)
@@ -95,7 +96,8 @@ def test_info_json_keeps_its_contract(vmount: Vmount, machine: Machine) -> None:
             assert volume["fstype"] == expected.blkid["TYPE"]
 
 
-def test_r33_original_and_clone_at_once(vmount: Vmount, machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.requirement("R33")
+def test_original_and_clone_at_once(vmount: Vmount, machine: Machine, tmp_path: Path) -> None:
     original = machine.vmx.parent / "scsi0-0.vmdk"
     clone = Path(shutil.copy(original, tmp_path / "clone.vmdk"))
     volume = machine.volumes["scsi0-0-p2"]
@@ -107,7 +109,8 @@ def test_r33_original_and_clone_at_once(vmount: Vmount, machine: Machine, tmp_pa
             assert walk(mountpoint / "volumes/disk0-p2") == expected_of(volume)
 
 
-def test_r37_the_end_of_a_disk_of_62_tib(vmount: Vmount, machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.requirement("R37")
+def test_the_end_of_a_disk_of_62_tib(vmount: Vmount, machine: Machine, tmp_path: Path) -> None:
     volume = machine.volumes["nvme0-0"].image
     huge = build_huge(tmp_path, volume)
     size = volume.stat().st_size
@@ -119,8 +122,9 @@ def test_r37_the_end_of_a_disk_of_62_tib(vmount: Vmount, machine: Machine, tmp_p
         assert block.read(4096) == bytes(4096)
 
 
+@pytest.mark.requirement("R37")
 @pytest.mark.slow
-def test_r37_large_volumes_through_the_mount(
+def test_large_volumes_through_the_mount(
     vmount: Vmount, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """20,000 files, directories of 10,000, a file in over 1,000 pieces, a sparse file of 1 TiB."""

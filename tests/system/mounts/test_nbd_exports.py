@@ -27,7 +27,8 @@ def ntfs_volumes(images: Path) -> list[NtfsVolume]:
     return [build_small(images), build_small(images, 512), build_fragmented_mft(images)]
 
 
-def test_r2_all_ntfs_volumes_as_exports_of_one_server(
+@pytest.mark.requirement("R2")
+def test_all_ntfs_volumes_as_exports_of_one_server(
     vmount: Vmount, ntfs_volumes: list[NtfsVolume]
 ) -> None:
     folder = vmount.folder / "exports"

@@ -124,8 +124,9 @@ WAYS = (
 )
 
 
+@pytest.mark.requirement("R2")
 @pytest.mark.parametrize("way", WAYS)
-def test_r2_the_same_tree_over_every_server(
+def test_the_same_tree_over_every_server(
     vmount: Vmount, ext: ExtFixture, ntfs: NtfsVolume, certificates: Path, way: str
 ) -> None:
     with (
@@ -140,8 +141,9 @@ def test_r2_the_same_tree_over_every_server(
         assert digest == hashlib.sha256(ext.image.read_bytes()).digest()
 
 
+@pytest.mark.requirement("R2")
 @pytest.mark.parametrize("form", ["vmdk", "qcow2"])
-def test_r2_qemu_serves_other_formats(vmount: Vmount, ext: ExtFixture, form: str) -> None:
+def test_qemu_serves_other_formats(vmount: Vmount, ext: ExtFixture, form: str) -> None:
     image = vmount.folder / f"disk.{form}"
     subprocess.run(["qemu-img", "convert", "-O", form, ext.image, image], check=True)
     listener = listen_unix(vmount.folder / "socket")
@@ -152,7 +154,8 @@ def test_r2_qemu_serves_other_formats(vmount: Vmount, ext: ExtFixture, form: str
         assert walk(mountpoint / "volumes/disk0") == expected_of_ext(ext)
 
 
-def test_r36_all_ext_volumes_over_nbd(vmount: Vmount, ext_volumes: list[ExtFixture]) -> None:
+@pytest.mark.requirement("R36")
+def test_all_ext_volumes_over_nbd(vmount: Vmount, ext_volumes: list[ExtFixture]) -> None:
     with ExitStack() as stack:
         uris = []
         for number, volume in enumerate(ext_volumes):
@@ -172,7 +175,8 @@ def test_the_api_over_nbd(tmp_path: Path, ext: ExtFixture) -> None:
         assert walk_api(disks, "disk0") == expected_of_ext(ext)
 
 
-def test_r32_a_server_that_calls_everything_a_hole_changes_no_byte(
+@pytest.mark.requirement("R32")
+def test_a_server_that_calls_everything_a_hole_changes_no_byte(
     vmount: Vmount, ext: ExtFixture
 ) -> None:
     need("nbdkit")
@@ -235,8 +239,9 @@ def test_a_server_restarted_in_the_middle_of_a_copy(
         assert status["disks"]["disk0"]["reconnects"] >= 1
 
 
+@pytest.mark.requirement("R38")
 @pytest.mark.parametrize("end", ["killed", "silent"])
-def test_r38_a_server_that_is_gone_costs_an_error_within_the_deadline(
+def test_a_server_that_is_gone_costs_an_error_within_the_deadline(
     vmount: Vmount, big_file: tuple[Path, str], end: str
 ) -> None:
     image, _ = big_file
@@ -297,8 +302,9 @@ def test_messages_of_servers(vmount: Vmount, ext: ExtFixture, certificates: Path
         assert [export["name"] for export in as_json["exports"]] == ["disk"]
 
 
+@pytest.mark.requirement("R28")
 @pytest.mark.slow
-def test_r28_many_mounts_of_one_server(vmount: Vmount, ext: ExtFixture) -> None:
+def test_many_mounts_of_one_server(vmount: Vmount, ext: ExtFixture) -> None:
     listener = listen_unix(vmount.folder / "socket")
     expected = expected_of_ext(ext)
     with running(nbdkit("file", str(ext.image)), listener):
@@ -317,7 +323,8 @@ def test_r28_many_mounts_of_one_server(vmount: Vmount, ext: ExtFixture) -> None:
             assert all(pool.map(use, range(32)))
 
 
-def test_r25_sixteen_threads_read_one_mount_at_random(
+@pytest.mark.requirement("R25")
+def test_sixteen_threads_read_one_mount_at_random(
     vmount: Vmount, big_file: tuple[Path, str]
 ) -> None:
     image, _ = big_file

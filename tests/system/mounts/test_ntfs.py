@@ -37,7 +37,8 @@ def described(images: Path) -> Described:
     return build_described(images)
 
 
-def test_r17_ntfs3gs_own_attributes_are_there_when_asked_for(
+@pytest.mark.requirement("R17")
+def test_ntfs3gs_own_attributes_are_there_when_asked_for(
     vmount: Vmount, described: Described
 ) -> None:
     with vmount.mounted(described.image) as mountpoint:
@@ -51,7 +52,8 @@ def test_r17_ntfs3gs_own_attributes_are_there_when_asked_for(
             assert sorted(os.listxattr(top / path, follow_symlinks=False)) == names
 
 
-def test_r17_streams_are_files_where_asked_for(
+@pytest.mark.requirement("R17")
+def test_streams_are_files_where_asked_for(
     vmount: Vmount, small: NtfsVolume, tmp_path: Path
 ) -> None:
     with (
@@ -116,8 +118,9 @@ def test_names_are_found_whatever_their_case(
         )
 
 
+@pytest.mark.requirement("R17")
 @pytest.mark.parametrize("tool", ["cp", "rsync", "tar"])
-def test_r17_copies_are_those_that_the_same_tool_makes_of_ntfs3gs_mount(
+def test_copies_are_those_that_the_same_tool_makes_of_ntfs3gs_mount(
     vmount: Vmount, small: NtfsVolume, tmp_path: Path, tool: str
 ) -> None:
     copies = {}

@@ -126,7 +126,8 @@ def changing(image: Path) -> Iterator[Path]:
         yield device
 
 
-def test_r2_the_same_tree_as_through_file(
+@pytest.mark.requirement("R2")
+def test_the_same_tree_as_through_file(
     vmount: Vmount, lun: Path, version: int, chain: Chain, tmp_path: Path
 ) -> None:
     with mounted(lun, version, tmp_path / "theirs") as theirs:
@@ -185,7 +186,8 @@ def test_all_disks_of_a_machine_on_two_luns(
         assert "1 of its 2 extents" in text
 
 
-def test_r43_opened_again_after_the_lun_has_changed(
+@pytest.mark.requirement("R43")
+def test_opened_again_after_the_lun_has_changed(
     image: Path, changing: Path, version: int, chain: Chain
 ) -> None:
     source = f"san:{changing}:[vmfs{version}] {BASE}"
@@ -196,7 +198,8 @@ def test_r43_opened_again_after_the_lun_has_changed(
             assert file.read() == text
 
 
-def test_r44_a_lun_that_is_cut_off_gives_eio(
+@pytest.mark.requirement("R44")
+def test_a_lun_that_is_cut_off_gives_eio(
     vmount: Vmount, image: Path, changing: Path, version: int
 ) -> None:
     with vmount.mounted(f"san:{changing}:[vmfs{version}] {FLAT}") as mountpoint:
@@ -212,7 +215,8 @@ def test_r44_a_lun_that_is_cut_off_gives_eio(
         assert (mountpoint / "info.json").read_text(), "the mount goes on"
 
 
-def test_r45_a_lun_that_cannot_be_read_is_told_at_once(
+@pytest.mark.requirement("R45")
+def test_a_lun_that_cannot_be_read_is_told_at_once(
     vmount: Vmount, image: Path, changing: Path, version: int
 ) -> None:
     os.truncate(image, 2 * MIB)
@@ -263,7 +267,8 @@ def test_a_datastore_is_browsed(
             assert digest(volume / FLAT) == digest(chain.folder / FLAT)
 
 
-def test_r26_open_read_and_close_in_any_thread(lun: Path, version: int, chain: Chain) -> None:
+@pytest.mark.requirement("R26")
+def test_open_read_and_close_in_any_thread(lun: Path, version: int, chain: Chain) -> None:
     expected = chain.raw.read_bytes()[:MIB]
     for _ in range(5):
         disks = in_thread(lambda: open_disks(f"san:{lun}:[vmfs{version}] {CHILD}"))

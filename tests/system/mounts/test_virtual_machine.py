@@ -40,10 +40,9 @@ __all__ = ["certificate", "made_of", "vcenter", "vcsim", "vm", "vmount"]
 pytestmark = pytest.mark.mount
 
 
+@pytest.mark.requirement("R2", "R36")
 @pytest.mark.parametrize("way", ["https", "file"])
-def test_r2_r36_a_machine_is_mounted_walked_and_left_alone(
-    vmount: Vmount, vm: Vm, way: str
-) -> None:
+def test_a_machine_is_mounted_walked_and_left_alone(vmount: Vmount, vm: Vm, way: str) -> None:
     options = [f"--datastore={STORE}={vm.vcenter.datastores[STORE]}"] if way == "file" else []
     with vmount.mounted(vm.moref, *options) as mountpoint:
         assert vm.changes() == list(CHANGES[:3])
@@ -88,8 +87,9 @@ def test_info_ls_cat_and_cp_leave_it_alone(vmount: Vmount, vm: Vm, tmp_path: Pat
     vm.assert_left_alone()
 
 
+@pytest.mark.requirement("R7")
 @pytest.mark.parametrize("way", ["https", "file"])
-async def test_r7_the_end_of_all_tasks_leaves_it_alone(vm: Vm, tmp_path: Path, way: str) -> None:
+async def test_the_end_of_all_tasks_leaves_it_alone(vm: Vm, tmp_path: Path, way: str) -> None:
     folders = {STORE: vm.vcenter.datastores[STORE]} if way == "file" else {}
     options = OpenOptions(connection=connection_to(vm.vcenter), datastores=folders)
     with StateDir(tmp_path / "state").journal() as journal:
@@ -117,8 +117,9 @@ def test_the_python_api_mounts_the_snapshot_that_it_reads(vm: Vm, tmp_path: Path
     vm.assert_left_alone()
 
 
+@pytest.mark.requirement("R7")
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGINT])
-def test_r7_a_signal_in_the_foreground(vmount: Vmount, vm: Vm, ending: signal.Signals) -> None:
+def test_a_signal_in_the_foreground(vmount: Vmount, vm: Vm, ending: signal.Signals) -> None:
     mountpoint = vmount.new_mountpoint()
     with subprocess.Popen(
         vmount.command("mount", "--foreground", "--json", vm.moref, mountpoint),
@@ -134,7 +135,8 @@ def test_r7_a_signal_in_the_foreground(vmount: Vmount, vm: Vm, ending: signal.Si
     vm.assert_left_alone()
 
 
-def test_r50_an_unusable_disk_is_listed_and_the_others_are_mounted(
+@pytest.mark.requirement("R50")
+def test_an_unusable_disk_is_listed_and_the_others_are_mounted(
     vmount: Vmount, vcenter: Vcenter, made_of: Machine
 ) -> None:
     folder = made_of.vmx.parent
@@ -157,7 +159,8 @@ def test_r50_an_unusable_disk_is_listed_and_the_others_are_mounted(
     ]
 
 
-def test_r4_transports_are_tried_in_order(vmount: Vmount, vm: Vm) -> None:
+@pytest.mark.requirement("R4")
+def test_transports_are_tried_in_order(vmount: Vmount, vm: Vm) -> None:
     text = vmount.error("info", vm.moref, "--transport", "nbdssl:nbd", code=3)
     assert text.count("VDDK is not installed") == 6
     text = vmount.error("info", vm.moref, "--transport", "carrier-pigeon", code=2)

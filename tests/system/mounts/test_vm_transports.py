@@ -64,8 +64,9 @@ def command_lines(mountpoint: Path) -> bytes:
     return b"\n".join(found)
 
 
+@pytest.mark.requirement("R2", "R3")
 @pytest.mark.parametrize("way", ["nbdssl", "nbd", "mine"])
-def test_r2_r3_disks_by_programs_that_speak_nbd(
+def test_disks_by_programs_that_speak_nbd(
     vmount: Vmount, vm: Vm, vddk: Vddk, way: str, tmp_path: Path
 ) -> None:
     vddk.expect(
@@ -109,7 +110,8 @@ def configure(vmount: Vmount, folder: Path) -> None:
     vmount.environment["XDG_CONFIG_HOME"] = str(folder / "config")
 
 
-def test_r4_r21_what_vddk_refuses_is_told_and_another_way_found(
+@pytest.mark.requirement("R4", "R21")
+def test_what_vddk_refuses_is_told_and_another_way_found(
     vmount: Vmount, vm: Vm, vddk: Vddk
 ) -> None:
     vddk.expect(user="somebody else")
@@ -127,7 +129,8 @@ def test_r4_r21_what_vddk_refuses_is_told_and_another_way_found(
     vm.assert_left_alone()
 
 
-async def test_r16_odd_names_reach_vddk(
+@pytest.mark.requirement("R16")
+async def test_odd_names_reach_vddk(
     built: Vddk, made_of: Machine, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in built.environment.items():
@@ -178,7 +181,8 @@ def test_https_addresses_are_sources(vmount: Vmount, vm: Vm) -> None:
     assert "secret" not in text
 
 
-def test_r38_what_goes_wrong_at_folder_is_repeated(vmount: Vmount, vm: Vm) -> None:
+@pytest.mark.requirement("R38")
+def test_what_goes_wrong_at_folder_is_repeated(vmount: Vmount, vm: Vm) -> None:
     passing = ["503", "", "401", "", "", "short", "stall", "", "429", "", "502", "short"]
     vm.vcenter.faults.write_text("\n".join(passing * 3) + "\n")
     for name, flat in vm.flat.items():
@@ -204,10 +208,11 @@ def test_a_session_that_was_ended_is_renewed(vmount: Vmount, vm: Vm) -> None:
     assert calls.count("Login") == 3  # the command's two and the administrator's
 
 
+@pytest.mark.requirement("R50")
 @pytest.mark.parametrize(
     ("status", "told"), [("500", "locked by a running machine"), ("404", "no such file")]
 )
-def test_r50_what_stays_wrong_is_told(vmount: Vmount, vm: Vm, status: str, told: str) -> None:
+def test_what_stays_wrong_is_told(vmount: Vmount, vm: Vm, status: str, told: str) -> None:
     vm.vcenter.faults.write_text(f"{status}\n" * 500)
     text = vmount.error("info", vm.moref, "--transport", "https", code=3)
     assert text.count(told) == 3
@@ -215,7 +220,8 @@ def test_r50_what_stays_wrong_is_told(vmount: Vmount, vm: Vm, status: str, told:
     vm.assert_left_alone()
 
 
-def test_r19_no_secret_is_told_anywhere(vmount: Vmount, vm: Vm, vddk: Vddk, tmp_path: Path) -> None:
+@pytest.mark.requirement("R19")
+def test_no_secret_is_told_anywhere(vmount: Vmount, vm: Vm, vddk: Vddk, tmp_path: Path) -> None:
     log = tmp_path / "log"
     said = [b""]
     logging = ("--log-level", "debug", "--log-file", log)

@@ -91,7 +91,8 @@ def _entry(disks: DiskSet, path: str, shown: str, attrs: Attrs) -> WalkEntry:
     )
 
 
-def test_r36_all_ext_volumes_in_one_mount(vmount: Vmount, ext_volumes: list[ExtFixture]) -> None:
+@pytest.mark.requirement("R36")
+def test_all_ext_volumes_in_one_mount(vmount: Vmount, ext_volumes: list[ExtFixture]) -> None:
     with vmount.mounted(*(volume.image for volume in ext_volumes)) as mountpoint:
         for number, volume in enumerate(ext_volumes):
             assert walk(mountpoint / f"volumes/disk{number}") == expected_of_ext(volume), (
@@ -99,14 +100,16 @@ def test_r36_all_ext_volumes_in_one_mount(vmount: Vmount, ext_volumes: list[ExtF
             )
 
 
-def test_r36_all_ntfs_volumes_in_one_mount(vmount: Vmount, ntfs_volumes: list[NtfsVolume]) -> None:
+@pytest.mark.requirement("R36")
+def test_all_ntfs_volumes_in_one_mount(vmount: Vmount, ntfs_volumes: list[NtfsVolume]) -> None:
     with vmount.mounted(*(volume.image for volume in ntfs_volumes)) as mountpoint:
         for number, volume in enumerate(ntfs_volumes):
             found = walk(mountpoint / f"volumes/disk{number}", has_content)
             assert [entry for entry in found if not by_tag(entry.path)] == expected_of_ntfs(volume)
 
 
-def test_r36_an_xfs_volume_with_its_attributes(vmount: Vmount, xfs_volume: XfsFixture) -> None:
+@pytest.mark.requirement("R36")
+def test_an_xfs_volume_with_its_attributes(vmount: Vmount, xfs_volume: XfsFixture) -> None:
     with vmount.mounted("--owner", "guest", xfs_volume.image) as mountpoint:
         top = mountpoint / "volumes/disk0"
         assert walk(top) == [entry.walked for entry in xfs_volume.entries]

@@ -147,14 +147,16 @@ def test_an_entry_of_another_version_is_kept_as_it_is() -> None:
     assert isinstance(decode(newer), Unknown)
 
 
-def test_r9_the_journal_of_a_living_process_is_nobody_elses(state: StateDir) -> None:
+@pytest.mark.requirement("R9")
+def test_the_journal_of_a_living_process_is_nobody_elses(state: StateDir) -> None:
     with state.journal() as journal:
         entry = journal.begin(TemporaryFolder("/tmp/x"))
         assert Journal.adopt(journal.path) is None
         entry.end()
 
 
-def test_r9_the_journal_of_a_killed_process_goes_on(state: StateDir) -> None:
+@pytest.mark.requirement("R9")
+def test_the_journal_of_a_killed_process_goes_on(state: StateDir) -> None:
     path = left_behind(state)
     (record,) = state.records()
     assert isinstance(record, MountRecord)
@@ -201,7 +203,8 @@ def test_a_full_disk_is_told_before_anything_is_done(state: StateDir) -> None:
     assert list(read(file).undo_records.values()) == [TemporaryFolder("/a")]
 
 
-def test_r18_a_folder_that_others_may_write_to_is_refused(state: StateDir) -> None:
+@pytest.mark.requirement("R18")
+def test_a_folder_that_others_may_write_to_is_refused(state: StateDir) -> None:
     left_behind(state)
     state.path.chmod(0o777)
     assert not state.files()

@@ -79,7 +79,8 @@ def sleeper(mark: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(["sleep", "600"], env=os.environ | {MARK: mark})
 
 
-def test_r9_undone_backwards_and_once(state: StateDir, leave: Leave, tmp_path: Path) -> None:
+@pytest.mark.requirement("R9")
+def test_undone_backwards_and_once(state: StateDir, leave: Leave, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for folder in (first, second):
         (folder / "sub").mkdir(parents=True)
@@ -167,7 +168,8 @@ def test_what_a_living_process_has_done_is_left_to_it(state: StateDir, tmp_path:
         entry.end()
 
 
-def test_r9_a_server_that_is_away_is_told_of_and_its_things_stay(
+@pytest.mark.requirement("R9")
+def test_a_server_that_is_away_is_told_of_and_its_things_stay(
     state: StateDir, leave: Leave, tmp_path: Path
 ) -> None:
     folder = tmp_path / "x"

@@ -68,7 +68,8 @@ def changes(vcenter: Vcenter) -> list[str]:
     return [call["method"] for call in vcenter.called(*CHANGES)]
 
 
-async def test_r6_locked_before_the_snapshot_and_unlocked_after_it(
+@pytest.mark.requirement("R6")
+async def test_locked_before_the_snapshot_and_unlocked_after_it(
     vcenter: Vcenter, state: StateDir
 ) -> None:
     async with session_with(vcenter) as session:
@@ -102,7 +103,8 @@ class Interrupted(Exception):
     pass
 
 
-async def test_r7_an_exception_undoes_it_all(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R7")
+async def test_an_exception_undoes_it_all(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session:
         with pytest.raises(Interrupted):
             async with accessed(session, state):
@@ -111,7 +113,8 @@ async def test_r7_an_exception_undoes_it_all(vcenter: Vcenter, state: StateDir) 
     assert not list(state.path.iterdir())
 
 
-async def test_r7_a_cancellation_undoes_it_all(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R7")
+async def test_a_cancellation_undoes_it_all(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session:
         with trio.move_on_after(60) as scope:
             async with accessed(session, state):
@@ -122,8 +125,9 @@ async def test_r7_a_cancellation_undoes_it_all(vcenter: Vcenter, state: StateDir
     assert not list(state.path.iterdir())
 
 
+@pytest.mark.requirement("R7")
 @pytest.mark.parametrize("method", ["_ask", "_disable"])
-async def test_r7_cancelled_in_the_middle_of_a_call(
+async def test_cancelled_in_the_middle_of_a_call(
     vcenter: Vcenter, state: StateDir, method: str
 ) -> None:
     class Cancelling(Session):
@@ -142,7 +146,8 @@ async def test_r7_cancelled_in_the_middle_of_a_call(
     assert not list(state.path.iterdir())
 
 
-async def test_r8_the_last_of_several_unlocks(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R8")
+async def test_the_last_of_several_unlocks(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session:
         with state.journal() as first, state.journal() as second:
             async with prepare(session, VM, AccessOptions(), first):
@@ -155,7 +160,8 @@ async def test_r8_the_last_of_several_unlocks(vcenter: Vcenter, state: StateDir)
     assert done.count("CreateSnapshot_Task") == done.count("RemoveSnapshot_Task") == 2
 
 
-async def test_r8_the_first_may_leave_first(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R8")
+async def test_the_first_may_leave_first(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session, AsyncExitStack() as second:
         async with accessed(session, state):
             await second.enter_async_context(accessed(session, state))
@@ -164,7 +170,8 @@ async def test_r8_the_first_may_leave_first(vcenter: Vcenter, state: StateDir) -
     assert changes(vcenter)[-1] == "EnableMethods"
 
 
-async def test_r8_a_foreign_lock_is_told_of_and_stays(
+@pytest.mark.requirement("R8")
+async def test_a_foreign_lock_is_told_of_and_stays(
     vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with session_with(vcenter) as session:
@@ -181,7 +188,8 @@ async def test_r8_a_foreign_lock_is_told_of_and_stays(
     assert not list(state.path.iterdir())
 
 
-async def test_r8_a_foreign_lock_is_waited_for(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R8")
+async def test_a_foreign_lock_is_waited_for(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session, trio.open_nursery() as nursery:
         vm = session.vm(VM)
         disable_relocation(vm, "backup-appliance")
@@ -203,8 +211,9 @@ async def test_a_lock_that_is_not_wanted_is_not_taken(vcenter: Vcenter, state: S
     assert changes(vcenter) == ["CreateSnapshot_Task", "RemoveSnapshot_Task"]
 
 
+@pytest.mark.requirement("R11")
 @pytest.mark.vcsim("-esx")
-async def test_r11_a_host_has_no_lock(
+async def test_a_host_has_no_lock(
     vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with session_with(vcenter) as session:
@@ -231,7 +240,8 @@ async def test_an_expired_session_is_no_reason_to_leave_anything(
     assert not list(state.path.iterdir())
 
 
-async def test_r7_cancelled_while_the_snapshot_is_being_taken(
+@pytest.mark.requirement("R7")
+async def test_cancelled_while_the_snapshot_is_being_taken(
     vcenter: Vcenter, state: StateDir
 ) -> None:
     Controls(vcenter).delay_task(60_000)
@@ -243,7 +253,8 @@ async def test_r7_cancelled_while_the_snapshot_is_being_taken(
     assert not list(state.path.iterdir())
 
 
-async def test_r51_a_machine_that_needs_consolidation_is_told_of(
+@pytest.mark.requirement("R51")
+async def test_a_machine_that_needs_consolidation_is_told_of(
     vcenter: Vcenter, state: StateDir, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Stranded(Session):
@@ -258,7 +269,8 @@ async def test_r51_a_machine_that_needs_consolidation_is_told_of(
     assert "vm-57: disks of a removed snapshot are left" in caplog.text
 
 
-async def test_r9_a_snapshot_that_is_still_being_taken_is_waited_for(vcenter: Vcenter) -> None:
+@pytest.mark.requirement("R9")
+async def test_a_snapshot_that_is_still_being_taken_is_waited_for(vcenter: Vcenter) -> None:
     """The simulator does not list a machine's tasks; what it would say of them is put in here."""
 
     class Coming(Session):
@@ -305,7 +317,8 @@ async def test_a_snapshot_waits_for_the_machines_other_task(
     assert not list(state.path.iterdir())
 
 
-def test_r12_the_source_is_at_most_50_characters(
+@pytest.mark.requirement("R12")
+def test_the_source_is_at_most_50_characters(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "h" * 80)
@@ -326,7 +339,8 @@ async def test_a_machine_that_is_off_needs_no_snapshot(vcenter: Vcenter, state: 
     assert len(vcenter.called("CreateSnapshot_Task")) == 1
 
 
-async def test_r30_which_snapshot_is_read(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R30")
+async def test_which_snapshot_is_read(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session:
         vm = session.vm(VM)
         for name in ("before update", "twice", "twice"):
@@ -354,7 +368,8 @@ async def test_r30_which_snapshot_is_read(vcenter: Vcenter, state: StateDir) -> 
     assert not vcenter.called("RemoveSnapshot_Task")
 
 
-async def test_r30_a_machine_without_snapshots(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R30")
+async def test_a_machine_without_snapshots(vcenter: Vcenter, state: StateDir) -> None:
     async with session_with(vcenter) as session:
         for which in ("current", "monday"):
             with pytest.raises(SourceError, match="it has none"):
@@ -371,7 +386,8 @@ async def test_a_snapshot_can_be_kept(vcenter: Vcenter, state: StateDir) -> None
     assert not list(state.path.iterdir())
 
 
-async def test_r58_a_quiesced_snapshot(vcenter: Vcenter, state: StateDir) -> None:
+@pytest.mark.requirement("R58")
+async def test_a_quiesced_snapshot(vcenter: Vcenter, state: StateDir) -> None:
     options = AccessOptions(quiesce=Quiesce.REQUIRE)
     async with session_with(vcenter) as session, accessed(session, state, options) as access:
         assert access.consistency is Consistency.QUIESCED

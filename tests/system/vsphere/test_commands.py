@@ -163,7 +163,8 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
     assert "no profile 'x'; profiles: lab" in alone.error("vms", "--profile", "x", code=2)
 
 
-def test_r19_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None:
+@pytest.mark.requirement("R19")
+def test_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None:
     wrong = PASSWORD + "!"
     assert "refuses the login of reader" in command.error("vms", code=3, GOVC_PASSWORD=wrong)
     place = join_host_port(vcenter.host, vcenter.port)
@@ -181,7 +182,8 @@ def test_r19_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None
         assert "no answer within 0.5 s" in said
 
 
-def test_r19_children_are_not_told(vcenter: Vcenter, command: Command, tmp_path: Path) -> None:
+@pytest.mark.requirement("R19")
+def test_children_are_not_told(vcenter: Vcenter, command: Command, tmp_path: Path) -> None:
     """What the process and its children were called with, as everybody can read it."""
     seen = tmp_path / "seen"
     helper = tmp_path / "helper"
@@ -232,7 +234,8 @@ async def test_doctor(settings: ConnectionSettings, vcenter: Vcenter, command: C
     assert Controls(vcenter).sessions() == 0
 
 
-def test_r14_doctor_names_the_privilege_that_lacks(vcenter: Vcenter, command: Command) -> None:
+@pytest.mark.requirement("R14")
+def test_doctor_names_the_privilege_that_lacks(vcenter: Vcenter, command: Command) -> None:
     controls = Controls(vcenter)
     controls.refuse("Datastore.Browse")
     found = doctor(command, "vm-57", code=3)

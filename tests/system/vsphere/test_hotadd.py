@@ -96,8 +96,9 @@ async def opened(
             nursery.cancel_scope.cancel()
 
 
+@pytest.mark.requirement("R2")
 @pytest.mark.usefixtures("kernel")
-async def test_r2_a_disk_is_attached_read_and_detached(
+async def test_a_disk_is_attached_read_and_detached(
     settings: ConnectionSettings,
     tmp_path: Path,
     place: Place,
@@ -134,9 +135,10 @@ async def test_r2_a_disk_is_attached_read_and_detached(
     assert len(changes) == 2
 
 
+@pytest.mark.requirement("R29")
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize("at_once", [True, False])
-async def test_r29_eight_disks(
+async def test_eight_disks(
     settings: ConnectionSettings,
     tmp_path: Path,
     place: Place,
@@ -171,8 +173,9 @@ async def test_r29_eight_disks(
         assert not site.journal.entries
 
 
+@pytest.mark.requirement("R52")
 @pytest.mark.usefixtures("kernel")
-async def test_r52_controllers_0_and_3(
+async def test_controllers_0_and_3(
     settings: ConnectionSettings,
     tmp_path: Path,
     place: Place,
@@ -204,8 +207,9 @@ async def test_no_free_unit_is_a_reason(
         assert not site.journal.entries
 
 
+@pytest.mark.requirement("R50")
 @pytest.mark.usefixtures("kernel")
-async def test_r50_what_cannot_be_attached_is_a_reason(
+async def test_what_cannot_be_attached_is_a_reason(
     settings: ConnectionSettings, tmp_path: Path, place: Place, disks: list[TestDisk]
 ) -> None:
     async with opened(settings, tmp_path, place) as site:
@@ -217,8 +221,9 @@ async def test_r50_what_cannot_be_attached_is_a_reason(
         await disk.aclose()
 
 
+@pytest.mark.requirement("R49")
 @pytest.mark.usefixtures("kernel")
-async def test_r49_disks_of_others_are_left_alone(
+async def test_disks_of_others_are_left_alone(
     settings: ConnectionSettings, tmp_path: Path, place: Place, disks: list[TestDisk]
 ) -> None:
     async with opened(settings, tmp_path, place) as site:
@@ -230,8 +235,9 @@ async def test_r49_disks_of_others_are_left_alone(
         assert await site.attached() == [OWN, FOREIGN, disks[1].file]
 
 
+@pytest.mark.requirement("R49")
 @pytest.mark.usefixtures("kernel")
-async def test_r49_the_machine_itself_is_refused(
+async def test_the_machine_itself_is_refused(
     settings: ConnectionSettings, tmp_path: Path, place: Place, disks: list[TestDisk]
 ) -> None:
     async with opened(settings, tmp_path, place, vm=PROXY) as site:
@@ -330,7 +336,8 @@ async def test_the_machine_is_named(
             nursery.cancel_scope.cancel()
 
 
-async def test_r5_the_licence_is_a_reason(
+@pytest.mark.requirement("R5")
+async def test_the_licence_is_a_reason(
     vcenter: Vcenter,
     certificate: tuple[Path, Path],
     tmp_path: Path,
@@ -347,8 +354,9 @@ async def test_r5_the_licence_is_a_reason(
             assert not site.journal.entries
 
 
+@pytest.mark.requirement("R51", "R54")
 @pytest.mark.usefixtures("kernel")
-async def test_r51_r54_the_order_of_calls(
+async def test_the_order_of_calls(
     settings: ConnectionSettings,
     tmp_path: Path,
     place: Place,

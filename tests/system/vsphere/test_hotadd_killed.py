@@ -143,7 +143,8 @@ async def attach_foreign(vcenter: Vcenter) -> None:
         await session.wait_task(task, 10)
 
 
-def test_r49_r51_killed_at_every_call(site: Site) -> None:
+@pytest.mark.requirement("R49", "R51")
+def test_killed_at_every_call(site: Site) -> None:
     assert site.use() == "ended"
     methods = list(site.meddler.methods)
     assert methods.count("ReconfigVM_Task") == 4

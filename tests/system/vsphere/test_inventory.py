@@ -85,7 +85,8 @@ async def test_a_machine_is_read_in_one_round_trip(
         assert Controls(vcenter).called() - before == {"RetrievePropertiesEx": 1}
 
 
-async def test_r13_two_machines_of_one_name(settings: ConnectionSettings) -> None:
+@pytest.mark.requirement("R13")
+async def test_two_machines_of_one_name(settings: ConnectionSettings) -> None:
     async with connected(settings) as session:
         await new_folder(session, "other")
         first = await new_machine(session, "web")
@@ -142,7 +143,8 @@ NAMES = [
 ]
 
 
-async def test_r16_odd_names(settings: ConnectionSettings) -> None:
+@pytest.mark.requirement("R16")
+async def test_odd_names(settings: ConnectionSettings) -> None:
     shown = {"100%25": "100%", "a%2fb": "a/b", "a%5cb": "a\\b"}
     async with connected(settings) as session:
         for name in NAMES:

@@ -50,7 +50,8 @@ def read(collector: Any) -> list[Properties]:
     return retrieve(collector, [start], {vim.VirtualMachine: ("name", "config")})
 
 
-def test_r14_what_may_not_be_read_has_its_reason() -> None:
+@pytest.mark.requirement("R14")
+def test_what_may_not_be_read_has_its_reason() -> None:
     fault = vim.fault.NoPermission(object=VM, privilegeId="System.Read")
     (found,) = read(Collector([machine("vm-1", fault)]))
     assert dict(found) == {"name": "web"}

@@ -41,7 +41,8 @@ async def test_refused_login(settings: ConnectionSettings, user: str, password: 
         await Session.open(settings)
 
 
-async def test_r39_logs_out_at_the_end(vcenter: Vcenter, settings: ConnectionSettings) -> None:
+@pytest.mark.requirement("R39")
+async def test_logs_out_at_the_end(vcenter: Vcenter, settings: ConnectionSettings) -> None:
     controls = Controls(vcenter)
     async with connected(settings):
         assert controls.sessions() == 1
@@ -55,7 +56,8 @@ async def test_r39_logs_out_at_the_end(vcenter: Vcenter, settings: ConnectionSet
     assert controls.sessions() == 0
 
 
-async def test_r38_an_expired_session_is_not_noticed(
+@pytest.mark.requirement("R38")
+async def test_an_expired_session_is_not_noticed(
     vcenter: Vcenter, settings: ConnectionSettings
 ) -> None:
     controls = Controls(vcenter)
@@ -135,9 +137,8 @@ async def test_a_lost_connection(vcenter: Vcenter, settings: ConnectionSettings)
             assert await session.call(name_of, vm) == "DC0_H0_VM0"
 
 
-async def test_r38_a_server_that_falls_silent(
-    vcenter: Vcenter, settings: ConnectionSettings
-) -> None:
+@pytest.mark.requirement("R38")
+async def test_a_server_that_falls_silent(vcenter: Vcenter, settings: ConnectionSettings) -> None:
     with forwarding((vcenter.host, vcenter.port)) as forwarder:
         settings = replace(settings, port=forwarder.port, timeout=0.5)
         async with connected(settings) as session:
@@ -149,7 +150,8 @@ async def test_r38_a_server_that_falls_silent(
         assert trio.current_time() - started < 10, "logging out is bounded too"
 
 
-async def test_r38_a_server_that_never_answers(settings: ConnectionSettings) -> None:
+@pytest.mark.requirement("R38")
+async def test_a_server_that_never_answers(settings: ConnectionSettings) -> None:
     with forwarding(None) as forwarder:
         settings = replace(settings, port=forwarder.port, connect_timeout=0.5)
         with trio.fail_after(10), pytest.raises(NoAnswer, match=r"no answer within 0.5 s; check"):
@@ -190,21 +192,24 @@ async def test_what_is_no_vcenter(settings: ConnectionSettings) -> None:
                 await Session.open(replace(settings, port=listener.getsockname()[1]))
 
 
+@pytest.mark.requirement("R40")
 @pytest.mark.vcsim("-listen", "[::1]:0")
-async def test_r40_ipv6(vcenter: Vcenter, settings: ConnectionSettings) -> None:
+async def test_ipv6(vcenter: Vcenter, settings: ConnectionSettings) -> None:
     assert ":" in vcenter.host
     assert settings.address == f"[::1]:{vcenter.port}"
     async with connected(settings) as session:
         assert await session.call(name_of, session.vm("vm-57")) == "DC0_H0_VM0"
 
 
+@pytest.mark.requirement("R57")
 @pytest.mark.vcsim("-esx")
-async def test_r57_a_host_alone(settings: ConnectionSettings) -> None:
+async def test_a_host_alone(settings: ConnectionSettings) -> None:
     async with connected(settings) as session:
         assert not session.is_vcenter
         assert session.about.api_type == "HostAgent"
 
 
+@pytest.mark.requirement("R61")
 @pytest.mark.parametrize(
     ("offered", "chosen"),
     [
@@ -215,7 +220,7 @@ async def test_r57_a_host_alone(settings: ConnectionSettings) -> None:
         ({"99.0.0.0"}, COMMON),
     ],
 )
-def test_r61_versions_old_and_unknown(offered: set[str], chosen: str) -> None:
+def test_versions_old_and_unknown(offered: set[str], chosen: str) -> None:
     assert choose_version(offered) == chosen
     SoapAdapter.SoapStubAdapter(host="h", version=chosen)
 
@@ -228,7 +233,8 @@ async def test_no_password_at_all(settings: ConnectionSettings) -> None:
         await Session.open(replace(settings, password=Password("test", ask)))
 
 
-async def test_r5_a_licence_that_forbids_it(settings: ConnectionSettings) -> None:
+@pytest.mark.requirement("R5")
+async def test_a_licence_that_forbids_it(settings: ConnectionSettings) -> None:
     def forbidden() -> None:
         raise vim.fault.RestrictedVersion(
             msg="Current license or ESXi version prohibits execution of the requested operation."

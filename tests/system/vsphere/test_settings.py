@@ -57,6 +57,7 @@ def password(settings: ConnectionSettings) -> str:
     return settings.password.read().reveal()
 
 
+@pytest.mark.requirement("R40")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -75,7 +76,7 @@ def password(settings: ConnectionSettings) -> str:
         ("192.0.2.1:8989", Address("192.0.2.1", 8989)),
     ],
 )
-def test_r40_addresses(text: str, expected: Address) -> None:
+def test_addresses(text: str, expected: Address) -> None:
     assert parse_address(text, "test") == expected
     assert parse_address(join_host_port(expected.host, 1), "test").host == expected.host
 
@@ -144,7 +145,8 @@ def test_the_order(profiles: dict[str, str]) -> None:
     assert (six.host, six.user, password(six)) == ("2001:db8::1", "other", "x")
 
 
-def test_r19_no_password_goes_to_another_server(profiles: dict[str, str]) -> None:
+@pytest.mark.requirement("R19")
+def test_no_password_goes_to_another_server(profiles: dict[str, str]) -> None:
     govc = {**profiles, "GOVC_URL": "g:pg@vc.govc", "GOVC_INSECURE": "1"}
     chosen = Layer("command line", host="vc.other", user="g")
     settings = resolve(chosen, govc)
@@ -304,7 +306,8 @@ def test_the_terminal_is_asked_and_shows_nothing(tmp_path: Path) -> None:
     os.close(inner)
 
 
-def test_r19_a_secret_does_not_show_itself() -> None:
+@pytest.mark.requirement("R19")
+def test_a_secret_does_not_show_itself() -> None:
     secret = Secret(HIDDEN)
     settings = ConnectionSettings("vc", "me", known("test", secret))
     for text in (

@@ -23,8 +23,9 @@ udevadm test --action=add "/sys/class/block/$4" 2>&1
 """
 
 
+@pytest.mark.requirement("R53")
 @pytest.mark.parametrize(("serial", "is_ignored"), [(ATTACHED, True), (OTHER, False)])
-def test_r53_udev_is_told_of_attached_disks(tmp_path: Path, serial: str, is_ignored: bool) -> None:
+def test_udev_is_told_of_attached_disks(tmp_path: Path, serial: str, is_ignored: bool) -> None:
     need("udevadm")
     image = tmp_path / "disk.img"
     image.write_bytes(bytes(1 << 20))

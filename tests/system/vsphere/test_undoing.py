@@ -23,6 +23,7 @@ import trio
 from pyVmomi import vim
 
 from tests.support.paths import ROOT
+from tests.support.vsphere.calls import destroy, remove_all_snapshots, snapshots
 from tests.support.vsphere.controls import Controls
 from tests.support.vsphere.meddling import Answer, Meddler, meddler
 from tests.support.vsphere.use_machine import use_machine
@@ -33,7 +34,6 @@ from vmount.vsphere.access import prepare
 from vmount.vsphere.access_options import AccessOptions, LockMode, Quiesce
 from vmount.vsphere.session import connected
 from vmount.vsphere.settings import ConnectionSettings
-from vmount.vsphere.snapshot_tree import read_tree
 
 T = TypeVar("T")
 
@@ -160,7 +160,8 @@ def site(vcenter: Vcenter, certificate: tuple[Path, Path], tmp_path: Path) -> It
         yield Site(vcenter, state, tmp_path)
 
 
-def test_r7_r9_killed_at_every_call(site: Site) -> None:
+@pytest.mark.requirement("R7", "R9")
+def test_killed_at_every_call(site: Site) -> None:
     assert site.use() == "ended"
     count = len(site.meddler.methods)
     left = 0
@@ -180,10 +181,11 @@ def test_r7_r9_killed_at_every_call(site: Site) -> None:
     assert left > count
 
 
+@pytest.mark.requirement("R7")
 @pytest.mark.parametrize(
     "answer", [Answer.FAULT, Answer.CLOSED, Answer.UNAVAILABLE], ids=lambda answer: answer.value
 )
-def test_r7_a_fault_at_every_call(site: Site, answer: Answer) -> None:
+def test_a_fault_at_every_call(site: Site, answer: Answer) -> None:
     assert site.use() == "ended"
     count = len(site.meddler.methods)
     for number in range(1, count + 1):
@@ -200,7 +202,8 @@ def test_r7_a_fault_at_every_call(site: Site, answer: Answer) -> None:
             site.assert_nothing_is_left()
 
 
-def test_r38_a_stalled_call_is_given_up_and_undone(site: Site) -> None:
+@pytest.mark.requirement("R38")
+def test_a_stalled_call_is_given_up_and_undone(site: Site) -> None:
     """Whether it was done is not known; a lost answer to CreateSnapshot costs no snapshot."""
     assert site.use() == "ended"
     methods = list(site.meddler.methods)
@@ -218,7 +221,8 @@ def test_r38_a_stalled_call_is_given_up_and_undone(site: Site) -> None:
             site.assert_nothing_is_left()
 
 
-def test_r9_a_request_that_arrives_after_its_sender_was_killed(site: Site) -> None:
+@pytest.mark.requirement("R9")
+def test_a_request_that_arrives_after_its_sender_was_killed(site: Site) -> None:
     """The killed process's CreateSnapshot reaches the server when the cleaning up has begun."""
     assert site.use() == "ended"
     site.meddler.late = 1.0
@@ -229,24 +233,27 @@ def test_r9_a_request_that_arrives_after_its_sender_was_killed(site: Site) -> No
     site.assert_nothing_is_left()
 
 
+@pytest.mark.requirement("R14")
 @pytest.mark.parametrize(
     "privilege", ["Global.DisableMethods", "VirtualMachine.State.CreateSnapshot"]
 )
-def test_r14_a_missing_privilege_is_named(site: Site, privilege: str) -> None:
+def test_a_missing_privilege_is_named(site: Site, privilege: str) -> None:
     Controls(site.vcenter).refuse(privilege)
     assert privilege in site.use(AccessOptions(lock=LockMode.REQUIRE))
     assert not site.state.files()
     site.assert_nothing_is_left()
 
 
-def test_r14_without_the_lock_privilege_it_goes_on_unlocked(site: Site) -> None:
+@pytest.mark.requirement("R14")
+def test_without_the_lock_privilege_it_goes_on_unlocked(site: Site) -> None:
     Controls(site.vcenter).refuse("Global.DisableMethods")
     assert site.use(AccessOptions(lock=LockMode.AUTO)) == "ended"
     assert not site.vcenter.called("EnableMethods")
     site.assert_nothing_is_left()
 
 
-def test_r14_privileges_that_are_taken_away_while_it_is_read(site: Site) -> None:
+@pytest.mark.requirement("R14")
+def test_privileges_that_are_taken_away_while_it_is_read(site: Site) -> None:
     process, pipe = site.start()
     assert pipe.recv() == "ready"
     privileges = ["Global.EnableMethods", "VirtualMachine.State.RemoveSnapshot"]
@@ -262,7 +269,8 @@ def test_r14_privileges_that_are_taken_away_while_it_is_read(site: Site) -> None
     assert not report.cleaned
 
 
-def test_r58_a_guest_that_cannot_be_quiesced(site: Site) -> None:
+@pytest.mark.requirement("R58")
+def test_a_guest_that_cannot_be_quiesced(site: Site) -> None:
     site.meddler.answer = Answer.NOT_QUIESCED
     site.meddler.method = "CreateSnapshot_Task"
     said = site.use(AccessOptions(quiesce=Quiesce.REQUIRE))
@@ -276,7 +284,8 @@ def test_r58_a_guest_that_cannot_be_quiesced(site: Site) -> None:
     site.assert_nothing_is_left()
 
 
-def test_r8_two_processes_on_one_machine(site: Site) -> None:
+@pytest.mark.requirement("R8")
+def test_two_processes_on_one_machine(site: Site) -> None:
     """The first one's end leaves the second working and locked."""
     first, first_pipe = site.start()
     assert first_pipe.recv() == "ready"
@@ -297,8 +306,9 @@ def test_r8_two_processes_on_one_machine(site: Site) -> None:
     site.assert_nothing_is_left()
 
 
+@pytest.mark.requirement("R8")
 @pytest.mark.parametrize("killed", [0, 1])
-def test_r8_one_of_two_processes_is_killed(site: Site, killed: int) -> None:
+def test_one_of_two_processes_is_killed(site: Site, killed: int) -> None:
     """The lock stays as long as the other one lives, whichever of them took it."""
     users = [site.start() for _ in range(2)]
     for _, pipe in users:
@@ -316,7 +326,8 @@ def test_r8_one_of_two_processes_is_killed(site: Site, killed: int) -> None:
     site.assert_nothing_is_left()
 
 
-def test_r8_the_killed_ones_lock_is_left_to_cleanup(site: Site) -> None:
+@pytest.mark.requirement("R8")
+def test_the_killed_ones_lock_is_left_to_cleanup(site: Site) -> None:
     users = [site.start() for _ in range(2)]
     for _, pipe in users:
         assert pipe.recv() == "ready"
@@ -330,7 +341,8 @@ def test_r8_the_killed_ones_lock_is_left_to_cleanup(site: Site) -> None:
     site.assert_nothing_is_left()
 
 
-def test_r9_the_next_one_tells_of_what_a_killed_one_has_left(
+@pytest.mark.requirement("R9")
+def test_the_next_one_tells_of_what_a_killed_one_has_left(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
     process, pipe = site.start()
@@ -353,7 +365,8 @@ def test_r9_the_next_one_tells_of_what_a_killed_one_has_left(
     site.assert_nothing_is_left()
 
 
-def test_r28_many_processes_at_once_lock_once(site: Site) -> None:
+@pytest.mark.requirement("R28")
+def test_many_processes_at_once_lock_once(site: Site) -> None:
     users = [site.start() for _ in range(8)]
     for _, pipe in users:
         assert pipe.recv() == "ready"
@@ -367,7 +380,8 @@ def test_r28_many_processes_at_once_lock_once(site: Site) -> None:
     site.assert_nothing_is_left()
 
 
-def test_r10_a_snapshot_or_machine_that_is_gone_is_no_error(site: Site) -> None:
+@pytest.mark.requirement("R10")
+def test_a_snapshot_or_machine_that_is_gone_is_no_error(site: Site) -> None:
     for remove in (remove_all_snapshots, destroy):
         process, pipe = site.start()
         assert pipe.recv() == "ready"
@@ -380,18 +394,8 @@ def test_r10_a_snapshot_or_machine_that_is_gone_is_no_error(site: Site) -> None:
         assert site.clean_up() == Report()
 
 
-def remove_all_snapshots(vm: vim.VirtualMachine) -> object:
-    for node in read_tree(vm.snapshot):
-        vim.vm.Snapshot(node.moref, vm._stub).RemoveSnapshot_Task(False)
-    return vm.snapshot
-
-
-def destroy(vm: vim.VirtualMachine) -> object:
-    vm.PowerOffVM_Task()
-    return vm.Destroy_Task()
-
-
-def test_r9_what_remains_because_the_server_is_away_is_done_later(site: Site) -> None:
+@pytest.mark.requirement("R9")
+def test_what_remains_because_the_server_is_away_is_done_later(site: Site) -> None:
     process, pipe = site.start()
     assert pipe.recv() == "ready"
     process.kill()
@@ -404,7 +408,8 @@ def test_r9_what_remains_because_the_server_is_away_is_done_later(site: Site) ->
     site.assert_nothing_is_left()
 
 
-def test_r9_two_cleanups_at_once_do_it_once(site: Site) -> None:
+@pytest.mark.requirement("R9")
+def test_two_cleanups_at_once_do_it_once(site: Site) -> None:
     process, pipe = site.start()
     assert pipe.recv() == "ready"
     process.kill()
@@ -416,7 +421,8 @@ def test_r9_two_cleanups_at_once_do_it_once(site: Site) -> None:
     site.assert_nothing_is_left()
 
 
-def test_r19_no_secret_is_in_what_is_written_down(site: Site) -> None:
+@pytest.mark.requirement("R19")
+def test_no_secret_is_in_what_is_written_down(site: Site) -> None:
     process, pipe = site.start()
     assert pipe.recv() == "ready"
     (file,) = site.state.files()
@@ -450,7 +456,8 @@ def vmount_cleanup(site: Site, *arguments: str, **environment: str) -> Completed
     )
 
 
-def test_r9_the_command_cleans_up(site: Site) -> None:
+@pytest.mark.requirement("R9")
+def test_the_command_cleans_up(site: Site) -> None:
     process, pipe = site.start(port=site.vcenter.port)
     assert pipe.recv() == "ready"
     process.kill()
@@ -480,7 +487,3 @@ def test_r9_the_command_cleans_up(site: Site) -> None:
     site.assert_nothing_is_left()
     for run in (refused, would, done):
         assert PASSWORD not in run.stdout + run.stderr
-
-
-def snapshots(vm: vim.VirtualMachine) -> list[str]:
-    return [node.moref for node in read_tree(vm.snapshot)]

@@ -24,7 +24,8 @@ def put(vcenter: Vcenter, *names: str) -> None:
         path.with_name(f"{path.stem}-flat.vmdk").write_bytes(b"")
 
 
-async def test_r52_addresses_and_chains(vcenter: Vcenter, settings: ConnectionSettings) -> None:
+@pytest.mark.requirement("R52")
+async def test_addresses_and_chains(vcenter: Vcenter, settings: ConnectionSettings) -> None:
     put(vcenter, *(f"d/{name}.vmdk" for name in ("a", "b", "b-000001", "b-000002", "c", "e", "f")))
     chain = [f"[LocalDS_0] d/{name}.vmdk" for name in ("b-000002", "b-000001", "b")]
     disks = [
@@ -63,7 +64,8 @@ def decode(backing: Any, *, may_change: bool = True, shared: str = "noSharing") 
     return found
 
 
-def test_r50_disks_that_cannot_be_read_have_their_reason() -> None:
+@pytest.mark.requirement("R50")
+def test_disks_that_cannot_be_read_have_their_reason() -> None:
     key = vim.encryption.CryptoKeyId(keyId="k1")
     backings = {
         "a raw device in physical": KINDS.RawDiskMappingVer1BackingInfo(

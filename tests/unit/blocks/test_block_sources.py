@@ -35,7 +35,8 @@ async def test_a_file(tmp_path: Path, runtime: InlineRuntime | TrioRuntime) -> N
     source.close()
 
 
-async def test_r44_a_file_that_became_shorter_is_an_error_and_never_zeros(tmp_path: Path) -> None:
+@pytest.mark.requirement("R44")
+async def test_a_file_that_became_shorter_is_an_error_and_never_zeros(tmp_path: Path) -> None:
     path = tmp_path / "disk"
     path.write_bytes(CONTENT)
     source = LocalFile(path, TrioRuntime())

@@ -15,9 +15,10 @@ NAMES = [
 ]
 
 
+@pytest.mark.requirement("R16")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("via_vcenter", [False, True])
-def test_r16_every_name_comes_back(name: str, via_vcenter: bool) -> None:
+def test_every_name_comes_back(name: str, via_vcenter: bool) -> None:
     url = folder_url(
         "https://vc:8443/",
         DatastorePath(name, f"{name}/{name}.vmdk"),
@@ -34,7 +35,8 @@ def test_r16_every_name_comes_back(name: str, via_vcenter: bool) -> None:
     assert not parts.fragment
 
 
-def test_r16_one_address_in_full() -> None:
+@pytest.mark.requirement("R16")
+def test_one_address_in_full() -> None:
     assert folder_url(
         "https://vc", DatastorePath.parse("[ds@1] a b/ç%#?&.vmdk"), "folder/DC 0", via_vcenter=False
     ) == ("https://vc/folder/a%20b/%C3%A7%25%23%3F%26.vmdk?dcPath=folder%2FDC%200&dsName=ds%401")
@@ -51,9 +53,10 @@ def test_parsing() -> None:
     assert DatastorePath.parse("[d]s] [c] b/[c] b") == DatastorePath("d]s", "[c] b/[c] b")
 
 
+@pytest.mark.requirement("R16")
 @pytest.mark.parametrize(
     "text", ["", "ds/a", "[]a", "[ds]", "[ds] ", "[ds] ../a", "[ds] a/../b", "[ds] a//b", "[d/s] a"]
 )
-def test_r16_what_names_no_file(text: str) -> None:
+def test_what_names_no_file(text: str) -> None:
     with pytest.raises(DatastorePathError):
         DatastorePath.parse(text)

@@ -45,7 +45,8 @@ def test_what_is_wrong_with_programs(tmp_path: Path, text: str, told: str) -> No
         read_programs(path)
 
 
-def test_r21_where_vddk_is(tmp_path: Path) -> None:
+@pytest.mark.requirement("R21")
+def test_where_vddk_is(tmp_path: Path) -> None:
     with pytest.raises(BackendError, match=f"VDDK is not installed.*{LIBRARY_VARIABLE}"):
         find_library({LIBRARY_VARIABLE: str(tmp_path)})
     (tmp_path / "lib64").mkdir()
@@ -53,6 +54,7 @@ def test_r21_where_vddk_is(tmp_path: Path) -> None:
     assert find_library({LIBRARY_VARIABLE: str(tmp_path)}) == tmp_path
 
 
-def test_r19_a_password_is_not_shown() -> None:
+@pytest.mark.requirement("R19")
+def test_a_password_is_not_shown() -> None:
     disk = VddkDisk("h", 443, "u", "s3cret", "AA", "vm-1", None, "[ds] a.vmdk", "nbd")
     assert "s3cret" not in repr(disk)

@@ -51,7 +51,8 @@ async def accept(wanted: WantedDisk, opened: Opened) -> None:
     assert not opened.closed
 
 
-async def test_r4_the_first_that_can_is_used() -> None:
+@pytest.mark.requirement("R4")
+async def test_the_first_that_can_is_used() -> None:
     ways = [
         Way("san", OSError("no such LUN")),
         Way("hotadd", Unsupported("a disk on an NVMe controller")),
@@ -69,7 +70,8 @@ async def test_r4_the_first_that_can_is_used() -> None:
     assert not ways[4].opened
 
 
-async def test_r44_what_does_not_verify_is_closed_and_refused() -> None:
+@pytest.mark.requirement("R44")
+async def test_what_does_not_verify_is_closed_and_refused() -> None:
     async def verify(_: WantedDisk, opened: Opened) -> None:
         if opened.name == "san":
             raise BackendRefused("cannot be read")
@@ -81,7 +83,8 @@ async def test_r44_what_does_not_verify_is_closed_and_refused() -> None:
     assert (ways[0].opened[0].closed, ways[1].opened[0].closed) == (1, 0)
 
 
-async def test_r4_none_that_can() -> None:
+@pytest.mark.requirement("R4")
+async def test_none_that_can() -> None:
     with pytest.raises(NoTransport) as caught:
         await negotiate(WANTED, [Way("san", OSError("away")), Way("nbd", OSError("shut"))], accept)
     assert str(caught.value) == "scsi0-0: no transport can read it: san: away; nbd: shut"

@@ -22,7 +22,8 @@ from vmount.backends.block_device import DirectOptions, open_direct
 MIB = 1 << 20
 
 
-async def test_r43_the_device_read_again_shows_its_new_content(image: Path, device: Path) -> None:
+@pytest.mark.requirement("R43")
+async def test_the_device_read_again_shows_its_new_content(image: Path, device: Path) -> None:
     through_the_page_cache = device.read_bytes()
     assert through_the_page_cache == image.read_bytes()
     lun = await open_direct(device)
@@ -38,7 +39,8 @@ async def test_r43_the_device_read_again_shows_its_new_content(image: Path, devi
     await again.aclose()
 
 
-async def test_r44_a_lun_that_loses_its_end_gives_eio(image: Path, device: Path) -> None:
+@pytest.mark.requirement("R44")
+async def test_a_lun_that_loses_its_end_gives_eio(image: Path, device: Path) -> None:
     expected = image.read_bytes()
     lun = await open_direct(device)
     os.truncate(image, MIB)
@@ -50,8 +52,9 @@ async def test_r44_a_lun_that_loses_its_end_gives_eio(image: Path, device: Path)
     await lun.aclose()
 
 
+@pytest.mark.requirement("R44")
 @pytest.mark.parametrize("kept", [MIB, MIB + 512, MIB + 5])
-async def test_r44_a_file_that_becomes_shorter_gives_eio(image: Path, kept: int) -> None:
+async def test_a_file_that_becomes_shorter_gives_eio(image: Path, kept: int) -> None:
     expected = image.read_bytes()
     lun = await open_direct(image)
     os.truncate(image, kept)
@@ -62,21 +65,24 @@ async def test_r44_a_file_that_becomes_shorter_gives_eio(image: Path, kept: int)
     await lun.aclose()
 
 
-async def test_r44_a_device_without_a_medium_is_refused(image: Path, device: Path) -> None:
+@pytest.mark.requirement("R44")
+async def test_a_device_without_a_medium_is_refused(image: Path, device: Path) -> None:
     os.truncate(image, 0)
     run("losetup", "--set-capacity", str(device))
     with pytest.raises(BackendError, match="offline"):
         await open_direct(device)
 
 
-async def test_r44_a_lun_that_cannot_be_read_is_refused_at_open(image: Path, device: Path) -> None:
+@pytest.mark.requirement("R44")
+async def test_a_lun_that_cannot_be_read_is_refused_at_open(image: Path, device: Path) -> None:
     os.truncate(image, 0)
     with pytest.raises(BackendError, match="Input/output error") as caught:
         await open_direct(device)
     assert caught.value.errno == errno.EIO
 
 
-async def test_r48_a_write_protected_device(image: Path) -> None:
+@pytest.mark.requirement("R48")
+async def test_a_write_protected_device(image: Path) -> None:
     with attached(image, read_only=False) as device:
         run("blockdev", "--setro", str(device))
         try:
@@ -96,7 +102,8 @@ async def test_what_is_no_device(tmp_path: Path, name: str) -> None:
         await open_direct(tmp_path / name)
 
 
-async def test_r38_a_device_that_does_not_answer(image: Path, tmp_path: Path) -> None:
+@pytest.mark.requirement("R38")
+async def test_a_device_that_does_not_answer(image: Path, tmp_path: Path) -> None:
     """A file of a FUSE mount whose server is stopped blocks as a LUN without a path does."""
     options = DirectOptions(threads=2, timeout=0.3)
     with stoppable(image, tmp_path) as (file, server):
@@ -125,7 +132,8 @@ async def test_opening_a_device_that_does_not_answer(image: Path, tmp_path: Path
             os.kill(server, signal.SIGCONT)
 
 
-async def test_r27_nothing_stays_open(device: Path) -> None:
+@pytest.mark.requirement("R27")
+async def test_nothing_stays_open(device: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(50):
         lun = await open_direct(device)

@@ -72,7 +72,8 @@ class TestSanFile(BackendContract):
             await lun.aclose()
 
 
-async def test_r44_a_lun_that_is_shorter_than_the_file(devices: list[Path]) -> None:
+@pytest.mark.requirement("R44")
+async def test_a_lun_that_is_shorter_than_the_file(devices: list[Path]) -> None:
     luns = [await open_direct(device) for device in devices]
     with pytest.raises(BackendError, match=r"LUN 2 .* shrunk"):
         await open_san_file("x", BLOCK, [LunRun(0, BLOCK, 1, luns[1].size - 512)], luns)
@@ -80,8 +81,9 @@ async def test_r44_a_lun_that_is_shorter_than_the_file(devices: list[Path]) -> N
         await lun.aclose()
 
 
+@pytest.mark.requirement("R45")
 @pytest.mark.parametrize("kept", [0, 20 * BLOCK])
-async def test_r45_a_lun_that_cannot_be_read(
+async def test_a_lun_that_cannot_be_read(
     images: list[Path], runs: list[LunRun], devices: list[Path], kept: int
 ) -> None:
     """It is visible, and its header may be there: but not the file's bytes."""
@@ -93,7 +95,8 @@ async def test_r45_a_lun_that_cannot_be_read(
         await lun.aclose()
 
 
-async def test_r44_an_error_in_one_piece_is_the_error_of_the_read(
+@pytest.mark.requirement("R44")
+async def test_an_error_in_one_piece_is_the_error_of_the_read(
     images: list[Path], runs: list[LunRun], devices: list[Path]
 ) -> None:
     luns = [await open_direct(device) for device in devices]

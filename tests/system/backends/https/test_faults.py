@@ -197,8 +197,9 @@ async def test_a_server_that_is_gone_is_waited_for_once(
                 await trio.sleep(0.05)
 
 
+@pytest.mark.requirement("R38")
 @pytest.mark.parametrize("fault", [unavailable, short, stall])
-async def test_r38_what_passes_is_asked_again(
+async def test_what_passes_is_asked_again(
     quick: HttpsBackend, server: Server, reference: bytes, fault: Fault
 ) -> None:
     server.fault = once(fault)
@@ -206,8 +207,9 @@ async def test_r38_what_passes_is_asked_again(
     assert quick.stats().retries == 1
 
 
+@pytest.mark.requirement("R38")
 @pytest.mark.parametrize("fault", [unavailable, short, stall])
-async def test_r38_what_stays_ends_at_the_deadline(
+async def test_what_stays_ends_at_the_deadline(
     quick: HttpsBackend, server: Server, fault: Fault
 ) -> None:
     server.fault = fault
@@ -215,6 +217,7 @@ async def test_r38_what_stays_ends_at_the_deadline(
         await quick.read(1000, 5000)
 
 
+@pytest.mark.requirement("R19")
 @pytest.mark.parametrize(
     ("fault", "kind", "message"),
     [
@@ -227,7 +230,7 @@ async def test_r38_what_stays_ends_at_the_deadline(
         (status(416), SourceChanged, "shorter"),
     ],
 )
-async def test_r19_one_clear_error_without_secrets(
+async def test_one_clear_error_without_secrets(
     quick: HttpsBackend, server: Server, fault: Fault, kind: type[Exception], message: str
 ) -> None:
     server.fault = fault
@@ -238,13 +241,15 @@ async def test_r19_one_clear_error_without_secrets(
         assert "hidden" not in text
 
 
-async def test_r15_a_changed_file_is_not_mixed(quick: HttpsBackend, server: Server) -> None:
+@pytest.mark.requirement("R15")
+async def test_a_changed_file_is_not_mixed(quick: HttpsBackend, server: Server) -> None:
     server.etag = '"two"'
     with pytest.raises(SourceChanged, match="has changed"):
         await quick.read(0, 10)
 
 
-async def test_r15_a_longer_file_is_not_mixed(quick: HttpsBackend, server: Server) -> None:
+@pytest.mark.requirement("R15")
+async def test_a_longer_file_is_not_mixed(quick: HttpsBackend, server: Server) -> None:
     server.content += b"more"
     with pytest.raises(SourceChanged, match="has changed"):
         await quick.read(0, 10)

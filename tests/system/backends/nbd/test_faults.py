@@ -42,7 +42,8 @@ async def scripted(tmp_path: Path, nursery: trio.Nursery) -> Scripted:
     return server
 
 
-async def test_r38_a_server_that_is_killed_and_restarted(
+@pytest.mark.requirement("R38")
+async def test_a_server_that_is_killed_and_restarted(
     image: Path, content: bytes, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     listener = listen_unix(tmp_path / "socket")
@@ -69,7 +70,8 @@ async def test_r38_a_server_that_is_killed_and_restarted(
         await backend.aclose()
 
 
-async def test_r38_a_server_that_is_killed_for_good(
+@pytest.mark.requirement("R38")
+async def test_a_server_that_is_killed_for_good(
     image: Path, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     listener = listen_unix(tmp_path / "socket")
@@ -82,7 +84,8 @@ async def test_r38_a_server_that_is_killed_for_good(
         await backend.aclose()
 
 
-async def test_r38_a_black_hole(
+@pytest.mark.requirement("R38")
+async def test_a_black_hole(
     scripted: Scripted, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     deaf = False
@@ -140,7 +143,8 @@ async def deaf(session: Session) -> None:
         await session.receive(1)
 
 
-async def test_r38_requests_that_nobody_waits_for_do_not_block_the_line(
+@pytest.mark.requirement("R38")
+async def test_requests_that_nobody_waits_for_do_not_block_the_line(
     scripted: Scripted, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     sessions = 0
@@ -164,7 +168,8 @@ async def test_r38_requests_that_nobody_waits_for_do_not_block_the_line(
     await backend.aclose()
 
 
-async def test_r38_silence_in_the_handshake(
+@pytest.mark.requirement("R38")
+async def test_silence_in_the_handshake(
     scripted: Scripted, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     scripted.silent = True
@@ -183,8 +188,9 @@ async def closes_when_idle(scripted: Scripted, session: Session) -> None:
             return
 
 
+@pytest.mark.requirement("R38")
 @pytest.mark.parametrize(("interval", "sessions"), [(None, 2), (60.0, 1)])
-async def test_r38_a_server_that_closes_idle_connections(
+async def test_a_server_that_closes_idle_connections(
     scripted: Scripted,
     nursery: trio.Nursery,
     autojump_clock: MockClock,
@@ -200,7 +206,8 @@ async def test_r38_a_server_that_closes_idle_connections(
     await backend.aclose()
 
 
-async def test_r39_sessions_are_not_left_behind(scripted: Scripted, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R39")
+async def test_sessions_are_not_left_behind(scripted: Scripted, nursery: trio.Nursery) -> None:
     async def two_reads(session: Session) -> None:
         await scripted.serve_one(session)
         await scripted.serve_one(session)
@@ -215,7 +222,8 @@ async def test_r39_sessions_are_not_left_behind(scripted: Scripted, nursery: tri
     await backend.aclose()
 
 
-async def test_r39_goodbye(scripted: Scripted, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R39")
+async def test_goodbye(scripted: Scripted, nursery: trio.Nursery) -> None:
     farewell = trio.Event()
 
     async def expect_goodbye(session: Session) -> None:
@@ -230,7 +238,8 @@ async def test_r39_goodbye(scripted: Scripted, nursery: trio.Nursery) -> None:
         await farewell.wait()
 
 
-async def test_r27_nothing_leaks(scripted: Scripted, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R27")
+async def test_nothing_leaks(scripted: Scripted, nursery: trio.Nursery) -> None:
     async def use() -> None:
         backend = await open_nbd(scripted.uri, nursery)
         await backend.read(0, 10)
@@ -307,7 +316,8 @@ def restart(server: Server, *argv: str) -> None:
     server.start()
 
 
-async def test_r15_another_size_after_a_restart(
+@pytest.mark.requirement("R15")
+async def test_another_size_after_a_restart(
     image: Path, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     listener = listen_unix(tmp_path / "socket")
@@ -323,7 +333,8 @@ async def test_r15_another_size_after_a_restart(
         await backend.aclose()
 
 
-async def test_r15_another_disk_of_the_same_size_after_a_restart(
+@pytest.mark.requirement("R15")
+async def test_another_disk_of_the_same_size_after_a_restart(
     image: Path, content: bytes, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     other = tmp_path / "other.raw"
@@ -338,10 +349,9 @@ async def test_r15_another_disk_of_the_same_size_after_a_restart(
         await backend.aclose()
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("lie", READ_LIES.values(), ids=READ_LIES)
-async def test_r22_a_server_that_lies(
-    scripted: Scripted, nursery: trio.Nursery, lie: bytes
-) -> None:
+async def test_a_server_that_lies(scripted: Scripted, nursery: trio.Nursery, lie: bytes) -> None:
     async def liar(session: Session) -> None:
         await session.request()
         await session.send(lie)
@@ -355,7 +365,8 @@ async def test_r22_a_server_that_lies(
     await backend.aclose()
 
 
-async def test_r22_short_replies(scripted: Scripted, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R22")
+async def test_short_replies(scripted: Scripted, nursery: trio.Nursery) -> None:
     async def short(session: Session) -> None:
         request = await session.request()
         await session.answer(request.cookie, DISK[:100])
@@ -399,8 +410,9 @@ async def test_requests_in_flight_are_bounded(
     await backend.aclose()
 
 
+@pytest.mark.requirement("R25")
 @pytest.mark.parametrize(("flags", "sessions"), [(1 | MULTI_CONN, 4), (1, 1)])
-async def test_r25_several_connections_where_the_server_allows_it(
+async def test_several_connections_where_the_server_allows_it(
     scripted: Scripted, nursery: trio.Nursery, flags: int, sessions: int
 ) -> None:
     scripted.flags = flags
@@ -414,7 +426,8 @@ async def test_r25_several_connections_where_the_server_allows_it(
     await backend.aclose()
 
 
-async def test_r25_reads_at_the_same_time_are_faster(
+@pytest.mark.requirement("R25")
+async def test_reads_at_the_same_time_are_faster(
     image: Path, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     listener = listen_unix(tmp_path / "socket")

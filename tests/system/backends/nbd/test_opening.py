@@ -47,7 +47,8 @@ async def refusal(uri: str, nursery: trio.Nursery, options: NbdOptions | None = 
     return message
 
 
-async def test_r41_tls_is_described(
+@pytest.mark.requirement("R41")
+async def test_tls_is_described(
     image: Path, certificates: Path, nursery: trio.Nursery, content: bytes
 ) -> None:
     with tls_server(image, certificates) as address:
@@ -148,7 +149,8 @@ async def test_listing_over_tls(image: Path, certificates: Path, content: bytes)
             await list_exports(f"nbd://{address}/")
 
 
-async def test_r23_a_size_that_nothing_divides(tmp_path: Path, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R23")
+async def test_a_size_that_nothing_divides(tmp_path: Path, nursery: trio.Nursery) -> None:
     need("nbdcopy")
     listener = listen_unix(tmp_path / "socket")
     with running(nbdkit("pattern", "1000001"), listener):
@@ -162,7 +164,8 @@ async def test_r23_a_size_that_nothing_divides(tmp_path: Path, nursery: trio.Nur
         await backend.aclose()
 
 
-async def test_r37_a_large_disk(tmp_path: Path, nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R37")
+async def test_a_large_disk(tmp_path: Path, nursery: trio.Nursery) -> None:
     listener = listen_unix(tmp_path / "socket")
     size = (1 << 63) - 512
     with running(nbdkit("pattern", str(size)), listener):

@@ -104,7 +104,8 @@ async def test_a_program_for_one_connection_is_started_anew(
         assert backend.stats().reconnects == 1
 
 
-async def test_r19_r20_what_it_says_is_logged_without_secrets(
+@pytest.mark.requirement("R19", "R20")
+async def test_what_it_says_is_logged_without_secrets(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     script = 'echo "the word is $WORD" >&2; printf "and no newline $WORD" >&2; exit 7'
@@ -123,7 +124,8 @@ async def test_r19_r20_what_it_says_is_logged_without_secrets(
     assert "h1dden" not in caplog.text + str(caught.value) + repr(program)
 
 
-async def test_r19_passwords_of_ours_are_not_in_its_environment(
+@pytest.mark.requirement("R19")
+async def test_passwords_of_ours_are_not_in_its_environment(
     image: Path, nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GOVC_PASSWORD", "GOVC_URL", "VMOUNT_HTTP_PASSWORD"):
@@ -139,13 +141,15 @@ async def test_r19_passwords_of_ours_are_not_in_its_environment(
         assert b"h1dden" not in Path(f"/proc/{process.pid}/environ").read_bytes()
 
 
-async def test_r21_one_that_is_not_there(nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R21")
+async def test_one_that_is_not_there(nursery: trio.Nursery) -> None:
     program = NbdProgram("mine", ("/nonexistent/program", "{socket}"))
     with pytest.raises(BackendError, match="/nonexistent/program cannot be started"):
         await NbdProcess.start(program, nursery)
 
 
-async def test_r38_one_that_never_listens(nursery: trio.Nursery) -> None:
+@pytest.mark.requirement("R38")
+async def test_one_that_never_listens(nursery: trio.Nursery) -> None:
     words = ("sh", "-c", "sleep 1000 & wait", "{socket}")
     program = NbdProgram("sleeper", words, start_timeout=0.2)
     with (

@@ -37,7 +37,8 @@ async def compare(volume: exfat.ExfatVolume, reader: FileReader) -> None:
     assert not expected
 
 
-def test_r17_r37_everything_is_as_exfat_fuse_shows_it(
+@pytest.mark.requirement("R17", "R37")
+def test_everything_is_as_exfat_fuse_shows_it(
     volume: exfat.ExfatVolume, reader: FileReader
 ) -> None:
     run_sync(compare(volume, reader))

@@ -17,8 +17,9 @@ MOUNTABLE = [recipe.name for recipe in EVERYDAY if recipe.mountable]
 UNMOUNTABLE = [recipe.name for recipe in EVERYDAY if not recipe.mountable]
 
 
+@pytest.mark.requirement("R17", "R37")
 @pytest.mark.parametrize("name", MOUNTABLE)
-def test_r17_r37_walk_is_the_kernels(ext_volume: Volume, name: str) -> None:
+def test_walk_is_the_kernels(ext_volume: Volume, name: str) -> None:
     fixture = ext_volume(name)
     source = FileSource(fixture.image)
     volume = run(open_ext(source))

@@ -82,9 +82,8 @@ def compare(image: Path, folder: Path, *, blocks: bool = True) -> None:
     assert warnings == ()
 
 
-def test_r22_crash_images_are_what_the_kernel_makes_of_them(
-    copies: list[Path], tmp_path: Path
-) -> None:
+@pytest.mark.requirement("R22")
+def test_crash_images_are_what_the_kernel_makes_of_them(copies: list[Path], tmp_path: Path) -> None:
     changed = 0
     for image in copies:
         with mounted(image, options="ro,noload") as root:
@@ -95,7 +94,8 @@ def test_r22_crash_images_are_what_the_kernel_makes_of_them(
     assert changed > len(copies) // 2
 
 
-def test_r22_fast_commits_are_what_the_kernel_makes_of_them(tmp_path: Path) -> None:
+@pytest.mark.requirement("R22")
+def test_fast_commits_are_what_the_kernel_makes_of_them(tmp_path: Path) -> None:
     """The kernel refuses volumes whose first fast commit was being written: of those we say so."""
     compared = 0
     with crash_images("-t ext4 -b 4096 -O fast_commit", "", count=15, seed=20) as images:

@@ -264,8 +264,9 @@ def test_truncated_volume_is_named(ext_volume: Volume) -> None:
 MUTATED = ["ext4-4k", "ext4-2k", "ext3", "ext2-revision-0", "ext4-inline-1k", "ext4-many"]
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("name", MUTATED)
-def test_r22_mutated_volumes_give_values_or_parse_errors(ext_volume: Volume, name: str) -> None:
+def test_mutated_volumes_give_values_or_parse_errors(ext_volume: Volume, name: str) -> None:
     """Random damage in metadata: within a bounded number of reads, of memory and of time."""
     fixture = ext_volume(name)
     original = fixture.image.read_bytes()

@@ -96,7 +96,8 @@ def test_extents_decode_to_what_was_built(extents: list[tuple[int, int, int]]) -
     ),
     st.booleans(),
 )
-def test_r22_fast_commits_of_any_bytes_give_values_or_parse_errors(
+@pytest.mark.requirement("R22")
+def test_fast_commits_of_any_bytes_give_values_or_parse_errors(
     tags: list[tuple[int, bytes]], whole: bool
 ) -> None:
     data = b""

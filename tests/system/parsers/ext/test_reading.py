@@ -111,8 +111,9 @@ def test_lookup_reads_a_path_of_the_hash_tree_only(
         assert len(source.reads) <= levels + 2
 
 
+@pytest.mark.requirement("R17")
 @pytest.mark.parametrize("name", ["ext4-default", "ext4-casefold", "ext4-legacy-hash"])
-def test_r17_every_name_is_found_again(ext_volume: Volume, name: str) -> None:
+def test_every_name_is_found_again(ext_volume: Volume, name: str) -> None:
     volume = open_image(ext_volume(name).image)
     for folder in (b"names", b"large", b"files"):
         ino = resolve(volume, folder).ino
@@ -136,9 +137,10 @@ def test_listing_asks_for_everything_at_once(ext_volume: Volume) -> None:
     assert source.reads == []
 
 
+@pytest.mark.requirement("R37")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ext4-large", "ext3-large"])
-def test_r37_large_volume(ext_volume: Volume, name: str) -> None:
+def test_large_volume(ext_volume: Volume, name: str) -> None:
     """28,000 files, 1,500 fragments, and a file of 1 TiB whose ends are compared."""
     fixture = ext_volume(name)
     source = FileSource(fixture.image)
@@ -264,7 +266,8 @@ def test_wrong_kinds_of_file_have_the_system_calls_errors(ext_volume: Volume) ->
         assert caught.value.errno == errno.EINVAL
 
 
-def test_r33_two_copies_are_open_together(ext_volume: Volume, tmp_path: Path) -> None:
+@pytest.mark.requirement("R33")
+def test_two_copies_are_open_together(ext_volume: Volume, tmp_path: Path) -> None:
     fixture = ext_volume("ext4-default")
     clone = tmp_path / "clone.img"
     subprocess.run(["cp", "--sparse=always", str(fixture.image), str(clone)], check=True)
@@ -313,7 +316,8 @@ SPELLINGS = {
 """Names and another spelling of each."""
 
 
-def test_r17_case_insensitive_lookups(casefold_image: Path) -> None:
+@pytest.mark.requirement("R17")
+def test_case_insensitive_lookups(casefold_image: Path) -> None:
     source = FileSource(casefold_image)
     volume = run(open_ext(source))
     for folder in (b"small", b"large"):

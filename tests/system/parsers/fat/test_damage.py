@@ -182,15 +182,17 @@ def test_directories_that_are_damaged(image: Image) -> None:
         run_sync(opened(image).listdir(folder))
 
 
-def test_r23_a_truncated_volume(pristine: bytes) -> None:
+@pytest.mark.requirement("R23")
+def test_a_truncated_volume(pristine: bytes) -> None:
     image = Image(pristine[: len(pristine) // 2])
     filesystem = opened(image)
     assert "only" in filesystem.info.warnings[0]
     assert len(run_sync(filesystem.listdir(1))) > 10
 
 
+@pytest.mark.requirement("R23")
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 600])
-def test_r23_next_to_nothing(pristine: bytes, size: int) -> None:
+def test_next_to_nothing(pristine: bytes, size: int) -> None:
     with pytest.raises(ParseError):
         run_sync(open_fat(BytesReader(pristine[:size])))
 
@@ -232,8 +234,9 @@ async def use_all(filesystem: FatFilesystem) -> int:
     return worked
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("seed", range(40))
-def test_r22_mutations(pristine: bytes, floppy: fat.FatVolume, seed: int) -> None:
+def test_mutations(pristine: bytes, floppy: fat.FatVolume, seed: int) -> None:
     chosen = random.Random(seed)
     image = Image(floppy.image.read_bytes() if seed % 4 == 3 else pristine)
     boot = decode_boot(image.data[:512])

@@ -35,7 +35,8 @@ async def compare(volume: fat.FatVolume, reader: FileReader) -> None:
     assert not expected
 
 
-def test_r17_everything_is_as_mtools_has_it(volume: fat.FatVolume, reader: FileReader) -> None:
+@pytest.mark.requirement("R17")
+def test_everything_is_as_mtools_has_it(volume: fat.FatVolume, reader: FileReader) -> None:
     run_sync(compare(volume, reader))
 
 
@@ -150,7 +151,8 @@ def test_what_is_no_directory_and_what_is_no_file(floppy: fat.FatVolume) -> None
     reader.close()
 
 
-def test_r37_a_file_of_4_gib_less_1(tmp_path: Path) -> None:
+@pytest.mark.requirement("R37")
+def test_a_file_of_4_gib_less_1(tmp_path: Path) -> None:
     """mtools would write all of it, so its size and chain are set by hand; mtools says where it is then."""
     image = tmp_path / "big.img"
     fat.build_empty(image, 5 << 30, "-F", "32", "-s", "64")
@@ -187,7 +189,8 @@ def test_r37_a_file_of_4_gib_less_1(tmp_path: Path) -> None:
     reader.close()
 
 
-def test_r33_two_volumes_with_one_serial(floppy: fat.FatVolume) -> None:
+@pytest.mark.requirement("R33")
+def test_two_volumes_with_one_serial(floppy: fat.FatVolume) -> None:
     readers = [FileReader(floppy.image) for _ in range(2)]
     one, two = (run_sync(open_fat(reader)) for reader in readers)
     assert one.info == two.info

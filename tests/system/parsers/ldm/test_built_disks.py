@@ -42,11 +42,12 @@ def by_name(volumes: tuple[LdmVolume, ...]) -> dict[str, LdmVolume]:
     return {volume.name: volume for volume in volumes}
 
 
+@pytest.mark.requirement("R35")
 @needs_ldmtool
 @pytest.mark.parametrize("gpt", [False, True], ids=["mbr", "gpt"])
 @pytest.mark.parametrize("revision", [3, 4])
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_r35_all_layouts_as_ldmtool_has_them(
+def test_all_layouts_as_ldmtool_has_them(
     tmp_path: Path, gpt: bool, revision: int, seed: int
 ) -> None:
     paths = write_group(replace(GROUP, gpt=gpt, revision=revision, seed=seed), tmp_path)
@@ -55,7 +56,8 @@ def test_r35_all_layouts_as_ldmtool_has_them(
     assert_as_ldmtool(result, *paths, in_order=seed == 0)
 
 
-def test_r35_a_span_is_in_the_order_of_the_volume_whatever_that_of_its_records(
+@pytest.mark.requirement("R35")
+def test_a_span_is_in_the_order_of_the_volume_whatever_that_of_its_records(
     tmp_path: Path,
 ) -> None:
     for seed in range(4):
@@ -69,9 +71,10 @@ def test_r35_a_span_is_in_the_order_of_the_volume_whatever_that_of_its_records(
         ]
 
 
+@pytest.mark.requirement("R35")
 @needs_ldmtool
 @pytest.mark.parametrize("gpt", [False, True], ids=["mbr", "gpt"])
-def test_r35_two_groups_at_once(tmp_path: Path, gpt: bool) -> None:
+def test_two_groups_at_once(tmp_path: Path, gpt: bool) -> None:
     other = Group(2, (Volume("Simple1", 64, (spanned(Piece(1, 8, 64)),)),), "Other-Dg0", gpt=gpt)
     paths = write_group(GROUP, tmp_path) + write_group(other, tmp_path, "other")
     mine = assemble_files(*paths)
@@ -99,8 +102,9 @@ def mirror_of_spans(tmp_path: Path, *left_out: int) -> tuple[LdmVolume, list[Pat
     return volume, rest
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("left_out", [(), (0,), (1,), (2,), (3,), (0, 1), (2, 3)])
-def test_r35_a_mirror_of_spans(tmp_path: Path, left_out: tuple[int, ...]) -> None:
+def test_a_mirror_of_spans(tmp_path: Path, left_out: tuple[int, ...]) -> None:
     volume, paths = mirror_of_spans(tmp_path, *left_out)
     assert volume.problem is None
     assert volume.degraded == bool(left_out)
@@ -108,7 +112,8 @@ def test_r35_a_mirror_of_spans(tmp_path: Path, left_out: tuple[int, ...]) -> Non
     assert run_sync(source.read(0, source.size)) == MIRROR_DATA
 
 
-def test_r35_a_mirror_of_spans_that_has_lost_a_part_of_each_copy(tmp_path: Path) -> None:
+@pytest.mark.requirement("R35")
+def test_a_mirror_of_spans_that_has_lost_a_part_of_each_copy(tmp_path: Path) -> None:
     volume, paths = mirror_of_spans(tmp_path, 0, 3)
     assert volume.problem is None
     assert volume.degraded
@@ -178,8 +183,9 @@ def names_of_disks(volume: LdmVolume) -> set[str]:
     return {extent.disk for extent in extents(volume.mapping)}
 
 
+@pytest.mark.requirement("R33")
 @pytest.mark.parametrize("missing", [None, 3])
-def test_r33_clones_in_order_are_told_apart(tmp_path: Path, missing: int | None) -> None:
+def test_clones_in_order_are_told_apart(tmp_path: Path, missing: int | None) -> None:
     paths = write_group(GROUP, tmp_path)
     disks = [read_disk(open_disk(path)) for number, path in enumerate(paths) if number != missing]
     given = [(f"{which}{n}", disk) for which in "ab" for n, disk in enumerate(disks)]
@@ -191,7 +197,8 @@ def test_r33_clones_in_order_are_told_apart(tmp_path: Path, missing: int | None)
     assert "belong together: a0, a1, a2" in result.warnings[0]
 
 
-def test_r33_clones_of_some_disks_are_not_mixed_up(tmp_path: Path) -> None:
+@pytest.mark.requirement("R33")
+def test_clones_of_some_disks_are_not_mixed_up(tmp_path: Path) -> None:
     disks = [read_disk(open_disk(path)) for path in write_group(GROUP, tmp_path)]
     given = [(f"a{n}", disk) for n, disk in enumerate(disks)] + [("b1", disks[1])]
     result = assemble(given)
@@ -204,7 +211,8 @@ def test_r33_clones_of_some_disks_are_not_mixed_up(tmp_path: Path) -> None:
     assert any(volume.problem is None for volume in result.volumes)
 
 
-def test_r33_clones_with_another_history_are_not_mixed_up(tmp_path: Path) -> None:
+@pytest.mark.requirement("R33")
+def test_clones_with_another_history_are_not_mixed_up(tmp_path: Path) -> None:
     old = [read_disk(open_disk(path)) for path in write_group(GROUP, tmp_path)]
     new = [read_disk(open_disk(path)) for path in write_group(newer(GROUP), tmp_path, "new")]
     mixed = [("a0", old[0]), ("b1", new[1]), ("b0", new[0]), ("a1", old[1])]
@@ -212,7 +220,8 @@ def test_r33_clones_with_another_history_are_not_mixed_up(tmp_path: Path) -> Non
         assert volume.problem is not None or volume.name == "Simple1"
 
 
-def test_r34_volumes_without_a_letter_are_listed(tmp_path: Path) -> None:
+@pytest.mark.requirement("R34")
+def test_volumes_without_a_letter_are_listed(tmp_path: Path) -> None:
     volumes = by_name(assemble_files(*write_group(GROUP, tmp_path)).volumes)
     assert volumes["Simple1"].drive_hint == "E:"
     assert volumes["Raid1"].drive_hint is None

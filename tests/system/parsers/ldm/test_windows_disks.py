@@ -54,17 +54,19 @@ def volumes_on(paths: list[Path]) -> dict[str, LdmVolume]:
     return {volume.name: volume for volume in assemble_files(*paths).volumes}
 
 
+@pytest.mark.requirement("R35")
 @needs_ldmtool
-def test_r35_every_extent_is_where_ldmtool_has_it(windows_disks: Disks) -> None:
+def test_every_extent_is_where_ldmtool_has_it(windows_disks: Disks) -> None:
     paths = [path for each in windows_disks.values() for path in each]
     result = assemble_files(*paths)
     assert result.warnings == ()
     assert_as_ldmtool(result, *paths)
 
 
+@pytest.mark.requirement("R35")
 @needs_ntfscat
 @pytest.mark.parametrize("kind", VOLUMES)
-def test_r35_the_file_in_each_volume(windows_disks: Disks, kind: str, tmp_path: Path) -> None:
+def test_the_file_in_each_volume(windows_disks: Disks, kind: str, tmp_path: Path) -> None:
     paths = windows_disks[kind]
     volumes = volumes_on(paths)
     for name in VOLUMES[kind]:
@@ -74,9 +76,10 @@ def test_r35_the_file_in_each_volume(windows_disks: Disks, kind: str, tmp_path: 
         assert text.strip() == b"Filesystem test"
 
 
+@pytest.mark.requirement("R35")
 @needs_ntfscat
 @pytest.mark.parametrize("kind", ["mirrored", "raid5"])
-def test_r35_redundant_volumes_without_any_one_disk(
+def test_redundant_volumes_without_any_one_disk(
     windows_disks: Disks, kind: str, tmp_path: Path
 ) -> None:
     for left_out in windows_disks[kind]:
@@ -87,8 +90,9 @@ def test_r35_redundant_volumes_without_any_one_disk(
         assert text.strip() == b"Filesystem test"
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("kind", ["mirrored", "raid5"])
-def test_r35_a_degraded_volume_has_the_same_bytes(windows_disks: Disks, kind: str) -> None:
+def test_a_degraded_volume_has_the_same_bytes(windows_disks: Disks, kind: str) -> None:
     paths = windows_disks[kind]
     name = VOLUMES[kind][0]
     whole = source_of(volumes_on(paths)[name], *paths)
@@ -101,8 +105,9 @@ def test_r35_a_degraded_volume_has_the_same_bytes(windows_disks: Disks, kind: st
             assert run_sync(degraded.read(offset, length)) == expected
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("kind", ["spanned", "striped"])
-def test_r35_other_volumes_are_listed_with_the_missing_disk_named(
+def test_other_volumes_are_listed_with_the_missing_disk_named(
     windows_disks: Disks, kind: str
 ) -> None:
     for left_out in windows_disks[kind]:
@@ -130,7 +135,8 @@ def test_two_disks_of_a_raid5_are_too_few_to_miss(windows_disks: Disks) -> None:
         run_sync(source_of(volume, *windows_disks["raid5"][:1]).read(0, volume.size // 2))
 
 
-def test_r34_every_volume_is_named_and_has_its_guid(windows_disks: Disks) -> None:
+@pytest.mark.requirement("R34")
+def test_every_volume_is_named_and_has_its_guid(windows_disks: Disks) -> None:
     volumes = volumes_on(windows_disks["simple"])
     assert {volume.group for volume in volumes.values()} == {"Red-nzv8x6obywgDg0"}
     assert {volume.group_guid for volume in volumes.values()} == {
@@ -141,7 +147,8 @@ def test_r34_every_volume_is_named_and_has_its_guid(windows_disks: Disks) -> Non
     assert len({volume.guid for volume in volumes.values()}) == 6
 
 
-def test_r33_an_original_and_its_clone_are_not_mixed_up(windows_disks: Disks) -> None:
+@pytest.mark.requirement("R33")
+def test_an_original_and_its_clone_are_not_mixed_up(windows_disks: Disks) -> None:
     originals = [(path.name, read_disk(open_disk(path))) for path in windows_disks["raid5"]]
     clones = [(f"clone-{name}", disk) for name, disk in originals]
     result = assemble(originals + clones)

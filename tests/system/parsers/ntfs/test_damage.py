@@ -323,7 +323,8 @@ def test_without_upcase_names_are_found_all_the_same(image: Image) -> None:
     assert find(filesystem, b"names", b"CASE") != find(filesystem, b"names", b"Case")
 
 
-def test_r22_an_error_of_the_disk_is_passed_on(image: Image) -> None:
+@pytest.mark.requirement("R22")
+def test_an_error_of_the_disk_is_passed_on(image: Image) -> None:
     filesystem = image.open()
     many = find(filesystem, b"many")
     first = find(filesystem, b"many", b"A file with number 00001.txt")
@@ -372,8 +373,9 @@ async def use_all(filesystem: NtfsFilesystem) -> int:
     return worked
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("seed", range(40))
-def test_r22_mutations(pristine: bytes, seed: int) -> None:
+def test_mutations(pristine: bytes, seed: int) -> None:
     chosen = random.Random(seed)
     image = Image(pristine)
     boot = image.boot

@@ -44,7 +44,8 @@ def ino_of(filesystem: NtfsFilesystem, path: str) -> Ino:
     return path_attrs(filesystem, path.encode()).ino if path else filesystem.root
 
 
-def test_r17_attributes_are_byte_for_byte_those_of_ntfs3g(described: Described) -> None:
+@pytest.mark.requirement("R17")
+def test_attributes_are_byte_for_byte_those_of_ntfs3g(described: Described) -> None:
     reader = FileReader(described.image)
     filesystem = run_sync(open_ntfs(reader))
     seen = set()

@@ -67,7 +67,8 @@ def by_tag(path: bytes) -> bool:
     return path.startswith((b"links/win ", b"links/junction ", b"links/reparse "))
 
 
-def test_r37_everything_is_as_ntfs3g_shows_it(volume: NtfsVolume, reader: FileReader) -> None:
+@pytest.mark.requirement("R37")
+def test_everything_is_as_ntfs3g_shows_it(volume: NtfsVolume, reader: FileReader) -> None:
     async def compare() -> None:
         filesystem = await open_ntfs(reader)
         expected = {entry.path: entry for entry in volume.walk}
@@ -132,7 +133,8 @@ def test_case(small_reader: FileReader) -> None:
     assert upper == path_attrs(filesystem, "names/ünïcödé".encode())
 
 
-def test_r17_lone_surrogates(small_reader: FileReader) -> None:
+@pytest.mark.requirement("R17")
+def test_lone_surrogates(small_reader: FileReader) -> None:
     filesystem = run_sync(open_ntfs(small_reader))
     for name in LONE_SURROGATES:
         data = run_sync(filesystem.data(path_attrs(filesystem, b"names/" + name).ino))
@@ -245,7 +247,8 @@ def test_compressed_files_as_ntfscat_reads_them(
         assert run_sync(read_range(small_reader, data, 0, data.size)) == expected
 
 
-def test_r37_ends_of_a_huge_file(small_reader: FileReader) -> None:
+@pytest.mark.requirement("R37")
+def test_ends_of_a_huge_file(small_reader: FileReader) -> None:
     filesystem = run_sync(open_ntfs(small_reader))
     data = run_sync(filesystem.data(path_attrs(filesystem, b"sparse/1 TiB").ino))
     assert data.size == 1 << 40
@@ -306,7 +309,8 @@ def test_info(small: NtfsVolume, small_reader: FileReader) -> None:
     assert free == int(fields["Free Clusters"].split(" ")[0]) * info.block_size
 
 
-def test_r33_two_copies_of_a_volume(small: NtfsVolume, small_reader: FileReader) -> None:
+@pytest.mark.requirement("R33")
+def test_two_copies_of_a_volume(small: NtfsVolume, small_reader: FileReader) -> None:
     first = run_sync(open_ntfs(small_reader))
     image = small.image.read_bytes()
     second = run_sync(open_ntfs(BytesReader(image)))

@@ -82,8 +82,9 @@ def test_every_file_is_what_it_was(wof: WofVolume, reader: FileReader) -> None:
     run_sync(compare())
 
 
+@pytest.mark.requirement("R24")
 @pytest.mark.parametrize("form", FORMATS, ids=lambda form: form.name)
-def test_r24_any_range(wof: WofVolume, reader: FileReader, form: Format) -> None:
+def test_any_range(wof: WofVolume, reader: FileReader, form: Format) -> None:
     filesystem = run_sync(open_ntfs(reader))
     path = f"{form.name}/mixed".encode()
     content = wof.sources[path].read_bytes()
@@ -183,7 +184,8 @@ def test_mutated_chunks(wof: WofVolume, reader: FileReader) -> None:
                 chunk.decode(rng.randbytes(length) if length < 300 else bytes(length), form.unit)
 
 
-def test_r22_mutated_volumes(wof: WofVolume) -> None:
+@pytest.mark.requirement("R22")
+def test_mutated_volumes(wof: WofVolume) -> None:
     """Whatever is in the records, tables and chunks: values of the size told, or a ParseError."""
     pristine = wof.image.read_bytes()
     paths = [path for path in wof.sources if b"LZX" in path or b"8K" in path]
@@ -259,7 +261,8 @@ def test_a_stream_shorter_than_its_table() -> None:
         chunks_of(bytes(12), 1 << 40)
 
 
-def test_r37_entries_of_eight_bytes_from_4_gib_on() -> None:
+@pytest.mark.requirement("R37")
+def test_entries_of_eight_bytes_from_4_gib_on() -> None:
     """The table of a file of 4 GiB is not read as a whole, nor is it made of what is not asked for."""
     size = 1 << 32
     count = size // 4096
@@ -291,8 +294,9 @@ def test_r37_entries_of_eight_bytes_from_4_gib_on() -> None:
     assert reader.reads == 3
 
 
+@pytest.mark.requirement("R37")
 @pytest.mark.slow
-def test_r37_a_file_over_4_gib(folder: Path) -> None:
+def test_a_file_over_4_gib(folder: Path) -> None:
     """wimlib writes eight bytes an entry from 4 GiB on, and four below."""
     form = FORMATS[3]
     for size in ((1 << 32) - 1, 1 << 32):

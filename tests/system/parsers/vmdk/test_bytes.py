@@ -16,14 +16,16 @@ from vmount.parsers.reader import run_sync
 SECTOR = 512
 
 
+@pytest.mark.requirement("R24")
 @pytest.mark.parametrize("name", [*SUBFORMATS, "zeroedGrain"])
-def test_r24_ranges_of_what_qemu_img_writes(subformats: dict[str, Disk], name: str) -> None:
+def test_ranges_of_what_qemu_img_writes(subformats: dict[str, Disk], name: str) -> None:
     disk = open_path(subformats[name].path)
     assert_same(disk, flat(subformats[name].flat), 1000 if name.startswith("twoGb") else 10_000)
     assert disk.warnings == ()
 
 
-def test_r24_ranges_of_a_stream_with_a_footer(footer_stream: Disk) -> None:
+@pytest.mark.requirement("R24")
+def test_ranges_of_a_stream_with_a_footer(footer_stream: Disk) -> None:
     assert_same(open_path(footer_stream.path), flat(footer_stream.flat))
 
 
@@ -48,8 +50,9 @@ def _compare_with_qemu(path: Path, count: int = 10_000) -> None:
     assert_same(open_path(path), flat(to_raw(path, path.with_suffix(".raw"))), count)
 
 
+@pytest.mark.requirement("R24")
 @pytest.mark.parametrize("grain_size", [1, 8])
-def test_r24_ranges_of_a_cowd_delta(folder: Path, grain_size: int) -> None:
+def test_ranges_of_a_cowd_delta(folder: Path, grain_size: int) -> None:
     source = random.Random(4)
     sectors = 3 * 4096 * grain_size - 5
     grains = _grains(source, 900, grain_size * SECTOR, -(-sectors // grain_size))
@@ -63,7 +66,8 @@ def test_r24_ranges_of_a_cowd_delta(folder: Path, grain_size: int) -> None:
     _compare_with_qemu(folder / "a.vmdk")
 
 
-def test_r24_ranges_of_a_sesparse_delta(folder: Path) -> None:
+@pytest.mark.requirement("R24")
+def test_ranges_of_a_sesparse_delta(folder: Path) -> None:
     source = random.Random(5)
     sectors = 40 * (1 << 11) + 3
     limit = -(-sectors // 8)
@@ -80,8 +84,9 @@ def test_r24_ranges_of_a_sesparse_delta(folder: Path) -> None:
     _compare_with_qemu(folder / "a.vmdk")
 
 
+@pytest.mark.requirement("R24")
 @pytest.mark.parametrize("level", [0, 6])
-def test_r24_ranges_of_a_stream_out_of_order(folder: Path, level: int) -> None:
+def test_ranges_of_a_stream_out_of_order(folder: Path, level: int) -> None:
     source = random.Random(6)
     sectors = 66 * (1 << 11) + 9
     grains = _grains(source, 60, 65_536, -(-sectors // 128))
@@ -92,7 +97,8 @@ def test_r24_ranges_of_a_stream_out_of_order(folder: Path, level: int) -> None:
     _compare_with_qemu(folder / "s.vmdk")
 
 
-def test_r24_ranges_of_small_and_large_hosted_grains(folder: Path) -> None:
+@pytest.mark.requirement("R24")
+def test_ranges_of_small_and_large_hosted_grains(folder: Path) -> None:
     source = random.Random(7)
     for grain_size in (1, 16, 2048):
         sectors = 3 * 512 * min(grain_size, 64) + 3
@@ -107,8 +113,9 @@ def test_r24_ranges_of_small_and_large_hosted_grains(folder: Path) -> None:
         _compare_with_qemu(path, 2000)
 
 
+@pytest.mark.requirement("R23")
 @pytest.mark.parametrize("cut", [0, 3])
-def test_r23_extents_of_every_kind_in_one_disk(folder: Path, cut: int) -> None:
+def test_extents_of_every_kind_in_one_disk(folder: Path, cut: int) -> None:
     """Offsets into files, zeros, read-only extents: none may be dropped or shifted."""
     source = random.Random(8)
     content = source.randbytes(300 * SECTOR)
@@ -158,7 +165,8 @@ def test_an_extent_without_access_is_refused_and_the_rest_is_read(folder: Path) 
             run_sync(disk.read(offset, length))
 
 
-def test_r31_a_chain_of_32_links_by_qemu_img(qemu_chain: Disk) -> None:
+@pytest.mark.requirement("R31")
+def test_a_chain_of_32_links_by_qemu_img(qemu_chain: Disk) -> None:
     disk = open_path(qemu_chain.path)
     assert len(disk.links) == 32
     assert disk.links[31].descriptor.parent_cid is None
@@ -170,8 +178,9 @@ TIB = 1 << 40
 SIZES_R37 = [2 * TIB - SECTOR, 2 * TIB + SECTOR, int(2.2 * TIB) // SECTOR * SECTOR, 62 * TIB]
 
 
+@pytest.mark.requirement("R37")
 @pytest.mark.parametrize("size", SIZES_R37)
-def test_r37_the_end_of_a_large_hosted_sparse_disk(folder: Path, size: int) -> None:
+def test_the_end_of_a_large_hosted_sparse_disk(folder: Path, size: int) -> None:
     sectors = size // SECTOR
     last = -(-sectors // 128) - 1
     text = build.descriptor([f'RW {sectors} SPARSE "x"'], create_type="monolithicSparse")
@@ -180,8 +189,9 @@ def test_r37_the_end_of_a_large_hosted_sparse_disk(folder: Path, size: int) -> N
     _check_end(path, size, size - last * 65_536)
 
 
+@pytest.mark.requirement("R37")
 @pytest.mark.parametrize("size", [*SIZES_R37, 64 * TIB - SECTOR])
-def test_r37_the_end_of_a_large_sesparse_disk(folder: Path, size: int) -> None:
+def test_the_end_of_a_large_sesparse_disk(folder: Path, size: int) -> None:
     sectors = size // SECTOR
     last = -(-sectors // 8) - 1
     grains = {0: b"\x11" * 4096, last: b"\x77" * 4096}
@@ -191,7 +201,8 @@ def test_r37_the_end_of_a_large_sesparse_disk(folder: Path, size: int) -> None:
     _check_end(path, size, size - last * 4096)
 
 
-def test_r37_the_end_of_a_large_cowd_disk(folder: Path) -> None:
+@pytest.mark.requirement("R37")
+def test_the_end_of_a_large_cowd_disk(folder: Path) -> None:
     """Its fields of 32 bits reach to 2 TiB less a sector."""
     sectors = (1 << 32) - 1
     grains = {0: b"\x11" * SECTOR, sectors - 1: b"\x77" * SECTOR}

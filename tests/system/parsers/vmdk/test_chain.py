@@ -46,8 +46,9 @@ def _chain(folder: Path, links: int, *, sectors: int = SECTORS, grains: int = 6)
     return path
 
 
+@pytest.mark.requirement("R31")
 @pytest.mark.parametrize("links", [1, 2, 32, 255])
-def test_r31_chains_read_as_qemu_img_reads_them(folder: Path, links: int) -> None:
+def test_chains_read_as_qemu_img_reads_them(folder: Path, links: int) -> None:
     path = _chain(folder, links)
     disk = open_path(path)
     assert len(disk.links) == links
@@ -59,14 +60,16 @@ def test_r31_chains_read_as_qemu_img_reads_them(folder: Path, links: int) -> Non
     assert_same(disk, flat(expected), 3000)
 
 
-def test_r31_a_chain_beyond_what_vmware_allows_is_refused(folder: Path) -> None:
+@pytest.mark.requirement("R31")
+def test_a_chain_beyond_what_vmware_allows_is_refused(folder: Path) -> None:
     path = _chain(folder, 257, grains=1)
     with pytest.raises(Corrupt, match="chain too long: expected at most 256 links"):
         open_path(path)
     assert len(open_path(folder / "link255.vmdk").links) == 256
 
 
-def test_r31_a_long_chain_costs_two_reads_a_link_and_little_time(folder: Path) -> None:
+@pytest.mark.requirement("R31")
+def test_a_long_chain_costs_two_reads_a_link_and_little_time(folder: Path) -> None:
     path = _chain(folder, 255)
     opener = FolderOpener()
     start = time.perf_counter()
@@ -85,8 +88,9 @@ def test_r31_a_long_chain_costs_two_reads_a_link_and_little_time(folder: Path) -
     assert opener.reads == before
 
 
+@pytest.mark.requirement("R31")
 @pytest.mark.parametrize("sectors", [SECTORS - 100, SECTORS + 300])
-def test_r31_a_parent_of_another_length(folder: Path, sectors: int) -> None:
+def test_a_parent_of_another_length(folder: Path, sectors: int) -> None:
     path = _chain(folder, 2, sectors=sectors)
     disk = open_path(path)
     how = "longer" if sectors < SECTORS else "shorter"

@@ -213,7 +213,8 @@ def test_a_disk_that_was_not_closed_is_told_of(folder: Path) -> None:
     assert "was not closed" in _open(top=bytes(data)).warnings[0]
 
 
-def test_r23_a_flat_file_shorter_than_its_extent_is_refused_naming_both_sizes() -> None:
+@pytest.mark.requirement("R23")
+def test_a_flat_file_shorter_than_its_extent_is_refused_naming_both_sizes() -> None:
     message = r"x: flat file shorter than its extent: expected at least 5120 bytes \(4096 from 1024 on\), found 5119"
     with pytest.raises(Corrupt, match=message):
         _open(top=_text('RW 8 FLAT "x" 2'), x=bytes(5119))

@@ -47,7 +47,8 @@ def test_opening_reads_each_file_once(subformats: dict[str, Disk], name: str, re
     assert disk.format == name
 
 
-def test_r37_opening_62_tib_takes_one_read(folder: Path) -> None:
+@pytest.mark.requirement("R37")
+def test_opening_62_tib_takes_one_read(folder: Path) -> None:
     sectors = (62 << 40) // SECTOR
     path = build.hosted(sectors, {sectors // 128 - 1: bytes(GRAIN)}, _text(sectors)).write(
         folder / "x.vmdk"

@@ -105,8 +105,9 @@ def dissect(built: Built) -> Iterator[Any]:
         file.close()
 
 
+@pytest.mark.requirement("R26")
 @pytest.mark.mount
-def test_r26_outside_readers_agree_on_every_way_of_addressing(
+def test_outside_readers_agree_on_every_way_of_addressing(
     built: Built, dissect: Any, tmp_path: Path
 ) -> None:
     """dissect.vmfs agrees everywhere. vmfs-tools and vmfs6-tools do but for what they do not know."""

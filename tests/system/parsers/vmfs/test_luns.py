@@ -28,8 +28,9 @@ from vmount.parsers.vmfs.filesystem import open_vmfs
 NORMAL, LARGE, RDM = "/normal-flat.vmdk", "/large-flat.vmdk", "/rdm-rdm.vmdk"
 
 
+@pytest.mark.requirement("R26")
 @pytest.mark.mount
-def test_r26_vmfs_tools_see_the_same(luns: dict[str, Path], name: str, fuse: Path) -> None:
+def test_vmfs_tools_see_the_same(luns: dict[str, Path], name: str, fuse: Path) -> None:
     """Where vmfs-tools and vmfs6-tools differ from the parser, dissect.vmfs agrees with the parser, and
     so does what is known of how the files were made."""
     filesystem = open_files([luns[name]])
@@ -52,7 +53,8 @@ def test_r26_vmfs_tools_see_the_same(luns: dict[str, Path], name: str, fuse: Pat
     assert seen == theirs
 
 
-def test_r26_dissect_sees_the_same(luns: dict[str, Path], name: str) -> None:
+@pytest.mark.requirement("R26")
+def test_dissect_sees_the_same(luns: dict[str, Path], name: str) -> None:
     filesystem = open_files([luns[name]])
     seen = walk_parser(filesystem)
     theirs = walk_dissect([luns[name]], paths_of(filesystem))
@@ -105,7 +107,8 @@ def test_what_the_datastore_says_of_itself(luns: dict[str, Path], name: str) -> 
     assert member.device_uuid == extent.uuid
 
 
-def test_r42_runs_on_the_device_lead_to_the_same_bytes(luns: dict[str, Path], name: str) -> None:
+@pytest.mark.requirement("R42")
+def test_runs_on_the_device_lead_to_the_same_bytes(luns: dict[str, Path], name: str) -> None:
     """Whoever reads a file by `device_runs` needs no file system."""
     filesystem = open_files([luns[name]])
     reader = FileReader(luns[name])

@@ -59,8 +59,9 @@ def unpacked(names: list[str], folder: Path) -> list[Path]:
     return paths
 
 
+@pytest.mark.requirement("R26")
 @pytest.mark.parametrize("names", DATASTORES, ids=lambda names: Path(names[0]).name)
-def test_r26_dissect_sees_the_same_datastore(names: list[str], tmp_path: Path) -> None:
+def test_dissect_sees_the_same_datastore(names: list[str], tmp_path: Path) -> None:
     paths = unpacked(names, tmp_path)
     filesystem = open_files(paths)
     seen = walk_parser(filesystem)

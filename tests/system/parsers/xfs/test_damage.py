@@ -258,7 +258,8 @@ def test_damaged_log_is_named(xfs_folder: Path) -> None:
     assert "the log has not been replayed: the last changes may be missing" in warning
 
 
-def test_r22_an_entry_with_a_number_of_64_bits(xfs_volume: Volume) -> None:
+@pytest.mark.requirement("R22")
+def test_an_entry_with_a_number_of_64_bits(xfs_volume: Volume) -> None:
     """It would be taken for a file of another volume."""
     patient = Patient(xfs_volume("xfs-v4-512").image)
     volume = patient.open()
@@ -279,13 +280,15 @@ def test_r22_an_entry_with_a_number_of_64_bits(xfs_volume: Volume) -> None:
 MUTATED = ["xfs-1k-dir-4k", "xfs-v4-512", "xfs-v4-dir-16k"]
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("name", MUTATED)
-def test_r22_mutated_volumes_give_values_or_parse_errors(xfs_volume: Volume, name: str) -> None:
+def test_mutated_volumes_give_values_or_parse_errors(xfs_volume: Volume, name: str) -> None:
     """Random damage where a walk reads: within a bounded number of reads, of memory and of time."""
     _mutate(xfs_volume(name).image, name)
 
 
-def test_r22_mutated_logs_give_values_or_parse_errors(xfs_folder: Path) -> None:
+@pytest.mark.requirement("R22")
+def test_mutated_logs_give_values_or_parse_errors(xfs_folder: Path) -> None:
     _mutate(build_state(STATES[0], xfs_folder).image, "log", (10, 60, 60))
 
 

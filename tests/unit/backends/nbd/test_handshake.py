@@ -156,8 +156,9 @@ LIES = {
 }
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
-def test_r22_lies(lie: bytes) -> None:
+def test_lies(lie: bytes) -> None:
     with pytest.raises(NbdProtocolError):
         converse(negotiate("", tls=False), lie)
 
@@ -182,11 +183,10 @@ answers = st.builds(
 greetings = st.sampled_from([FIXED, NEWSTYLE + b"\0\0", b"NBDMAGIC" + bytes(8), b""])
 
 
+@pytest.mark.requirement("R22")
 @settings(max_examples=300)
 @given(greetings, st.lists(st.one_of(answers, st.binary(max_size=30)), max_size=12), st.booleans())
-def test_r22_any_bytes_are_agreed_on_or_refused(
-    greeting: bytes, parts: list[bytes], tls: bool
-) -> None:
+def test_any_bytes_are_agreed_on_or_refused(greeting: bytes, parts: list[bytes], tls: bool) -> None:
     stream = greeting + b"".join(parts)
     try:
         agreed, _ = converse(negotiate("x", tls=tls), stream)

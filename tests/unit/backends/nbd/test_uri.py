@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vmount.backends.nbd.uri import NbdUri, NbdUriError, parse_nbd_uri
 
 
+@pytest.mark.requirement("R16")
 @pytest.mark.parametrize(
     ("uri", "export"),
     [
@@ -24,10 +25,11 @@ from vmount.backends.nbd.uri import NbdUri, NbdUriError, parse_nbd_uri
         ("nbd://example.com/%C3%A4/%5Bds@1%5D%20a", "ä/[ds@1] a"),
     ],
 )
-def test_r16_export_names(uri: str, export: str) -> None:
+def test_export_names(uri: str, export: str) -> None:
     assert parse_nbd_uri(uri).export == export
 
 
+@pytest.mark.requirement("R40")
 @pytest.mark.parametrize(
     ("uri", "host", "port"),
     [
@@ -40,7 +42,7 @@ def test_r16_export_names(uri: str, export: str) -> None:
         ("nbd://[::ffff:192.0.2.1]/", "::ffff:192.0.2.1", 10809),
     ],
 )
-def test_r40_hosts(uri: str, host: str, port: int) -> None:
+def test_hosts(uri: str, host: str, port: int) -> None:
     parsed = parse_nbd_uri(uri)
     assert (parsed.host, parsed.port) == (host, port)
 
@@ -97,7 +99,8 @@ def test_what_is_refused(uri: str, problem: str) -> None:
         parse_nbd_uri(uri)
 
 
-def test_r19_a_password_is_not_repeated() -> None:
+@pytest.mark.requirement("R19")
+def test_a_password_is_not_repeated() -> None:
     with pytest.raises(NbdUriError) as caught:
         parse_nbd_uri("nbds://user:hunter2@host/")
     assert "hunter2" not in str(caught.value)

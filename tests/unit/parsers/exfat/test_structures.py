@@ -110,8 +110,9 @@ def entry_set(name: str = "name", extra: bytes = b"", **changes: object) -> byte
     return raw[:2] + struct.pack("<H", set_checksum(raw)) + raw[4:]
 
 
+@pytest.mark.requirement("R17")
 @pytest.mark.parametrize("name", ["a", "x" * 15, "x" * 16, "x" * 255, "😀", "\udc12", "x\ud83d"])
-def test_r17_names(name: str) -> None:
+def test_names(name: str) -> None:
     entry = decode_set(b"before.." + entry_set(name), 8)
     assert entry.name == name
     assert (entry.size, entry.valid, entry.first_cluster) == (1000, 900, 7)
@@ -217,8 +218,9 @@ def test_upcase_table() -> None:
         decode_upcase(too_long, table_checksum(too_long))
 
 
+@pytest.mark.requirement("R22")
 @given(st.binary(max_size=400))
-def test_r22_any_bytes(data: bytes) -> None:
+def test_any_bytes(data: bytes) -> None:
     decode_upcase(data[:100], table_checksum(data[:100])).fold("aé😀\udc12")
     for raw in (data, b"\x85\x02" + data):
         with contextlib.suppress(ParseError):

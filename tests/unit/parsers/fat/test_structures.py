@@ -102,8 +102,9 @@ def test_fat_that_makes_no_sense(changes: dict[str, object]) -> None:
         decode_boot(boot_16(5000, **changes))
 
 
+@pytest.mark.requirement("R22")
 @given(st.binary(min_size=512, max_size=512))
-def test_r22_any_bytes_for_a_boot_sector(data: bytes) -> None:
+def test_any_bytes_for_a_boot_sector(data: bytes) -> None:
     for sector in (data, data[:510] + b"\x55\xaa", boot_16(9000)[:13] + data[13:510] + b"\x55\xaa"):
         try:
             boot = decode_boot(sector)
@@ -172,14 +173,16 @@ def test_folding_keeps_what_has_no_upper_case_of_one_character() -> None:
     assert fold("Straße ﬁ ünï 😀") == "STRAßE ﬁ ÜNÏ 😀"
 
 
+@pytest.mark.requirement("R17")
 @given(st.text(st.characters(), max_size=20), st.lists(st.integers(0xD800, 0xDFFF), max_size=3))
-def test_r17_names_round_trip(text: str, lone: list[int]) -> None:
+def test_names_round_trip(text: str, lone: list[int]) -> None:
     units = (text + "".join(map(chr, lone))).encode("utf-16-le", "surrogatepass")
     name = units.decode("utf-16-le", "surrogatepass")
     assert from_wtf8(to_wtf8(name)) == name
 
 
-def test_r17_what_is_no_name() -> None:
+@pytest.mark.requirement("R17")
+def test_what_is_no_name() -> None:
     assert from_wtf8(b"\xff") is None
     assert from_wtf8(b"\xed\xa0\xbd\xed\xb8\x80") is None
 
@@ -219,10 +222,11 @@ def names(*entries: bytes) -> list[str]:
     return [file.name for file in decode_directory(data, [Run(0, len(data), 4096)], "cp437").files]
 
 
+@pytest.mark.requirement("R17")
 @pytest.mark.parametrize(
     "name", ["a", "exactly 13 ch", "fourteen chars", "y" * 255, "😀 emoji", "low \udc12", "\ud83d"]
 )
-def test_r17_long_names(name: str) -> None:
+def test_long_names(name: str) -> None:
     assert names(*long(name), short()) == [name]
 
 
@@ -261,7 +265,8 @@ def test_what_is_not_listed() -> None:
     ) == ["SHOWN"]
 
 
+@pytest.mark.requirement("R22")
 @given(st.binary(max_size=2000))
-def test_r22_any_bytes_for_a_directory(data: bytes) -> None:
+def test_any_bytes_for_a_directory(data: bytes) -> None:
     data = data[: len(data) // 32 * 32]
     assert len(names(data)) <= len(data) // 32

@@ -87,8 +87,9 @@ def rewritten(image: Image, *changes: tuple[str, str]) -> dict[str, BytesReader]
     return sources
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("group", GROUPS)
-def test_r35_volumes_read_as_the_kernel_reads_them(group: str) -> None:
+def test_volumes_read_as_the_kernel_reads_them(group: str) -> None:
     image = load(f"lvm-{group}")
     sources = image.sources()
     volumes = by_name(assemble(sources))
@@ -104,8 +105,9 @@ def test_r35_volumes_read_as_the_kernel_reads_them(group: str) -> None:
         assert volume.degraded == (group == "stale" and name != "plain")
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("member", range(5))
-def test_r35_arrays_read_as_the_kernel_reads_them_without_a_member(member: int) -> None:
+def test_arrays_read_as_the_kernel_reads_them_without_a_member(member: int) -> None:
     image = load("lvm-raids")
     sources = image.sources((member,))
     result = assemble(sources)
@@ -125,8 +127,9 @@ def test_r35_arrays_read_as_the_kernel_reads_them_without_a_member(member: int) 
     assert degraded >= 5
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("member", range(4))
-def test_r35_without_a_member_the_others_are_listed(member: int) -> None:
+def test_without_a_member_the_others_are_listed(member: int) -> None:
     image = load("lvm-plain")
     sources = image.sources((member,))
     volumes = by_name(assemble(sources))
@@ -195,7 +198,8 @@ def test_images_that_missed_a_change_are_not_read() -> None:
         assert digest(run_sync(volumes[name].open(builder(sources)))) == image.read[()][name].sha256
 
 
-def test_r33_clones_are_paired_in_the_order_given() -> None:
+@pytest.mark.requirement("R33")
+def test_clones_are_paired_in_the_order_given() -> None:
     image = load("lvm-plain")
     sources: dict[str, BytesReader] = {}
     for name, data in image.members.items():
@@ -215,7 +219,8 @@ def test_r33_clones_are_paired_in_the_order_given() -> None:
     assert not any(copy == 0 for copy, _ in differ)
 
 
-def test_r33_groups_of_one_name() -> None:
+@pytest.mark.requirement("R33")
+def test_groups_of_one_name() -> None:
     image = load("lvm-stale")
     uuid = run_sync(read_pv(image.sources()["lvm-stale-0"])).group
     assert uuid is not None

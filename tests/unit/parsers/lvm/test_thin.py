@@ -204,8 +204,9 @@ def test_mirror_logs() -> None:
     assert not is_log_synced(bytes(1026), 10)
 
 
+@pytest.mark.requirement("R23")
 @pytest.mark.parametrize("group", ["plain", "stale", "thin", "snap", "cache"])
-def test_r23_mutated_members(group: str) -> None:
+def test_mutated_members(group: str) -> None:
     """Any damage: volumes or a ParseError, after few reads."""
     chosen = random.Random(group)
     image = load(f"lvm-{group}")

@@ -62,8 +62,9 @@ def test_the_images_cover_the_levels() -> None:
     assert len(READABLE) >= 35
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("group", READABLE)
-def test_r35_arrays_read_as_the_kernel_reads_them(group: str) -> None:
+def test_arrays_read_as_the_kernel_reads_them(group: str) -> None:
     image = load(group)
     for left_out in [(), *image.read]:
         sources = image.sources(left_out)
@@ -76,8 +77,9 @@ def test_r35_arrays_read_as_the_kernel_reads_them(group: str) -> None:
             assert array.degraded == group.startswith("md-stale")
 
 
+@pytest.mark.requirement("R35")
 @pytest.mark.parametrize("group", READABLE)
-def test_r35_too_many_missing_members_are_named(group: str) -> None:
+def test_too_many_missing_members_are_named(group: str) -> None:
     image = load(group)
     sources = image.sources(range(1, len(image.members)))
     array = only(assemble(sources))
@@ -110,7 +112,8 @@ def test_a_member_that_is_out_of_date_is_left_out(group: str) -> None:
     assert only(alone).members == (stale,)
 
 
-async def test_r33_clones_are_paired_in_the_order_given() -> None:
+@pytest.mark.requirement("R33")
+async def test_clones_are_paired_in_the_order_given() -> None:
     members = load("md-5ls").members
     other = {
         name: bytes(data[:600_000]) + bytes(len(data) - 600_000) for name, data in members.items()
@@ -252,8 +255,9 @@ def test_other_devices_are_not_recognised() -> None:
             run_sync(read_md_member(BytesReader(bytes(size))))
 
 
+@pytest.mark.requirement("R23")
 @pytest.mark.parametrize("group", ["md-6zr", "md-zones", "md-farodd", "md-one090", "md-linear"])
-def test_r23_mutated_superblocks(group: str) -> None:
+def test_mutated_superblocks(group: str) -> None:
     """Hostile fields with checksums that are right: an array, or a ParseError."""
     chosen = random.Random(group)
     members = load(group).members

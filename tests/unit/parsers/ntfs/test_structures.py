@@ -131,17 +131,20 @@ def test_unknown_version() -> None:
 utf16 = st.binary(max_size=40).map(lambda data: data[: len(data) & ~1])
 
 
+@pytest.mark.requirement("R17")
 @given(utf16)
-def test_r17_every_name_round_trips(units: bytes) -> None:
+def test_every_name_round_trips(units: bytes) -> None:
     assert from_wtf8(to_wtf8(units)) == units
 
 
+@pytest.mark.requirement("R17")
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_r17_proper_names_are_utf8(name: str) -> None:
+def test_proper_names_are_utf8(name: str) -> None:
     assert to_wtf8(name.encode("utf-16-le")) == name.encode()
 
 
-def test_r17_what_is_no_wtf8_is_no_name() -> None:
+@pytest.mark.requirement("R17")
+def test_what_is_no_wtf8_is_no_name() -> None:
     assert from_wtf8(b"\xff") is None
     assert from_wtf8(b"\xed\xa0\xbd\xed\xb8\x80") is None, "a pair written as two"
 
@@ -172,8 +175,9 @@ run_lists = st.lists(
 )
 
 
+@pytest.mark.requirement("R37")
 @given(run_lists, st.integers(0, 3), st.integers(0, 1 << 40))
-def test_r37_run_lists(pairs: list[tuple[int, int | None]], widen: int, first: int) -> None:
+def test_run_lists(pairs: list[tuple[int, int | None]], widen: int, first: int) -> None:
     total = sum(length for length, _ in pairs)
     runs = decode_runs(encode_runs(pairs, widen), first, first + total, 4096, CLUSTERS)
     assert [

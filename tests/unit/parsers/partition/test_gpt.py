@@ -74,7 +74,8 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
         image.write(data)
 
 
-def test_r1_partitions_as_sfdisk_lists_them(disk: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_partitions_as_sfdisk_lists_them(disk: Path) -> None:
     table = assert_as_sfdisk(disk)
     assert [p.number for p in table.partitions] == [1, 2, 4, 128]
     assert [p.type_name for p in table.partitions] == [
@@ -94,8 +95,9 @@ def test_partitions_as_sgdisk_lists_them(disk: Path) -> None:
     ]
 
 
+@pytest.mark.requirement("R1")
 @pytest.mark.parametrize("offset", [512, 512 + 40, 1024, 1024 + 3 * 128 + 60])
-def test_r1_the_backup_serves_when_the_primary_is_damaged(disk: Path, offset: int) -> None:
+def test_the_backup_serves_when_the_primary_is_damaged(disk: Path, offset: int) -> None:
     expected = read(disk)
     overwrite(disk, offset, bytes(512) if offset == 512 else b"\x5a\xa5")
     table = read(disk)
@@ -106,7 +108,8 @@ def test_r1_the_backup_serves_when_the_primary_is_damaged(disk: Path, offset: in
     ]
 
 
-def test_r1_both_copies_damaged_is_an_error_that_names_both(disk: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_both_copies_damaged_is_an_error_that_names_both(disk: Path) -> None:
     overwrite(disk, 512 + 40, b"\xff")
     overwrite(disk, SIZE - 512 + 40, b"\xff")
     with pytest.raises(Corrupt, match=r"no copy.*checksum at 0x200.*checksum at 0xfffe00"):
@@ -137,14 +140,16 @@ def test_a_gpt_behind_an_mbr_of_its_own_is_stale(disk: Path) -> None:
     assert read(disk).scheme == "mbr"
 
 
-def test_r1_a_hybrid_mbr_leads_to_the_gpt(disk: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_a_hybrid_mbr_leads_to_the_gpt(disk: Path) -> None:
     sgdisk(disk, "-h", "1:4")
     table = read(disk)
     assert [p.number for p in table.partitions] == [1, 2, 4, 128]
     assert "hybrid MBR" in table.warnings[0]
 
 
-def test_r1_more_than_128_entries(tmp_path: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_more_than_128_entries(tmp_path: Path) -> None:
     numbers = [n for number in range(1, 201) for n in (f"-n{number}:0:+64K",)]
     disk = sgdisk(blank(tmp_path / "disk", 64 * MIB), "-o", "-S", "256", "-a", "1", *numbers)
     table = assert_as_sfdisk(disk)
@@ -153,7 +158,8 @@ def test_r1_more_than_128_entries(tmp_path: Path) -> None:
     assert read(disk).partitions == table.partitions
 
 
-def test_r1_entries_larger_than_128_bytes(disk: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_entries_larger_than_128_bytes(disk: Path) -> None:
     expected = read(disk)
     image = bytearray(disk.read_bytes())
     array = image[1024 : 1024 + 128 * 128]
@@ -165,7 +171,8 @@ def test_r1_entries_larger_than_128_bytes(disk: Path) -> None:
     assert table.warnings == ()
 
 
-def test_r1_sectors_of_4096_bytes_as_fdisk_lists_them(tmp_path: Path) -> None:
+@pytest.mark.requirement("R1")
+def test_sectors_of_4096_bytes_as_fdisk_lists_them(tmp_path: Path) -> None:
     commands = "g\nn\n1\n\n+1M\nn\n9\n\n+2M\nn\n128\n\n\nw\n"
     disk = fdisk(blank(tmp_path / "disk", 100 * MIB), commands, sector_size=4096)
     table = read(disk)
@@ -194,8 +201,9 @@ def huge() -> Iterator[Path]:
         yield Path(folder)
 
 
+@pytest.mark.requirement("R37")
 @pytest.mark.parametrize("size", [2 * TIB - 512, 2 * TIB, 2 * TIB + 512, 62 * TIB])
-def test_r37_large_disks(huge: Path, size: int) -> None:
+def test_large_disks(huge: Path, size: int) -> None:
     options = ("-n1:0:+1G", "-n2:-1M:0", "-c2:the last")
     disk = sgdisk(blank(huge / "disk", size), *options)
     table = assert_as_sfdisk(disk)

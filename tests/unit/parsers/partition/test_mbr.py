@@ -85,7 +85,8 @@ def test_sectors_of_4096_bytes_as_fdisk_lists_them(tmp_path: Path) -> None:
     assert len(found) == 3
 
 
-def test_r37_the_last_sector_that_an_mbr_can_name(tmp_path: Path) -> None:
+@pytest.mark.requirement("R37")
+def test_the_last_sector_that_an_mbr_can_name(tmp_path: Path) -> None:
     disk = sfdisk(blank(tmp_path / "disk", 5 << 40), PRIMARY + "size=2048\nsize=2048\n")
     with disk.open("r+b") as image:
         image.seek(446 + 16)
@@ -95,7 +96,8 @@ def test_r37_the_last_sector_that_an_mbr_can_name(tmp_path: Path) -> None:
     assert table.partitions[1].problem is None
 
 
-def test_r33_a_clone_has_the_same_table(tmp_path: Path) -> None:
+@pytest.mark.requirement("R33")
+def test_a_clone_has_the_same_table(tmp_path: Path) -> None:
     original = sfdisk(blank(tmp_path / "disk", 100 * MIB), LOGICAL)
     clone = tmp_path / "clone"
     clone.write_bytes(original.read_bytes())
