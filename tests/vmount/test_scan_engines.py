@@ -11,7 +11,8 @@ from vmount.errors import ScannerError
 from vmount.jobs.scan.clamd import Clamd, ClamdAddress, clamd_address, largest_of
 from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.engine import MOST, clamav_verdict, default_largest
-from vmount.jobs.scan.programs import Clamscan
+from vmount.jobs.scan.programs import Clamscan, Programs
+from vmount.state import StateDir
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,7 +79,8 @@ def test_clamscan_says_what_it_has_not_scanned(tmp_path: Path) -> None:
     large.write_bytes(bytes(2 * MIB) + malware.OWN)
     empty.touch()
     odd.touch()
-    engine = Clamscan(["-d", str(signatures)], largest=MIB)
+    programs = Programs(StateDir(tmp_path / "state"))
+    engine = Clamscan(programs, ["-d", str(signatures)], largest=MIB)
     paths = [str(path) for path in (bad, large, empty, odd, gone)]
     verdicts = dict(engine.scan_paths(paths))
     assert verdicts[str(bad)].signature == malware.EICAR_NAME
@@ -87,10 +89,10 @@ def test_clamscan_says_what_it_has_not_scanned(tmp_path: Path) -> None:
     assert "line break" in str(verdicts[str(odd)].problem)
     assert verdicts[str(gone)].problem
     assert [path for path, _ in engine.scan_paths([str(odd)])] == [str(odd)]
-    raised = Clamscan(["-d", str(signatures)], largest=10 * MIB)
+    raised = Clamscan(programs, ["-d", str(signatures)], largest=10 * MIB)
     assert dict(raised.scan_paths([str(large)]))[str(large)].signature == malware.OWN_NAME
     with pytest.raises(ScannerError, match="clamscan"):
-        list(Clamscan(["-d", str(tmp_path / "nothing")]).scan_paths([str(bad)]))
+        list(Clamscan(programs, ["-d", str(tmp_path / "nothing")]).scan_paths([str(bad)]))
 
 
 @pytest.mark.parametrize(
