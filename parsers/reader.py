@@ -77,6 +77,14 @@ class BytesReader:
         """Do nothing: the bytes are here."""
 
 
+async def let_others_run(reader: Reader) -> None:
+    """Say, in work that reads nothing for long, that this is a good moment for others: a read of no bytes.
+
+    Where there is an event loop, the reader of a file system makes that a checkpoint now and then.
+    """
+    await reader.read(0, 0)
+
+
 def check_bounds(offset: int, length: int, size: int) -> None:
     """Raise OutOfBounds unless [offset, offset + length) lies in [0, size)."""
     if offset < 0 or length < 0 or offset + length > size:

@@ -51,7 +51,7 @@ class _Considerate:
     async def read(self, offset: int, length: int) -> Buffer:
         if self._turn.is_over():
             await trio.lowlevel.checkpoint()
-        return await self._read(offset, length)
+        return await self._read(offset, length) if length else b""
 
 
 class Runtime(Protocol):

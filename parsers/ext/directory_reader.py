@@ -29,9 +29,11 @@ from vmount.parsers.ext.name_hash import HashVersion, NameHash, name_hash
 from vmount.parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
 from vmount.parsers.ext.volume import Volume
 from vmount.parsers.lru import Lru
-from vmount.parsers.reader import Span
+from vmount.parsers.reader import Span, let_others_run
 from vmount.parsers.runs import RunList
 
+BLOCKS_A_TURN = 32
+"""Blocks decoded before others get a turn: some thousand names."""
 MAX_DIRECTORY = 1 << 30
 """Bytes of a directory: some ten million names."""
 MAX_ENTRIES = 1 << 22
@@ -123,6 +125,8 @@ class DirectoryReader:
         for first in range(0, blocks.count, blocks.per_read):
             for index, data, where in await blocks.read(first, blocks.per_read):
                 entries += self._decode(inode, index, data, where)
+                if not index % BLOCKS_A_TURN:
+                    await let_others_run(self._volume.reader)
             if len(entries) > MAX_ENTRIES:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries

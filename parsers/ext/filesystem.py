@@ -44,8 +44,10 @@ from vmount.parsers.ext.xattr import (
     hash_with_inode,
 )
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
-from vmount.parsers.reader import BlockSource, Span
+from vmount.parsers.reader import BlockSource, Span, let_others_run
 
+_NAMES_A_TURN = (1 << 12) - 1
+"""A mask: others get a turn after so many names of a listing."""
 _MAX_LINK = 4096
 """The kernel's PATH_MAX; the zero byte at the end counts."""
 _NOT_OF_LINKS = InodeFlag.IMMUTABLE | InodeFlag.APPEND
@@ -147,8 +149,10 @@ class ExtFilesystem:
         inodes = await self._inodes.get_many([entry.ino for entry in entries])
         file_types = KINDS if self._file_types else {}
         encrypted = self._superblock.has_incompat(Incompat.ENCRYPT)
-        listing = []
+        listing: list[DirEntry] = []
         for name, child, file_type in entries:
+            if not len(listing) & _NAMES_A_TURN:
+                await let_others_run(self._volume.reader)
             inode = inodes[child]
             if isinstance(inode, Corrupt):
                 listing.append(DirEntry(name, child, file_types.get(file_type, 0), None))

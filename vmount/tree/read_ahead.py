@@ -27,7 +27,11 @@ they come in any order."""
 
 
 class ReadAhead:
-    """A FileMap that fetches ahead of whoever reads it in order."""
+    """A FileMap that fetches ahead of whoever reads it in order.
+
+    A read begins with `try_read`, as FuseOps and FileReader do it, and that is where it is noted; `read` is the
+    second half of one that `try_read` could not answer, and looks no further ahead.
+    """
 
     def __init__(self, content: FileMap, source: BlockSource) -> None:
         self.size = content.size
