@@ -1,7 +1,7 @@
 """vmount with a parser that a disk has taken over: it tries what an attacker would, and tells what went.
 
     python -m tests.sandbox.hostile WORD...       the command
-    python -m tests.sandbox.hostile --server      the process of a mount that a program asked for
+    python -m tests.sandbox.hostile --server ...  the process of a mount that a program asked for
 
 The environment says what to try (HOSTILE: the attempts' targets as JSON) and on which descriptor to tell
 (HOSTILE_PIPE). The command goes on afterwards as if nothing had been.
@@ -164,6 +164,7 @@ def main() -> int:
     if sys.argv[1] == "--server":
         from vmount.mounting.server_process import main as serve
 
+        del sys.argv[1]
         return serve()
     from vmount.cli import main as command
 

@@ -235,7 +235,7 @@ def _program_of_servers(scene: Scene, writing: int) -> Iterator[None]:
     def start(words: list[str], **more: Any) -> Any:
         environment = {**more.pop("env"), **scene.environment(writing)}
         return genuine(
-            [sys.executable, "-m", "tests.sandbox.hostile", "--server"],
+            [sys.executable, "-m", "tests.sandbox.hostile", "--server", *words[3:]],
             env=environment,
             pass_fds=[writing],
             cwd=ROOT,

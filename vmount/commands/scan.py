@@ -23,7 +23,7 @@ from vmount.errors import (
     explain,
     printable,
 )
-from vmount.jobs.local_folder import FolderSet, trees_of
+from vmount.jobs.local_folder import FolderSet, read_beside, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
 from vmount.jobs.scan.corpus import Selection
 from vmount.jobs.scan.helper import EngineHelper
@@ -191,7 +191,10 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
             stack.callback(helper.close)
         elif isinstance(engine, PathEngine):
             stack.callback(engine.close)
-        _confine(arguments, options, engine, [] if helper is None else [helper.folder])
+        beside = [] if folder is None else read_beside(path)
+        _confine(
+            arguments, options, engine, [*beside, *([] if helper is None else [helper.folder])]
+        )
         usable = helper or engine
         if folder is not None:
             trees = trees_of(path)
