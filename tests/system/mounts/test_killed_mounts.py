@@ -220,3 +220,20 @@ def test_umount_says_what_could_not_be_undone(site: Site) -> None:
     assert "run: vmount cleanup" in line
     assert not site.clean_up()["remaining"]
     site.assert_nothing_is_left()
+
+
+def test_of_a_killed_mount_status_and_umount_say_what_remains(site: Site) -> None:
+    site.reach(site.vcenter.port)
+    with site.started() as process:
+        assert site.is_ready(process)
+        process.kill()
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+    shown = site.vmount.run("status", site.mountpoint).stdout.decode()
+    assert "snapshot-" in shown
+    assert "run: vmount cleanup" in shown
+    line = site.vmount.error("umount", site.mountpoint, code=1)
+    assert "snapshot-" in line
+    assert "relocation lock" in line
+    assert "run: vmount cleanup" in line
+    assert not site.clean_up()["remaining"]
+    site.assert_nothing_is_left()
