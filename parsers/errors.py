@@ -68,7 +68,7 @@ class OutOfBounds(Corrupt):
             "read beyond the end",
             offset,
             expected=f"at most {size} bytes",
-            actual=f"a need of {length} bytes there",
+            actual=f"{length} bytes there",
         )
 
 

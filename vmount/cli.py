@@ -49,21 +49,21 @@ class Word(NamedTuple):
 MOUNT = "mount"
 WORDS = {
     MOUNT: Word("SOURCE... MOUNTPOINT", "mount the disks of a virtual machine"),
-    "umount": Word("MOUNTPOINT...", "unmount, and return when the sources are released"),
-    "volumes": Word("MOUNTPOINT", "show a mount's volumes; mount and dismount single ones"),
-    "status": Word("[MOUNTPOINT]", "show what is mounted and what it does"),
+    "umount": Word("MOUNTPOINT...", "unmount, and wait until the sources are released"),
+    "volumes": Word("MOUNTPOINT", "show, mount and dismount the volumes of a mount"),
+    "status": Word("[MOUNTPOINT]", "show the mounts and their activity"),
     "info": Word("SOURCE...", "show disks and volumes without mounting"),
     "ls": Word("SOURCE [PATH]", "list a directory without mounting"),
     "cat": Word("SOURCE PATH...", "write files to standard output without mounting"),
     "cp": Word("SOURCE PATH... DEST", "copy files out without mounting"),
     "find": Word("SOURCE [PATTERN]", "find files by name, size and date without mounting"),
-    "diff": Word("SOURCE_A SOURCE_B [PATH]", "list what changed between two snapshots or disks"),
-    "scan": Word("SOURCE [PATH...]", "look for malware with clamd or another scanner"),
-    "vms": Word("[PATTERN]", "list the machines of a vCenter or ESXi host"),
-    "snapshots": Word("VM", "show the snapshots of a machine"),
-    "doctor": Word("[VM]", "say what this system has and lacks, and what a machine needs"),
-    "cleanup": Word("", "undo what a killed vmount left behind"),
-    "completion": Word("SHELL", "print the completion script of a shell"),
+    "diff": Word("SOURCE_A SOURCE_B [PATH]", "show the differences between two snapshots or disks"),
+    "scan": Word("SOURCE [PATH...]", "scan for malware with clamd or another scanner"),
+    "vms": Word("[PATTERN]", "list the VMs of a vCenter or ESXi host"),
+    "snapshots": Word("VM", "list the snapshots of a VM"),
+    "doctor": Word("[VM]", "check what this system supports and what a VM requires"),
+    "cleanup": Word("", "remove what a killed vmount left behind"),
+    "completion": Word("SHELL", "print a completion script for a shell"),
 }
 
 SYNONYMS = {"unmount": "umount", "list": "ls", "copy": "cp"}
@@ -73,11 +73,11 @@ LIKENESS = 0.75
 
 EPILOG = """\
 A SOURCE is {forms}.
-A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of the guest (C:\\Users\\ann,
+A PATH is as in a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or as in the guest (C:\\Users\\ann,
 /home/ann), with patterns (*.docx); file:stream is an alternate stream of NTFS.
 
-exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
-of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
+exit codes: 0 done; 1 failed, or a scan found malware; 2 wrong usage; 3 a source cannot be opened, or some
+of it could not be read; 4 a problem with the mount point or FUSE; 5 the mount is in use; 6 the scanner failed;
 130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
 """
 
@@ -122,7 +122,7 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     if meant := _misspelled(words):
         return fail(
             UsageError(
-                f"{words[0]}: not a command; did you mean {meant}?",
+                f"{words[0]}: unknown command; did you mean {meant}?",
                 remedy=f"to mount a VM of that name: vmount mount {words[0]} MOUNTPOINT",
             )
         )
@@ -130,7 +130,7 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
             UsageError(
-                f"{words[0]}: not a command, or a SOURCE without a MOUNTPOINT",
+                f"{words[0]}: unknown command, or a SOURCE without a MOUNTPOINT",
                 remedy="see vmount --help",
             )
         )
@@ -307,19 +307,21 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
     command.add_arguments(parser)
     common = parser.add_argument_group("common options")
     common.add_argument("--log-level", choices=LEVELS, default="warning", help="default: warning")
-    common.add_argument("--log-file", type=Path, metavar="FILE", help="write log lines there too")
+    common.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="also write log lines to this file"
+    )
     common.add_argument(
         "--state-dir",
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="folder of the records of what must be undone "
+        help="folder of the records of what to undo "
         "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument(
         "--no-sandbox",
         action="store_true",
-        help="keep all rights of this user while disks are read",
+        help="do not confine the processes that read disks",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 
@@ -340,7 +342,7 @@ def _overview() -> str:
     lines += [f"{usage:<{width}}{purpose}" for usage, purpose in rows]
     lines += [
         "",
-        "vmount COMMAND --help tells more; the options of a mount: vmount mount --help",
+        "For more: vmount COMMAND --help. For the options of a mount: vmount mount --help",
         "",
     ]
     return "\n".join(lines) + _epilog()

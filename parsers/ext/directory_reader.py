@@ -161,7 +161,8 @@ class DirectoryReader:
             return False
         if not self._superblock.has_incompat(Incompat.CASEFOLD):
             raise Corrupt(
-                f"directory {inode.number}: casefold flag in a volume without", inode.where
+                f"directory {inode.number}: casefold flag, but the volume has no casefold feature",
+                inode.where,
             )
         if self._superblock.encoding != UTF8_12_1:
             raise Unsupported(f"casefold with encoding {self._superblock.encoding}")

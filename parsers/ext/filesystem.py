@@ -63,7 +63,9 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
     superblock, warnings = await read_superblock(reader)
     volume = Volume(reader, superblock)
     if warnings:
-        warnings.append("a copy does not tell whether the journal would have to be replayed")
+        warnings.append(
+            "a copy of the superblock does not show whether the journal must be replayed"
+        )
     elif superblock.has_incompat(Incompat.RECOVER):
         volume, warnings = await _replayed(volume)
     else:
@@ -294,7 +296,7 @@ def _state_warnings(superblock: Superblock) -> list[str]:
     if not superblock.clean:
         warnings.append("the volume was not unmounted cleanly: the last changes may be missing")
     if superblock.errors:
-        warnings.append("the guest has found errors in the file system: it should be checked there")
+        warnings.append("the guest found errors in the file system: check it there")
     if superblock.ro_compat & RoCompat.ORPHAN_PRESENT and not superblock.has_incompat(
         Incompat.RECOVER
     ):

@@ -228,7 +228,7 @@ class InodeDecoder:
         elif kind == stat.S_IFCHR or kind == stat.S_IFBLK:
             rdev = _device(block)
         elif kind not in _KINDS:
-            raise Corrupt(f"inode {ino}: type of file", where, expected="a known one", actual=mode)
+            raise Corrupt(f"inode {ino}: type of file", where, expected="a known type", actual=mode)
         if not links and ino != ROOT_INODE:
             raise Corrupt(f"inode {ino} is not in use", where)
         if flags & _TWO_LAYOUTS == _TWO_LAYOUTS:

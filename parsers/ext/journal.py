@@ -162,7 +162,7 @@ async def _fast_commits(
     superblock: JournalSuperblock, log: _Log, block_size: int, sequence: int
 ) -> FastCommits:
     if superblock.fast_commit_blocks * block_size > MAX_FAST_COMMITS:
-        raise Unsupported(f"a place for fast commits of more than {MAX_FAST_COMMITS} bytes")
+        raise Unsupported(f"an area for fast commits of more than {MAX_FAST_COMMITS} bytes")
     first = superblock.end + 1
     blocks = [
         (await log.block(index))[0] for index in range(first, first + superblock.fast_commit_blocks)

@@ -131,7 +131,7 @@ def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttrib
             first_value = min(first_value, value_at)
             if value_at < following or value_at + (size + 3 & ~3) > end:
                 raise Corrupt(
-                    "attribute: value outside its place",
+                    "attribute: value outside its space",
                     where + position,
                     expected=f"within {following} to {end}",
                     actual=f"{size} bytes at {value_at}",

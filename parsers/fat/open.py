@@ -41,9 +41,7 @@ async def open_fat(
     if boot.dirty or await _is_dirty(boot, table):
         warnings.append("the volume is dirty: the last changes may be missing")
     if reader.size < boot.size:
-        warnings.append(
-            f"the volume has {boot.size} bytes and only {reader.size} of them are there"
-        )
+        warnings.append(f"the volume has {boot.size} bytes, but only {reader.size} of them exist")
     volume = Volume(reader, boot, table)
     info = FilesystemInfo(
         "vfat",

@@ -124,7 +124,7 @@ async def read_exceptions(store: Reader) -> Exceptions:
     if magic != MAGIC:
         raise Corrupt("snapshot store: magic", 0, expected=MAGIC, actual=magic)
     if not valid:
-        raise Unsupported("a snapshot that has become invalid, for its store was full")
+        raise Unsupported("a snapshot that is invalid because its store was full")
     if version != 1:
         raise Unsupported(f"snapshot store of version {version}")
     chunk = chunk_sectors * SECTOR
@@ -148,7 +148,9 @@ async def read_exceptions(store: Reader) -> Exceptions:
                     "snapshot store: a chunk beyond its end", area.offset, actual=new_chunk
                 )
             if old_chunk > (1 << 63) // chunk:
-                raise Corrupt("snapshot store: a chunk of nowhere", area.offset, actual=old_chunk)
+                raise Corrupt(
+                    "snapshot store: a chunk without an address", area.offset, actual=old_chunk
+                )
             if len(old) == MAX_EXCEPTIONS:
                 raise Unsupported(f"a snapshot with more than {MAX_EXCEPTIONS} changed chunks")
             old.append(old_chunk)

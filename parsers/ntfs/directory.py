@@ -105,9 +105,7 @@ class Directory:
             node = todo.pop()
             if isinstance(node, int):
                 if node in seen:
-                    raise Corrupt(
-                        "index block is its own ancestor or twice in its tree", actual=node
-                    )
+                    raise Corrupt("index has a cycle or uses an index block twice", actual=node)
                 seen.add(node)
                 if len(seen) > MOST_NODES:
                     raise Corrupt("index has too many nodes for one name", expected=MOST_NODES)

@@ -25,7 +25,7 @@ def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
     first = extents[0]
     if first.flags & ENCRYPTED:
         raise Unsupported(
-            "EFS encryption", remedy="the key is with the user who encrypted the file"
+            "EFS encryption", remedy="only the user who encrypted the file has the key"
         )
     if unknown := first.flags & ~(LZNT1 | SPARSE):
         name = "compression method" if unknown & COMPRESSED_MASK else "attribute flags"

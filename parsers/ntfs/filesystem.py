@@ -126,7 +126,7 @@ class NtfsFilesystem:
             return None
         record = await self._mft.record(found[0].reference & INO_MASK)
         if not _means(found[0], record, home):
-            raise Corrupt("name of a file that is gone", actual=found[0].reference)
+            raise Corrupt("name of a deleted file", actual=found[0].reference)
         return await self._attrs(record)
 
     async def listdir(self, ino: Ino) -> Sequence[DirEntry]:
@@ -239,8 +239,8 @@ class NtfsFilesystem:
                 return above
             record = await self._record(parent & INO_MASK)
             if not matches(record, parent):
-                raise Corrupt("parent of a file is gone", record.where, actual=parent)
-        raise Corrupt("file's directories lead round", record.where)
+                raise Corrupt("parent of a file is deleted", record.where, actual=parent)
+        raise Corrupt("a file's parent directories have a cycle", record.where)
 
     async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
         """Return names and sizes in bytes of a file's named streams."""

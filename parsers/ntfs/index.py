@@ -137,7 +137,7 @@ def decode_node(data: bytes, header: int, limit: int, where: int) -> IndexNode:
             raise Corrupt("length of an index entry", where, actual=length)
         if flags & HAS_CHILD:
             if length < _KEY + 8:
-                raise Corrupt("index entry has no room for its child", where, actual=length)
+                raise Corrupt("index entry has no space for its child", where, actual=length)
             child = int.from_bytes(data[position + length - 8 : position + length], "little")
         else:
             child = None

@@ -68,7 +68,9 @@ class _Part:
             raise Corrupt("attribute list names a record of another file", where)
         attribute = self._attributes.get((entry.instance, entry.type))
         if attribute is None or attribute.lowest_vcn != entry.lowest_vcn:
-            raise Corrupt("attribute is not where its list says", where, actual=entry.type)
+            raise Corrupt(
+                "attribute is not in the record that its list names", where, actual=entry.type
+            )
         return attribute
 
 

@@ -28,7 +28,7 @@ def decode_runs(
         middle = position + 1 + (sizes & 15)
         after = middle + (sizes >> 4)
         if after > end:
-            raise Corrupt("run list goes on past its attribute", actual=sizes)
+            raise Corrupt("run list continues past its attribute", actual=sizes)
         length = from_bytes(data[position + 1 : middle], "little", signed=True)
         if length <= 0 or length > next_vcn - vcn:
             raise Corrupt("run length", expected=f"1 to {next_vcn - vcn:#x}", actual=length)

@@ -63,7 +63,7 @@ class SpecialFiles:
             return None
         found = select(attributes, REPARSE_POINT)
         if not found:
-            raise Corrupt("file has no reparse point although its attributes say so")
+            raise Corrupt("file has no reparse point but its attributes say it has one")
         value = await Stream(found, self._boot).read_all(self._reader, reparse.MAX_SIZE)
         return reparse.decode_reparse(value)
 

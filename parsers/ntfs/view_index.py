@@ -108,7 +108,7 @@ class ViewIndex:
             if found != entry.child:
                 raise Corrupt("VCN of an index block", where, expected=entry.child, actual=found)
             node = decode_view_node(block, INDEX_BLOCK.size, len(block), where)
-        raise Corrupt("index leads round", expected=f"at most {MOST_LEVELS} levels")
+        raise Corrupt("index has a cycle", expected=f"at most {MOST_LEVELS} levels")
 
 
 def decode_view_node(data: bytes, header: int, limit: int, where: int) -> list[ViewEntry]:
@@ -132,7 +132,7 @@ def decode_view_node(data: bytes, header: int, limit: int, where: int) -> list[V
         child = None
         if flags & HAS_CHILD:
             if length < VIEW_ENTRY.size + 8:
-                raise Corrupt("index entry has no room for its child", where, actual=length)
+                raise Corrupt("index entry has no space for its child", where, actual=length)
             child = int.from_bytes(data[after - 8 : after], "little")
         if flags & LAST:
             entries.append(ViewEntry((), b"", child))

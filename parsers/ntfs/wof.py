@@ -122,7 +122,7 @@ class WofChunks:
         end = await self._offset(index + 1)
         if not 0 < end - start <= length or end > self._end:
             raise Corrupt(
-                f"place of chunk {index:#x} in WofCompressedData",
+                f"offset of chunk {index:#x} in WofCompressedData",
                 expected=f"up to {length} of {self._end:#x} bytes",
                 actual=f"{start:#x} to {end:#x}",
             )

@@ -33,7 +33,7 @@ def decode_xpress(stored: Buffer, length: int) -> bytes:
         raise Corrupt("size of an XPRESS chunk", expected=f"at most {MAX_CHUNK:#x}", actual=length)
     data = bytes(stored)
     if len(data) < _CODE_TABLE or sum(map(_SHARES.__getitem__, data[:_CODE_TABLE])) != _WHOLE:
-        raise Corrupt("code of an XPRESS chunk", 0, expected="a complete one")
+        raise Corrupt("code of an XPRESS chunk", 0, expected="a complete code")
     try:
         decoded: bytes = pyfwnt.lzxpress_huffman_decompress(data + bytes(_AHEAD), length)
         again: bytes = pyfwnt.lzxpress_huffman_decompress(data + b"\xff" * _AHEAD, length)

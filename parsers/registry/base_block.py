@@ -72,7 +72,7 @@ def decode_base_block(data: Buffer) -> BaseBlock:
     Raises NotRecognised for another kind of file, Corrupt, Unsupported for a version that is not known.
     """
     if data[:4] != MAGIC:
-        raise NotRecognised("no registry hive: no regf at its start")
+        raise NotRecognised("not a registry hive: no regf at its start")
     fields = BASE_BLOCK.parse(data)
     checksum = checksum_of(data)
     if fields.checksum != checksum:

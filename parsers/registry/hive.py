@@ -75,9 +75,9 @@ class Hive:
         """What its reader should know, one sentence each."""
         texts = []
         if self.base.is_dirty:
-            texts.append("its last changes are in transaction logs, which are not replayed")
+            texts.append("its latest changes are in transaction logs, which are not replayed")
         if self._end < BINS_START + self.base.bins_size:
-            texts.append("it is cut short")
+            texts.append("it is truncated")
         return tuple(texts)
 
     async def root(self) -> Key:

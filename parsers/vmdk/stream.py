@@ -83,7 +83,9 @@ def decode_grain(raw: Buffer, lba: int, length: int, grain: int) -> bytes:
     found_lba, stored = _GRAIN_MARKER.unpack_from(raw)
     if found_lba != lba:
         raise Corrupt(
-            "compressed grain of another place", expected=f"sector {lba}", actual=found_lba
+            "compressed grain with another sector number",
+            expected=f"sector {lba}",
+            actual=found_lba,
         )
     stream = raw[GRAIN_MARKER.size : GRAIN_MARKER.size + stored]
     decoder = zlib.decompressobj()

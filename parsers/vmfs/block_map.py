@@ -156,7 +156,7 @@ class _Runs:
                 self._sub_blocks = await self._table.get(Kind.SUB_BLOCK)
             start, length, zeroed, stride, most = self._decode(address)
             if length < slot:
-                raise Corrupt("VMFS block smaller than its place", expected=slot, actual=length)
+                raise Corrupt("VMFS block smaller than its slot", expected=slot, actual=length)
             if length > slot:
                 # A large block stands in as many places as it has small ones: all the same address.
                 inside = self._position % length

@@ -80,7 +80,7 @@ async def open_vmfs(readers: Sequence[Reader]) -> Vmfs:
     filesystem = Vmfs(volume, info)
     root = await filesystem.attrs(ROOT)
     if not stat.S_ISDIR(root.mode):
-        raise Corrupt("VMFS root is no directory", actual=root.mode)
+        raise Corrupt("VMFS root is not a directory", actual=root.mode)
     return filesystem
 
 

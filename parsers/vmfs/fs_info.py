@@ -148,7 +148,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
     """
     raw = FS_INFO.parse(data)
     if raw.magic not in (MAGIC, MAGIC_LOCAL):
-        raise NotRecognised("no VMFS: the file system's header is not at 2 MiB")
+        raise NotRecognised("not VMFS: no file system header at 2 MiB")
     try:
         version = Version(raw.major_version)
     except ValueError:
@@ -167,7 +167,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
     if vmfs6 and not 0 <= raw.large_block_shift <= 16:
         raise Corrupt("VMFS large file blocks", FS_INFO_OFFSET, actual=raw.large_block_shift)
     if not 0 < raw.fdc_clusters_per_group <= 8192 or raw.fdc_group_offset > 64 * _MIB:
-        raise Corrupt("VMFS file descriptors' place", FS_INFO_OFFSET, actual=raw.fdc_group_offset)
+        raise Corrupt("VMFS file descriptors' offset", FS_INFO_OFFSET, actual=raw.fdc_group_offset)
     return FsInfo(
         version=version,
         minor_version=raw.minor_version,

@@ -81,7 +81,7 @@ class ResourceTable:
         if kind not in self._addresses or not self._addresses[kind]:
             raise Corrupt(f"VMFS volume without a file of {kind.name.lower()}s")
         if kind in self._opening:
-            raise Corrupt(f"VMFS resource file {_NAMES[kind]} is needed to find itself")
+            raise Corrupt(f"VMFS resource file {_NAMES[kind]} can only be found through itself")
         self._opening.add(kind)
         try:
             descriptor = await self._read_descriptor(self._addresses[kind])

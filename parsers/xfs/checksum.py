@@ -61,7 +61,9 @@ def check_identity(
     """Raise Corrupt unless a structure was written for `where` in this volume and for inode `owner`."""
     (place,) = struct.unpack_from(">Q", data, seal.place_at)
     if place != where // BASIC_BLOCK:
-        raise Corrupt(f"{kind}: its own place", where, expected=where, actual=place * BASIC_BLOCK)
+        raise Corrupt(
+            f"{kind}: its own block number", where, expected=where, actual=place * BASIC_BLOCK
+        )
     found = data[seal.uuid_at : seal.uuid_at + 16]
     if found != volume_uuid:
         raise Corrupt(

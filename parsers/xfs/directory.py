@@ -112,7 +112,7 @@ def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) 
 def entry_at(data: bytes, position: int, where: int, *, file_types: bool) -> Entry:
     """Decode the entry at `position` of a directory block that the index points at. Raises Corrupt."""
     if position < _DATA_HEADER[_BLOCK_4] or data[position : position + 2] == _UNUSED:
-        raise Corrupt("directory index: no entry there", where + position)
+        raise Corrupt("directory index: no entry at this offset", where + position)
     return _entry(data, position, len(data), where, 1 if file_types else 0)[0]
 
 

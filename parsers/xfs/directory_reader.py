@@ -204,7 +204,7 @@ class _DirectoryMap:
         data: list[int] = []
         for extent in extents:
             if extent.unwritten:
-                raise Corrupt(f"directory {inode.number} has a block never written", inode.where)
+                raise Corrupt(f"directory {inode.number} has an unwritten block", inode.where)
             used.append((extent.start, extent.blocks))
             if extent.block * volume.block_size >= INDEX_START:
                 continue

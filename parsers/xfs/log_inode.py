@@ -70,7 +70,7 @@ def apply_inode(inode: bytes, item: InodeItem, *, version_5: bool) -> bytes:
         _put(result, size, data_end, rest, item, InodeField.ROOT, version_5=version_5)
     if item.fields & ATTR_FORK:
         if not fork_at:
-            raise Corrupt(f"log: attributes of inode {item.number} without a place")
+            raise Corrupt(f"log: attributes of inode {item.number} without an offset")
         _put(result, data_end, len(inode), rest, item, InodeField.ATTR_ROOT, version_5=version_5)
     return bytes(result)
 

@@ -79,7 +79,9 @@ class _TreeWalk:
     async def walk(self, node: Node) -> None:
         self.extents += node.extents
         if len(self.extents) > self._expected:
-            raise Corrupt(f"inode {self._ino}: more extents than it says", expected=self._expected)
+            raise Corrupt(
+                f"inode {self._ino}: more extents than it declares", expected=self._expected
+            )
         for batch in range(0, len(node.children), NODES_AT_ONCE):
             blocks = [block for _, block in node.children[batch : batch + NODES_AT_ONCE]]
             for where, data in await self._fetch(blocks):

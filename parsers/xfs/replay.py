@@ -167,7 +167,7 @@ class _Replay:
         data = self._load(first, self._inode_blocks)
         inode = data[inside : inside + size]
         if inode[:2] != _INODE_MAGIC:
-            raise Corrupt(f"log: inode {item.number} is none on the volume", where)
+            raise Corrupt(f"log: inode {item.number} is not on the volume", where)
         if self._superblock.checksums:
             known = int.from_bytes(inode[_INODE_LSN_AT : _INODE_LSN_AT + 8], "big")
             if _newer(known, lsn):
@@ -211,7 +211,7 @@ class _Replay:
         try:
             return bytearray().join(self._blocks[first + index] for index in range(count))
         except KeyError:
-            raise Corrupt("log: change of what was not read", first * BASIC_BLOCK) from None
+            raise Corrupt("log: change outside the buffer", first * BASIC_BLOCK) from None
 
     def _store(self, first: int, data: bytearray) -> None:
         for index in range(len(data) // BASIC_BLOCK):

@@ -200,7 +200,7 @@ class DiskSet(FilesTogether):
             try:
                 number, _ = self._resolve(here, follow=True)
                 if number in entered:
-                    raise OSError(errno.ELOOP, "a directory that was listed already", here)
+                    raise OSError(errno.ELOOP, "the same directory was already listed", here)
                 entered.add(number)
                 entries = self.listdir(here)
             except OSError as error:

@@ -119,7 +119,7 @@ class FilesTogether:
                         entered.add(file.number)
                         below.append((file.path, file.number))
                         continue
-                    again = OSError(errno.ELOOP, "a directory that was listed already", file.path)
+                    again = OSError(errno.ELOOP, "the same directory was already listed", file.path)
                     if on_error is None:
                         raise again
                     on_error(again)

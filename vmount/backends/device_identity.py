@@ -89,7 +89,7 @@ class BlockDevices:
         if stat.S_ISREG(status.st_mode):
             return BlockDevice(path, f"file-{status.st_dev}-{status.st_ino}", (path,))
         if not stat.S_ISBLK(status.st_mode):
-            raise OSError(errno.ENOTBLK, "neither a block device nor a file", str(path))
+            raise OSError(errno.ENOTBLK, "not a block device or a file", str(path))
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         entry = (self.sysfs / "dev" / "block" / number).resolve()
         names = dict.fromkeys([path, real])

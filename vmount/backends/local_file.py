@@ -83,7 +83,7 @@ class LocalFile:
             if count == 0:
                 raise OSError(
                     errno.EIO,
-                    f"ends at {offset + done:#x}: it has become shorter than {self.size} bytes",
+                    f"ends at {offset + done:#x}: it has shrunk below {self.size} bytes",
                     str(self.path),
                 )
             done += count
@@ -99,4 +99,4 @@ def _size(fd: int, path: Path) -> int:
         return os.lseek(fd, 0, os.SEEK_END)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "neither a file nor a block device", str(path))
+    raise OSError(errno.EINVAL, "not a file or a block device", str(path))

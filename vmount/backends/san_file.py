@@ -167,7 +167,7 @@ def _joined(runs: Sequence[LunRun]) -> tuple[LunRun, ...]:
     joined: list[LunRun] = []
     position = 0
     for run in runs:
-        assert run.offset == position, "the runs follow each other"
+        assert run.offset == position, "the runs are consecutive"
         position += run.length
         last = joined[-1] if joined else None
         if (

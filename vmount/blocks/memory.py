@@ -37,8 +37,8 @@ class TooLarge(OSError):
 
     def __init__(self, what: str, wanted: int, left: int) -> None:
         self.reason = (
-            f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are left for open"
-            " files and listings; close some, or give the process more memory"
+            f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are free for open"
+            " files and listings; close some files, or give the process more memory"
         )
         super().__init__(errno.ENOMEM, self.reason)
 

@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="/",
         metavar="PATH",
-        help=r"of the mount (volumes/disk0-p1/home) or of the guest (C:\Users\ann, /home/ann); "
+        help=r"as in the mount (volumes/disk0-p1/home) or as in the guest (C:\Users\ann, /home/ann); "
         "patterns and file:stream too (default: /, the top of the mount)",
     )
-    parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
-    parser.add_argument("-R", "--recursive", action="store_true", help="with all below")
+    parser.add_argument("-l", "--long", action="store_true", help="also show type, size and time")
+    parser.add_argument("-R", "--recursive", action="store_true", help="recurse into directories")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_source_arguments(parser)
 

@@ -148,7 +148,7 @@ class _Side:
         try:
             number = self._disks.number(path)
             if number in self._entered:
-                raise OSError(errno.ELOOP, "a directory that was listed already", path)
+                raise OSError(errno.ELOOP, "the same directory was already listed", path)
             self._entered.add(number)
             entries = self._disks.listdir(path)
         except OSError as error:

@@ -64,7 +64,7 @@ class FolderSet:
         found = [Unread(item["kind"], item["path"], item["reason"]) for item in info["unread"]]
         shown = [volume["tree"] for volume in info["volumes"] if volume["tree"] is not None]
         found += [
-            Unread(VOLUME, tree, "not mounted at present")
+            Unread(VOLUME, tree, "not mounted")
             for tree in shown
             if not (top / "volumes" / path_component(tree.removeprefix("volumes/"))).is_dir()
         ]

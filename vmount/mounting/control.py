@@ -85,8 +85,8 @@ def ask(path: Path, request: Mapping[str, Any], patience: float = PATIENCE) -> A
         answer = json.loads(line)
     except (OSError, ValueError) as error:
         raise MountError(
-            f"the process that serves the mount does not answer: {error}",
-            remedy="vmount status tells more",
+            f"no answer from the process that serves the mount: {error}",
+            remedy="see vmount status",
         ) from error
     if "error" in answer:
         raise error_of(answer)
@@ -112,7 +112,7 @@ async def _answer(handler: Handler, line: bytes) -> bytes:
         answer = answer_of(error)
     except (ValueError, KeyError, TypeError):
         answer = {
-            "error": "request not understood: another version of vmount serves the mount",
+            "error": "unknown request: the mount is served by another version of vmount",
             "code": 1,
         }
     return json.dumps(answer).encode() + b"\n"

@@ -76,7 +76,7 @@ class Mounter:
                 descriptors.frombytes(data)
         if not descriptors:
             _, errors = self._process.communicate()
-            text = errors.decode("utf-8", "replace").strip() or "fusermount3 gives no reason"
+            text = errors.decode("utf-8", "replace").strip() or "fusermount3 printed no reason"
             raise MountError(f"{self._mountpoint}: not mounted: {text}")
         self._socket.close()
         os.set_inheritable(descriptors[0], False)

@@ -126,10 +126,10 @@ class Server:
             _Pickler(process.stdin).dump((config, state_dir))
             process.stdin.flush()
         except BrokenPipeError as error:
-            raise MountError("the serving process has ended at once") from error
+            raise MountError("the serving process ended immediately") from error
         line = process.stdout.readline()
         if not line:
-            raise MountError(f"the serving process has ended with code {process.wait()}")
+            raise MountError(f"the serving process ended with code {process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

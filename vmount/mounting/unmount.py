@@ -43,7 +43,7 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
         state.forget_mount(mountpoint)
         if left:
             raise VmountError(
-                f"{mountpoint}: unmounted, but its process was killed and has left "
+                f"{mountpoint}: unmounted, but its process was killed and left behind "
                 + ", ".join(map(str, left)),
                 remedy="run: vmount cleanup",
             )
@@ -104,6 +104,6 @@ def in_use(path: str, holders: Sequence[tuple[int, str]]) -> BusyError:
     """Return the error that names the processes (number, name) which use what is at a path."""
     shown = ", ".join(f"{name} ({pid})" for pid, name in holders[:MOST_HOLDERS_SHOWN])
     return BusyError(
-        f"{path}: in use by {shown or 'a process that cannot be seen from here'}",
-        remedy="end it first, or use --force",
+        f"{path}: in use by {shown or 'a process that is not visible here'}",
+        remedy="end that process first, or use --force",
     )

@@ -147,7 +147,7 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         return None
     length = int.from_bytes(_exactly(channel, _LENGTH), "big")
     if length > LONGEST:
-        raise BrokerError("a message that is too long", Exit.FAILED)
+        raise BrokerError("a message over the size limit", Exit.FAILED)
     message: dict[str, Any] = json.loads(_exactly(channel, length))
     return message, files
 

@@ -40,7 +40,7 @@ def confine(policy: Policy) -> Confinement:
     except OSError as error:
         raise VmountError(
             f"this process cannot be confined: {explain(error)}",
-            remedy="to read disks with all rights of this user: --no-sandbox",
+            remedy="to read disks unconfined, use --no-sandbox",
         ) from error
     log.debug("confined: %s to %s", done, policy)
     return done

@@ -35,5 +35,5 @@ async def refuse_foreign(source: BlockSource, name: str) -> None:
     if path.suffix.lower() == ".vmdk" and not path.stem.endswith(("-flat", "-rdmp", "-rdm")):
         raise SourceError(
             f"{name}: has neither a VMDK header nor a descriptor",
-            remedy=f"if it is a raw image all the same, name it {RAW_PREFIX}{path}",
+            remedy=f"to open it as a raw image, write {RAW_PREFIX}{path}",
         )

@@ -150,8 +150,8 @@ class StateDir:
             raise _unusable(error) from error
         if not self._is_ours():
             raise VmountError(
-                f"{self.path}: belongs to somebody else, or others may write to it",
-                remedy="name another folder with --state-dir",
+                f"{self.path}: another user owns it, or other users can write to it",
+                remedy="choose another folder with --state-dir",
             )
 
     def _is_ours(self) -> bool:
@@ -162,6 +162,6 @@ class StateDir:
 
 def _unusable(error: OSError) -> VmountError:
     return VmountError(
-        f"cannot record what must be undone: {explain(error)}",
-        remedy="name another folder with --state-dir",
+        f"cannot record what to undo: {explain(error)}",
+        remedy="choose another folder with --state-dir",
     )

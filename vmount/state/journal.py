@@ -205,7 +205,7 @@ class Journal:
             except OSError as error:
                 raise VmountError(
                     f"cannot record {undo_record}: {explain(error)}",
-                    remedy="name another folder with --state-dir",
+                    remedy="choose another folder with --state-dir",
                 ) from error
             self._contents.last = number
             self._contents.undo_records[number] = undo_record
@@ -219,8 +219,8 @@ class Journal:
                     self._create()
             except OSError as error:
                 raise VmountError(
-                    f"cannot record what must be undone: {explain(error)}",
-                    remedy="name another folder with --state-dir",
+                    f"cannot record what to undo: {explain(error)}",
+                    remedy="choose another folder with --state-dir",
                 ) from error
 
     def close(self) -> None:
@@ -274,7 +274,7 @@ class Journal:
         try:
             self._write(fields)
         except OSError as error:
-            log.warning("%s: %s; vmount cleanup may find less", self._path, explain(error))
+            log.warning("%s: %s; vmount cleanup may miss something", self._path, explain(error))
 
     def _write(self, fields: dict[str, Any]) -> None:
         assert self._descriptor is not None

@@ -116,7 +116,7 @@ def configured_mode(name: str) -> TransportMode:
     """Return the transport of a command that the configuration file names."""
     return TransportMode(
         name=name,
-        needs="a program of yours that serves one disk over NBD",
+        needs="your own program, which serves one disk over NBD",
         remarks="see below",
         open=partial(ConfiguredTransport, name),
         by_default=False,

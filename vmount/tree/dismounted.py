@@ -71,4 +71,4 @@ class Dismounted:
 
 
 def _stale() -> OSError:
-    return OSError(errno.ESTALE, "the volume has been dismounted")
+    return OSError(errno.ESTALE, "the volume was dismounted")

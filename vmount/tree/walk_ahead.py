@@ -270,7 +270,7 @@ class WalkAhead:
         try:
             listing = await self._tree.listdir(number)
         except (ParseError, OSError) as error:
-            log.debug("listing ahead: %s", error)
+            log.debug("prefetching listings: %s", error)
         else:
             self._remember(number, listing)
             self._listings.put(number, listing)
@@ -350,7 +350,7 @@ class WalkAhead:
                         data = await volume.filesystem.data(number & INO_MASK)
                     content = open_file(volume.data, data)
                 except (ParseError, OSError) as error:
-                    log.debug("fetching ahead: %s", error)
+                    log.debug("prefetching files: %s", error)
                     continue
                 spans.setdefault(volume.data, []).extend(content.where(0, HEAD_OF_FILE))
                 self._data.put(number, data)

@@ -118,7 +118,7 @@ def _tell_of_leftovers(session: Session, vm: str, journal: Journal) -> None:
         ]
         if left:
             log.warning(
-                "process %d was killed and has left %s; run: vmount cleanup",
+                "process %d was killed and left behind %s; run: vmount cleanup",
                 process.pid,
                 ", ".join(left),
             )
@@ -151,7 +151,7 @@ async def _locked(
     finally:
         if entry is not None:
             with trio.CancelScope(shield=True):
-                await _finally(locks.release(entry), f"the relocation lock of {vm} stays")
+                await _finally(locks.release(entry), f"the relocation lock of {vm} remains")
 
 
 @asynccontextmanager
@@ -167,7 +167,7 @@ async def _new_snapshot(
             log.warning("%s: snapshot %s is kept, as asked", vm, node)
         else:
             with trio.CancelScope(shield=True):
-                await _finally(_remove(session, vm, entry), f"snapshot {node} of {vm} stays")
+                await _finally(_remove(session, vm, entry), f"snapshot {node} of {vm} remains")
 
 
 async def _remove(session: Session, vm: str, entry: Entry) -> None:
@@ -189,7 +189,7 @@ async def _finally(undoing: Awaitable[object], remains: str) -> None:
 def consolidation_needed(vm: str) -> str:
     """Return what to tell of a machine that `needs_consolidation`."""
     return (
-        f"{vm}: disks of a removed snapshot are left and grow; consolidate them "
+        f"{vm}: disks of a removed snapshot remain and grow; consolidate them "
         "(vSphere Client: Snapshots, Consolidate)"
     )
 
@@ -201,9 +201,11 @@ async def _access(
     try:
         config = (await session.properties(holder, "config")).get("config")
     except ObjectGone:
-        raise SourceError(f"{vm}: {node or 'the machine'} has been removed") from None
+        raise SourceError(f"{vm}: {node or 'the machine'} was removed") from None
     if config is None:
-        raise SourceError(f"{vm}: its configuration cannot be read", remedy="is it connected?")
+        raise SourceError(
+            f"{vm}: its configuration cannot be read", remedy="check that its host is connected"
+        )
     if node is None:
         consistency = Consistency.POWERED_OFF if power is Power.OFF else Consistency.CRASH
     else:

@@ -116,7 +116,7 @@ class Attacher:
                 may_pass = isinstance(fault, BUSY) or (isinstance(fault, TAKEN) and place != before)
                 if attempt == ATTEMPTS or not may_pass:
                     raise SourceError(f"attaching to {self.proxy}: {error.message}") from error
-                log.info("%s: %s not attached yet: %s", self.proxy, disk.file, reason(fault))
+                log.info("%s: %s is not yet attached: %s", self.proxy, disk.file, reason(fault))
             before = place
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -133,7 +133,7 @@ class Attacher:
                 _device_at, self._session.vm(self.proxy), place, disk
             )
         except VsphereError as error:
-            raise SourceError(f"{disk} cannot be found there: {error.message}") from None
+            raise SourceError(f"{disk} not found there: {error.message}") from None
         entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
         log.info("%s: attached %s as %s", self.proxy, disk.file, place)
         return Attached(entry, place, uuid or disk.uuid)
@@ -153,7 +153,7 @@ class Attacher:
             if is_over:
                 entry.end()
         except VmountError as error:
-            log.error("%s may stay: %s; run: vmount cleanup", disk, error.message)
+            log.error("%s may remain: %s; run: vmount cleanup", disk, error.message)
         else:
             entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
             await self._detach(entry)
@@ -170,7 +170,7 @@ class Attacher:
                     await trio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
-                log.error("%s stays attached: %s; run: vmount cleanup", disk, error.message)
+                log.error("%s remains attached: %s; run: vmount cleanup", disk, error.message)
                 return
             entry.end()
             return
@@ -182,12 +182,12 @@ def _free_place(vm: vim.VirtualMachine, file: str) -> Place:
     devices = [] if config is None else config.hardware.device
     for device in devices:
         if getattr(device.backing, "fileName", None) == file:
-            raise SourceError(f"{file} is attached to {vm._moId} already, by somebody else")  # noqa: SLF001
+            raise SourceError(f"{file} is already attached to {vm._moId}, but not by vmount")  # noqa: SLF001
     for place in _free_places(devices):
         return place
     raise SourceError(
         f"no SCSI controller of {vm._moId} has a free unit",  # noqa: SLF001
-        remedy=f"add one: a machine can have {CONTROLLERS}",
+        remedy=f"add a controller: a VM can have {CONTROLLERS}",
     )
 
 
@@ -238,4 +238,4 @@ def _device_at(vm: vim.VirtualMachine, place: Place, disk: AttachedDisk) -> tupl
             and getattr(device.backing, "fileName", None) == disk.file
         ):
             return device.key, getattr(device.backing, "uuid", None) or ""
-    raise SourceError(f"{disk.file} was attached to {disk.vm} as {place}, and is not there")
+    raise SourceError(f"{disk.file} was attached to {disk.vm} as {place}, but it is not there")

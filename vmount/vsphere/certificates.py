@@ -34,19 +34,19 @@ def context_for(settings: ConnectionSettings) -> ssl.SSLContext:
             raise CertificateError(
                 f"{settings.address}: its certificate's thumbprint is "
                 f"{Thumbprint.of(leaf, settings.thumbprint.algorithm)}, not {settings.thumbprint}",
-                remedy="somebody is in between, or the certificate was replaced: compare the "
+                remedy="the connection is intercepted, or the certificate was replaced: compare the "
                 "thumbprint with the server's own",
             )
         return only(leaf)
     if settings.insecure:
-        log.warning("%s: any certificate is taken, as asked", settings.address)
+        log.warning("%s: the certificate is not verified, as requested", settings.address)
         return _unverified()
     try:
         return ssl.create_default_context(
             cafile=None if settings.ca_file is None else str(settings.ca_file)
         )
     except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
-        raise ConnectError(f"{settings.ca_file}: no certificates there ({error})") from None
+        raise ConnectError(f"{settings.ca_file}: contains no certificates ({error})") from None
 
 
 def only(leaf: bytes) -> ssl.SSLContext:
@@ -79,11 +79,11 @@ def not_trusted(
     """Return the error for a certificate that fails verification, with what to do; blocks."""
     try:
         remedy = (
-            f"if the server's own is {Thumbprint.of(read_leaf(settings))}, add --thumbprint with that; "
-            "or name the authority that signed it (ca-file in a profile, GOVC_TLS_CA_CERTS)"
+            f"if the server's thumbprint is {Thumbprint.of(read_leaf(settings))}, add --thumbprint with that; "
+            "or give the certificate of its authority (ca-file in a profile, GOVC_TLS_CA_CERTS)"
         )
     except OSError:
-        remedy = "name the authority that signed it (ca-file in a profile, GOVC_TLS_CA_CERTS)"
+        remedy = "give the certificate of its authority (ca-file in a profile, GOVC_TLS_CA_CERTS)"
     return CertificateError(
         f"{settings.address}: the certificate is not trusted: {error.verify_message}",
         remedy=remedy,

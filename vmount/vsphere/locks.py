@@ -95,7 +95,7 @@ class RelocationLocks:
     async def _acquire(self, vm: str, journal: Journal, wait: float) -> Entry | Refused:
         if not self._session.is_vcenter:
             return Refused(
-                "a host has no such lock, vCenter has", "connect to vCenter, or leave out --lock"
+                "only vCenter supports this lock", "connect to vCenter, or leave out --lock"
             )
         deadline = trio.current_time() + wait
         told = False
@@ -107,7 +107,9 @@ class RelocationLocks:
                 return answer
             if not told:
                 told = True
-                log.warning("%s: %s; waiting up to %.0f s for it to go", vm, answer.reason, wait)
+                log.warning(
+                    "%s: %s; waiting up to %.0f s until it is released", vm, answer.reason, wait
+                )
             await trio.sleep(min(POLL, left))
 
     async def _try(self, vm: str, journal: Journal) -> Entry | Refused:
@@ -164,7 +166,7 @@ class RelocationLocks:
         deadline = trio.current_time() + MUTEX_PATIENCE
         while (held := self._state.try_lock(name)) is None:
             if trio.current_time() > deadline:
-                raise LockError(f"{vm}: another vmount has been locking it for too long")
+                raise LockError(f"{vm}: another vmount is still locking it")
             await trio.sleep(MUTEX_POLL)
         try:
             yield
@@ -177,12 +179,12 @@ class RelocationLocks:
         except vim.fault.NoPermission as fault:
             return Refused(*_no_permission(fault, DISABLE))
         except (vmodl.fault.MethodNotFound, vmodl.fault.InvalidRequest):
-            return Refused("this server has no such lock")
+            return Refused("this server does not support the lock")
         if other is None or other == self.source_id:
             return None
         return Refused(
             f"{other or 'another program'!r} has locked it",
-            "wait with --lock-wait, or end what holds it",
+            "wait with --lock-wait, or end the program that holds it",
             is_foreign=True,
         )
 
@@ -192,10 +194,10 @@ class RelocationLocks:
             if is_sure or is_relocation_disabled(vm):
                 enable_relocation(vm, undo_record.source_id)
         except vmodl.fault.ManagedObjectNotFound:
-            log.info("%s is gone, and its lock with it", undo_record.vm)
+            log.info("%s no longer exists, nor does its lock", undo_record.vm)
         except vim.fault.NoPermission as fault:
             reason, remedy = _no_permission(fault, ENABLE)
-            raise LockError(f"{undo_record.vm}: stays locked: {reason}", remedy=remedy) from fault
+            raise LockError(f"{undo_record.vm}: remains locked: {reason}", remedy=remedy) from fault
 
 
 def source_id(state: StateDir) -> str:
@@ -208,4 +210,4 @@ def source_id(state: StateDir) -> str:
 
 def _no_permission(fault: vim.fault.NoPermission, privilege: str) -> tuple[str, str]:
     wanted = fault.privilegeId or privilege
-    return f"the privilege {wanted} is missing", f"grant {DISABLE} and {ENABLE} on the machine"
+    return f"the privilege {wanted} is missing", f"grant {DISABLE} and {ENABLE} on the VM"

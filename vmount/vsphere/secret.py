@@ -33,4 +33,4 @@ class Secret:
         return hash(self._value)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret stays in its process")
+        raise TypeError("a secret cannot leave its process")

@@ -96,7 +96,7 @@ async def test_two_machines_of_one_name(settings: ConnectionSettings) -> None:
         text = str(caught.value)
         assert f"{first} /DC0/vm/web" in text
         assert f"{second} /DC0/vm/other/web" in text
-        assert text.endswith("name one by its moRef or its path")
+        assert text.endswith("give its moRef or path")
         assert await find_moref(session, "/DC0/vm/other/web") == second
         assert await find_moref(session, first) == first
 
@@ -125,7 +125,7 @@ async def test_nothing_like_it(settings: ConnectionSettings, wanted: str) -> Non
     async with connected(settings) as session:
         with pytest.raises(SourceError, match=r"no machine .*; vmount vms lists them"):
             await find_moref(session, wanted)
-        with pytest.raises(ObjectGone, match="VirtualMachine vm-99999 is not there"):
+        with pytest.raises(ObjectGone, match="VirtualMachine vm-99999 does not exist"):
             await read_machine(session, "vm-99999")
 
 

@@ -129,7 +129,7 @@ class NbdProcess:
                     await process._start_listening_program(nursery)
                 if scope.cancelled_caught:
                     raise BackendTimeout(
-                        f"{program.name}: does not listen after {program.start_timeout:g} s"
+                        f"{program.name}: is not listening after {program.start_timeout:g} s"
                         f"{process.last_words}"
                     )
         except BaseException:
@@ -166,7 +166,7 @@ class NbdProcess:
             if process.poll() is not None:
                 await self.aclose()
                 raise BackendError(
-                    f"{self._program.name}: has ended with code {process.returncode}{self.last_words}"
+                    f"{self._program.name}: ended with code {process.returncode}{self.last_words}"
                 )
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)

@@ -107,7 +107,7 @@ class _Services:
             if not self._folder or not f"{os.path.realpath(folder)}/".startswith(
                 f"{self._folder}/"
             ):
-                raise UsageError(f"{folder}: not in what is scanned")
+                raise UsageError(f"{folder}: not part of the scanned files")
         for path, verdict in self._engine.scan_paths(value):
             yield [path, verdict.signature, verdict.problem], ()
 

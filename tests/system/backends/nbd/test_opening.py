@@ -106,7 +106,7 @@ async def test_tls_or_not(
     image: Path, certificates: Path, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     with tls_server(image, certificates) as address:
-        assert "demands TLS; write nbds://" in await refusal(f"nbd://{address}/", nursery)
+        assert "requires TLS; use nbds://" in await refusal(f"nbd://{address}/", nursery)
     listener = listen_unix(tmp_path / "socket")
     with running(nbdkit("file", str(image)), listener):
         uri = uri_of(listener, tls=f"tls-certificates={certificates}")
