@@ -7,6 +7,7 @@ import atexit
 import gc
 import importlib
 import io
+import logging
 import os
 import sys
 from difflib import get_close_matches
@@ -18,13 +19,16 @@ from vmount.commands.defaults import apply_defaults, options_of
 from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path, read_config_if_any
-from vmount.errors import Exit, UsageError, VmountError, explain
+from vmount.errors import Exit, InternalError, UsageError, VmountError, explain
 from vmount.interruption import catching, exit_code_of
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+log = logging.getLogger(__name__)
 
 
 class Command(Protocol):
@@ -78,7 +82,7 @@ A PATH is as in a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or as in 
 
 exit codes: 0 done; 1 failed, or a scan found malware; 2 wrong usage; 3 a source cannot be opened, or some
 of it could not be read; 4 a problem with the mount point or FUSE; 5 the mount is in use; 6 the scanner failed;
-130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
+70 a bug in vmount; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
 """
 
 
@@ -104,6 +108,10 @@ def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -
             interrupted = VmountError("interrupted")
             interrupted.exit_code = exit_code_of(error)
             return fail(interrupted)
+        except Exception as error:
+            # Python's own exit code would be 1, which a scan documents as "malware found".
+            log.debug("internal error", exc_info=True)
+            return fail(InternalError(error))
 
 
 def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
@@ -156,7 +164,7 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     except VmountError as error:
         return fail(error)
     except BrokenPipeError:
-        # Whoever read our output has gone; nobody is left to be told.
+        # The reader of our output has ended, and no message can reach it.
         _give_up_output()
         return Exit.FAILED
     except OSError as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, as_os_errors
 from vmount.api.spelling import CASELESS
-from vmount.errors import errno_of, explain
+from vmount.errors import ListingError, errno_of, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Attrs
@@ -119,7 +119,9 @@ class FilesTogether:
                         entered.add(file.number)
                         below.append((file.path, file.number))
                         continue
-                    again = OSError(errno.ELOOP, "the same directory was already listed", file.path)
+                    again = ListingError(
+                        errno.ELOOP, "the same directory was already listed", file.path
+                    )
                     if on_error is None:
                         raise again
                     on_error(again)
@@ -249,7 +251,7 @@ class FilesTogether:
             with as_os_errors(path):
                 return path, await self._tree.listdir(number)
         except OSError as error:
-            return path, error
+            return path, ListingError.of(error)
 
     async def _open_all(self, files: Sequence[FileRef]) -> Sequence[FileMap | SmallFile | OSError]:
         opened = await self._gather([partial(self._open_one, file) for file in files])

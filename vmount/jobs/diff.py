@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from vmount.errors import ListingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -152,7 +154,7 @@ class _Side:
             self._entered.add(number)
             entries = self._disks.listdir(path)
         except OSError as error:
-            self._on_error(error)
+            self._on_error(ListingError.of(error))
             return None
         known = ((entry.name, _known(entry, path, self._on_error)) for entry in entries)
         return {name: attrs for name, attrs in known if attrs is not None}

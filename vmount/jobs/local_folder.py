@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmount.api import Entry, FileRef, spelling
 from vmount.api.file_reader import SmallFile
 from vmount.disks.disk import path_component
+from vmount.errors import ListingError
 from vmount.parsers.model import Attrs
 from vmount.parsers.ntfs import RESTORABLE
 from vmount.parsers.reader import Span
@@ -159,7 +160,7 @@ class FolderSet:
                         if stat.S_ISDIR(file.attrs.mode):
                             below.append(where)
             except OSError as error:
-                on_error(_named(error, here))
+                on_error(ListingError.of(_named(error, here)))
             pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:
