@@ -3,6 +3,9 @@
 A descriptor is a lock, which hosts that only read pass over, and the metadata with either the file's
 bytes or the addresses of its blocks. VMFS-5 keeps both in the last kilobyte; VMFS-6 begins the bytes right
 behind the metadata and aligns the addresses to the descriptor's end.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, FS3_FileDescriptor); what is
+a guess says so.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 VMFS-6 begins a directory with a header of 64 KiB, most of it a hash table of names. Metadata blocks
 follow: entries, links for names of one hash, and maps that tell four bits of each block. A listing needs
 the maps and the blocks of entries only, and the header says how many entries there must be.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, FS3_DirEntry and
+FS6_DirEntry); blocks and maps of VMFS-6 as vmfs6-tools reads them.
 """
 
 from __future__ import annotations

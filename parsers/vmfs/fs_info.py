@@ -1,4 +1,7 @@
-"""The file system's header ("FS3 descriptor") at 2 MiB of a VMFS volume."""
+"""The file system's header ("FS3 descriptor") at 2 MiB of a VMFS volume.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, FS3_Descriptor).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The UUIDs of VMFS, which are not laid out as anybody else's."""
+"""The UUIDs of VMFS, which are not laid out as anybody else's.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_lvm.py, UUID).
+"""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ table follows, then the names of the volume's devices, then maps of PEs: a bitma
 entries, as often as the device needs. Where eight maps do not do, further headers elsewhere have more.
 
 LVM-6 aligns the header and the bitmaps to `alignment`, and has room for one volume instead of 512.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_lvm.py).
 """
 
 from __future__ import annotations

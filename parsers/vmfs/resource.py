@@ -3,6 +3,8 @@
 Such a file has a header and groups of clusters. A group begins with two metadata blocks (lock, allocation)
 for each of its clusters; the resources of all its clusters follow. What is allocated is not looked at:
 a file that points to a resource says so by that.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, Res3_Metadata).
 """
 
 from __future__ import annotations
