@@ -16,10 +16,17 @@ from vmount.parsers.layout import Field, Layout
 
 ENTRY_HEADER = Layout(
     "ext4 directory entry",
-    Field("inode", "I"),
-    Field("record_length", "H"),
-    Field("name_length", "B"),
-    Field("file_type", "B"),
+    Field("inode", "I", at=0x00, note="0: the entry is free"),
+    Field("record_length", "H", at=0x04, note="rec_len: bytes to the next entry"),
+    Field("name_length", "B", at=0x06, note="name_len: bytes; the name follows"),
+    Field(
+        "file_type",
+        "B",
+        at=0x07,
+        note="EXT4_FT_...; the upper byte of name_len where the volume has no filetype feature",
+    ),
+    size=8,
+    source="Linux fs/ext4/ext4.h struct ext4_dir_entry_2",
 )
 """The name follows. Without FILETYPE, file_type is the upper half of the name's length and zero."""
 

@@ -19,11 +19,13 @@ MAX_LEVELS = 3
 
 ROOT_INFO = Layout(
     "ext4 hash tree root",
-    Field("reserved", "I"),
-    Field("hash_version", "B"),
-    Field("length", "B"),
-    Field("indirect_levels", "B"),
-    Field("flags", "B"),
+    Field("reserved", "I", at=0x00, note="reserved_zero"),
+    Field("hash_version", "B", at=0x04, note="DX_HASH_..."),
+    Field("length", "B", at=0x05, note="info_length: bytes of this structure: 8"),
+    Field("indirect_levels", "B", at=0x06, note="levels of nodes between the root and the leaves"),
+    Field("flags", "B", at=0x07, note="unused_flags"),
+    size=8,
+    source="Linux fs/ext4/namei.c struct dx_root_info",
 )
 _ROOT_INFO_AT = 24
 """After the entries "." and "..", twelve bytes each."""
