@@ -51,7 +51,7 @@ INDEX = Layout(
 )
 _pick_header = HEADER.picker("magic", "entries", "maximum", "depth").unpack_from
 _iter_extents = EXTENT.picker("block", "length", "start_high", "start_low").iter_unpack
-_iter_index = struct.Struct("<IIHxx").iter_unpack
+_iter_index = INDEX.whole().iter_unpack
 _ENTRY_SIZE = EXTENT.size
 MAX_INITIALISED = 32768
 """Blocks of an extent; a larger number stands for one that was never written."""

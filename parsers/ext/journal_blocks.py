@@ -105,6 +105,29 @@ COMMIT = Layout(
     size=60,
     source="Linux include/linux/jbd2.h struct commit_header",
 )
+BLOCK_TAG = Layout(
+    "jbd2 block tag",
+    Field("block", "I", at=0x00, note="t_blocknr: lower half of the block's number on the volume"),
+    Field("checksum", "H", at=0x04, note="lower half of the block's crc32c, with CSUM_V2"),
+    Field("flags", "H", at=0x06, note="JBD2_FLAG_..."),
+    Field("block_high", "I", at=0x08, note="t_blocknr_high: only with the feature 64BIT"),
+    byte_order=">",
+    size=12,
+    source="Linux include/linux/jbd2.h struct journal_block_tag_s",
+)
+BLOCK_TAG_3 = Layout(
+    "jbd2 block tag, version 3",
+    Field("block", "I", at=0x00, note="t_blocknr"),
+    Field("flags", "I", at=0x04, note="JBD2_FLAG_..."),
+    Field("block_high", "I", at=0x08, note="t_blocknr_high"),
+    Field("checksum", "I", at=0x0C, note="crc32c of the sequence and the block"),
+    byte_order=">",
+    size=16,
+    source="Linux include/linux/jbd2.h struct journal_block_tag3_s",
+)
+_tag = BLOCK_TAG.picker("block", "checksum", "flags").unpack_from
+_tag_high = BLOCK_TAG.picker("block_high").unpack_from
+_tag_3 = BLOCK_TAG_3.whole().unpack_from
 _COMMIT_CHECKSUM_AT = COMMIT.offset("checksum")
 _pick_commit = COMMIT.picker("checksum_type", "checksum_size", "checksum", "seconds").unpack_from
 
@@ -213,19 +236,21 @@ def decode_tags(superblock: JournalSuperblock, data: bytes) -> list[Tag]:
     wide = bool(superblock.features & JournalFeature.BITS_64)
     version_3 = bool(superblock.features & JournalFeature.CSUM_V3)
     if version_3:
-        size = 16
+        size = BLOCK_TAG_3.size
     else:
-        size = (12 if wide else 8) + (2 if superblock.features & JournalFeature.CSUM_V2 else 0)
+        size = (BLOCK_TAG.size if wide else 8) + (
+            2 if superblock.features & JournalFeature.CSUM_V2 else 0
+        )
     position, end = HEADER.size, len(data) - (4 if superblock.checksums else 0)
     tags = []
     while position + size <= end:
         high = 0
         if version_3:
-            block, flags, high, checksum = struct.unpack_from(">IIII", data, position)
+            block, flags, high, checksum = _tag_3(data, position)
         else:
-            block, checksum, flags = struct.unpack_from(">IHH", data, position)
+            block, checksum, flags = _tag(data, position)
             if wide:
-                (high,) = struct.unpack_from(">I", data, position + 8)
+                (high,) = _tag_high(data, position)
         tags.append(Tag(block | (high << 32 if wide else 0), bool(flags & _TAG_ESCAPED), checksum))
         position += size
         if not flags & _TAG_SAME_UUID:
