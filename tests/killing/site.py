@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING
 from fixtures import malware
 from fixtures.guests import make_disk
 from tests.killing.commands import Site
-from tests.vsphere.conftest import BUILD, PASSWORD, USER, make_certificate, running
+from tests.system.vsphere.conftest import BUILD, PASSWORD, USER, make_certificate, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,13 +29,21 @@ def site(folder: Path) -> Iterator[Site]:
         clamd = folder / "clamd"
         clamd.mkdir()
         socket = stack.enter_context(malware.clamd(clamd))
-        environment = {}
+        # As `clamscan` has them: the system may have no signatures.
+        programs = folder / "bin"
+        programs.mkdir()
+        script = programs / "clamscan"
+        script.write_text(
+            f'#!/bin/sh\nexec {shutil.which("clamscan")} -d {clamd / "signatures"} "$@"\n'
+        )
+        script.chmod(0o755)
+        environment = {"PATH": f"{programs}:{os.environ['PATH']}"}
         built = subprocess.run([BUILD], capture_output=True, text=True, check=False)
         if built.returncode == 0:
             certificate = make_certificate(folder)
             program = folder.__class__(built.stdout.strip())
             vcenter = stack.enter_context(running(program, certificate, folder / "vcsim"))
-            environment = {
+            environment |= {
                 "GOVC_URL": f"{vcenter.host}:{vcenter.port}",
                 "GOVC_USERNAME": USER,
                 "GOVC_PASSWORD": PASSWORD,

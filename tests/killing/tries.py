@@ -160,11 +160,14 @@ def drained(process: subprocess.Popen[bytes], master: int, seconds: float) -> by
 
 def check_ending(result: Result, output: str) -> None:
     """Note what is wrong with how a command ended: with its own result, or for the signal."""
-    if "KeyboardInterrupt" in output and "/vmount/" not in output:
-        return  # Python itself was starting, and had not come to the program
+    is_early = "/vmount/cli.py" not in output and (not output or "KeyboardInterrupt" in output)
+    if is_early and (result.code in {1, -signal.SIGINT} or "KeyboardInterrupt" in output):
+        return  # Python itself was starting, and had not come to the program; it may even go on
     allowed = {0, 3, -result.number, 128 + result.number}
     if " found" in output:
         allowed.add(1)  # a scan that had come to its end, with what it has found
+    if result.number is signal.SIGHUP and result.way is Way.TERMINAL:
+        allowed.add(120)  # it had come to its end, and Python could not write the rest
     if result.code not in allowed:
         result.problems.append(f"exit code {result.code}: {output.strip()[-200:]!r}")
     if "Traceback" in output:
@@ -174,8 +177,7 @@ def check_ending(result: Result, output: str) -> None:
 def left_behind(place: Place) -> list[str]:
     """Clean up as a user does, and return what is left."""
     problems = stuck(place.mark)
-    umounted = [mount for mount in mounts_of(place) if is_served(place)]
-    if umounted:
+    if str(place.mountpoint) in mounts_of(place) and is_served(place):
         done = place.run("umount", place.mountpoint)
         if done.returncode:
             problems.append(f"umount: {done.stderr.strip()}")

@@ -29,7 +29,7 @@ from vmount.errors import Exit, UsageError, explain
 from vmount.jobs.copying import Copier, CopyOptions, CopyReport, Owner
 from vmount.jobs.copying.copier import name_of
 from vmount.jobs.copying.selection import Selection
-from vmount.jobs.local_folder import FolderSet
+from vmount.jobs.local_folder import FolderSet, read_beside
 from vmount.jobs.unread import counted, line_of, missed, unread_below
 from vmount.options import OpenOptions
 from vmount.parsers.detect import FilesystemOptions
@@ -196,12 +196,13 @@ def _opened(arguments: argparse.Namespace) -> Iterator[FileSource]:
 
 def _confine(arguments: argparse.Namespace, options: OpenOptions) -> None:
     """Give up all but reading the source and writing the copies: below DEST, or beside it while it is new."""
-    destination = Path(arguments.destination).absolute()
+    source, destination = Path(arguments.source), Path(arguments.destination).absolute()
     into = destination.is_dir() and not arguments.no_target_directory
     confine_command(
         arguments,
         [arguments.source],
         options,
+        readable=read_beside(source) if source.is_dir() else [],
         writable=[destination if into else destination.parent],
         changes_attributes=True,
         capabilities=COPYING | (RESTORING if arguments.owner == "guest" else frozenset()),

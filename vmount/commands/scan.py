@@ -23,9 +23,9 @@ from vmount.errors import (
     explain,
     printable,
 )
-from vmount.jobs.local_folder import FolderSet, trees_of
+from vmount.jobs.local_folder import FolderSet, read_beside, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
-from vmount.jobs.scan.corpus import Selection
+from vmount.jobs.scan.files_to_scan import Selection
 from vmount.jobs.scan.helper import EngineHelper
 from vmount.jobs.scan.programs import Clamscan, Command, Programs
 from vmount.jobs.scan.report import Seen, read_clean
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.jobs.scan.corpus import Source
     from vmount.jobs.scan.engine import Engine
+    from vmount.jobs.scan.files_to_scan import Source
     from vmount.jobs.scan.report import ScanReport
     from vmount.jobs.scan.scanner import Progress
 
@@ -191,7 +191,10 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
             stack.callback(helper.close)
         elif isinstance(engine, PathEngine):
             stack.callback(engine.close)
-        _confine(arguments, options, engine, [] if helper is None else [helper.folder])
+        beside = [] if folder is None else read_beside(path)
+        _confine(
+            arguments, options, engine, [*beside, *([] if helper is None else [helper.folder])]
+        )
         usable = helper or engine
         if folder is not None:
             trees = trees_of(path)

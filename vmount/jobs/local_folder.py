@@ -283,6 +283,12 @@ def mount_of(folder: Path) -> Path | None:
     return None
 
 
+def read_beside(folder: Path) -> list[Path]:
+    """Return the files outside a folder that are read with it: what a mount tells of itself."""
+    top = mount_of(folder.absolute())
+    return [] if top is None else [top / "info.json"]
+
+
 def _info_of(top: Path) -> dict[str, Any]:
     """Return a mount's info.json; one of an older version says nothing of what cannot be read."""
     values: dict[str, Any] = json.loads((top / "info.json").read_bytes())

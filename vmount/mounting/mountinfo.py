@@ -59,7 +59,7 @@ def resolve(path: str) -> str:
     Such a look waits for the mount's server, which may not answer. What does not exist is kept as it is.
     """
     mounts = {mount.mountpoint for mount in vmount_mounts()}
-    pending = os.path.abspath(path).split("/")[::-1]  # noqa: PTH100 (keeps what it is given)
+    pending = os.path.join(os.getcwd(), path).split("/")[::-1]  # noqa: PTH109, PTH118 (text)
     here, links = "/", 0
     while pending:
         name = pending.pop()

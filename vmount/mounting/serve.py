@@ -33,7 +33,7 @@ from vmount.sandbox import confine
 from vmount.sandbox.kernel import keep_memory_private
 from vmount.sandbox.policy import CAP_DAC_OVERRIDE
 from vmount.sources.needs import policy_for
-from vmount.state.things import MountPoint
+from vmount.state.undo_records import MountPoint
 from vmount.tree.builder import build_tree
 from vmount.tree.info import as_json, describe
 from vmount.tree.walk_ahead import WalkAhead

@@ -6,6 +6,7 @@ it tells is checked: a hostile file may have taken that process over.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -71,6 +72,7 @@ def _names_others(source: str) -> bool:
 
 def _tell_files(sources: Sequence[str], options: OpenOptions, sending: int) -> None:
     """Open the sources and write the names of all files that were opened, each with a zero byte."""
+    gc.disable()  # it would only copy what the parent has
     logging.disable()
     confine(Policy(readable=(Path("/"),)))
     names: dict[bytes, None] = {}

@@ -6,10 +6,8 @@ import shutil
 import stat
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from vmount.errors import VmountError
 from vmount.sandbox.policy import READING, Policy
@@ -92,6 +90,8 @@ class _Needs:
 
     def server(self, host: str, port: int) -> None:
         """Add a server."""
+        from ipaddress import ip_address  # loaded when it is used: local sources need no address
+
         self.ports.add(port)
         try:
             ip_address(host.partition("%")[0])
@@ -100,6 +100,8 @@ class _Needs:
 
     def web(self, url: str) -> None:
         """Add an https:// source; it may be redirected to the usual port."""
+        from urllib.parse import urlsplit
+
         with suppress(ValueError):  # which is said when it is opened
             parts = urlsplit(url)
             self.server(parts.hostname or "", parts.port or HTTPS_PORT)
