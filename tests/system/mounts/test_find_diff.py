@@ -96,7 +96,7 @@ def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
 
 
 def test_messages_of_find(vmount: Vmount, volume: ExtFixture) -> None:
-    assert "is not a size" in vmount.error("find", volume.image, "--larger", "big", code=2)
+    assert "invalid size" in vmount.error("find", volume.image, "--larger", "big", code=2)
     assert "invalid date or age" in vmount.error("find", volume.image, "--newer", "soon", code=2)
     assert "nowhere" in vmount.error("find", volume.image, "--below", "disk0/nowhere", code=3)
 

@@ -157,7 +157,7 @@ def test_json_names_what_could_not_be_read(
         path if "/" in path and path.startswith(("v", "d")) else f"volumes/{path}" for path in found
     }
     assert full == expected
-    kinds = {machine.disk: "disk", machine.volume: "volume"}
+    kinds = {machine.disk: "disk", machine.volume: "volume", machine.directory: "directory"}
     for path, kind in found.items():
         assert kind == kinds.get(path, "file")
 

@@ -88,7 +88,7 @@ async def test_the_wrong_pin(
     vcenter: Vcenter, settings: ConnectionSettings, other: tuple[Path, Path]
 ) -> None:
     text = openssl_thumbprint(other[0], "sha1")
-    with pytest.raises(CertificateError, match=f"not {text}; somebody is in between"):
+    with pytest.raises(CertificateError, match=f"not {text}; the connection is intercepted"):
         await Session.open(pinned(settings, text))
     assert Controls(vcenter).called() == {}
 
