@@ -1,4 +1,4 @@
-"""Cutting a range out of a mapping."""
+"""Cutting a range out of a volume map."""
 
 from __future__ import annotations
 

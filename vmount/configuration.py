@@ -33,7 +33,7 @@ def config_path(environment: Mapping[str, str]) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Return what the file says. Raises UsageError for a key that is unknown or of the wrong type.
 
-    It names programs to be started, so a file that somebody else may have written is a UsageError too, and
+    It names programs to start, so a file that another user may have written is a UsageError too, and
     so is a password that others can read. Raises OSError if it cannot be read; there is none in most places.
     """
     import tomllib  # only for those who have the file

@@ -1,4 +1,4 @@
-"""What vmount tells its user when it cannot go on: one line that names the thing and the remedy.
+"""Errors for the user: one line with the thing, the reason and the remedy, and an exit code.
 
 Exit codes are part of the contract with scripts; `vmount --help` lists them.
 """

@@ -45,7 +45,7 @@ async def open_exfat(reader: BlockSource, *, utc_offset: int = 0) -> ExfatFilesy
     `utc_offset` is what a time that does not tell its zone is ahead of UTC, in minutes.
 
     A boot region that is damaged is replaced by its backup in sectors 12 to 23, with a sentence in
-    `info.warnings`. A volume that was formatted anew can still have that backup: probe for other formats first.
+    `info.warnings`. A volume that was formatted again can still have that backup: probe for other formats first.
 
     Raises NotRecognised if this is not exFAT, Corrupt if it is and cannot be opened, Unsupported for TexFAT
     and for versions other than 1.

@@ -47,7 +47,7 @@ from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inli
 from vmount.parsers.reader import BlockSource, Span, let_others_run
 
 _NAMES_A_TURN = (1 << 12) - 1
-"""A mask: others get a turn after so many names of a listing."""
+"""A mask: after this number of names, a listing lets other tasks run."""
 _MAX_LINK = 4096
 """The kernel's PATH_MAX; the zero byte at the end counts."""
 _NOT_OF_LINKS = InodeFlag.IMMUTABLE | InodeFlag.APPEND
@@ -82,7 +82,7 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
 
 
 async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
-    """Return the volume as it is after its journal, and warnings if that could not be had."""
+    """Return the volume with its journal replayed, and warnings if that failed."""
     superblock = volume.superblock
     try:
         if not superblock.journal_inode:

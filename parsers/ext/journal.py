@@ -2,7 +2,7 @@
 
 Strategy: only the journal's own blocks (descriptors, revocations, commits) are looked at when a volume
 is opened. They tell which block of the volume has its newest version where in the journal; it is read,
-and its checksum checked, when somebody needs that block. Nothing is written.
+and its checksum checked, when that block is read. Nothing is written.
 Source: Linux kernel documentation, filesystems/ext4, "Journal (jbd2)".
 """
 

@@ -247,7 +247,7 @@ def _recognise(raw: Any) -> None:
 
 
 def _kind(clusters: int, *, has_32: bool) -> Kind:
-    """Return the kind of FAT that a volume of so many clusters has.
+    """Return the kind of FAT of a volume with this number of clusters.
 
     A boot sector with FAT32's fields has no size of a FAT for the other kinds, so it is FAT32 however few
     clusters there are; mkfs.fat -F 32 makes such volumes and every driver reads them.

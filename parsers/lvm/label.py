@@ -95,7 +95,7 @@ def lvm_crc(data: Buffer, start: int = _CRC_START) -> int:
 
 
 def format_uuid(raw: bytes) -> str:
-    """Return an LVM2 UUID as it is written: 32 characters in groups of 6-4-4-4-4-4-6."""
+    """Return an LVM2 UUID as text: 32 characters in groups of 6-4-4-4-4-4-6."""
     text = raw.decode("ascii", "backslashreplace")
     ends = (0, 6, 10, 14, 18, 22, 26, 32)
     return "-".join(text[start:end] for start, end in pairwise(ends))

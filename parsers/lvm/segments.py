@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 """Of volumes made of volumes. LVM2 needs some six."""
 MAX_PARTS = 1 << 17
-"""Of all volumes of a group that are made of others, counted anew for each use. The text grows with the
+"""Of all volumes of a group that are made of others, counted again for each use. The text grows with the
 volumes, what is made of them may double with each: thirty lines would make more than fits in memory."""
 MAX_LEVELS = 3 * MAX_DEPTH
 """Of mappings in each other: concatenated, striped and mirrored parts at each depth."""

@@ -129,7 +129,7 @@ class Exceptions:
 async def open_snapshot(origin: BlockSource, store: BlockSource, size: int) -> SnapshotSource:
     """Read a snapshot's store and return its bytes.
 
-    Raises Unsupported for a snapshot whose store has run full: what it has kept is not all that it needs.
+    Raises Unsupported for a snapshot whose store has run full: it lacks some of the chunks that it needs.
     """
     return SnapshotSource(origin, store, await read_exceptions(store), size)
 

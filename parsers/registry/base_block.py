@@ -47,7 +47,7 @@ BINS_START = 4096
 BIN_UNIT = 4096
 
 LARGEST_BINS = 1 << 31
-"""Bytes of bins: cells of stable storage are told from volatile ones by the top bit of their offsets."""
+"""Bytes of bins: the top bit of an offset distinguishes volatile cells from stable ones."""
 
 PRIMARY_FILE = 0
 DIRECT_MEMORY_LOAD = 1

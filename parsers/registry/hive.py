@@ -65,7 +65,7 @@ class Hive:
     def __init__(self, reader: Reader, base: BaseBlock) -> None:
         self.base = base
         self._reader = reader
-        # A file that was cut short still answers for what it has.
+        # A truncated file still answers for the part that exists.
         self._end = min(reader.size, BINS_START + base.bins_size)
         self._most_keys = min(base.bins_size // KEY.size, MOST_SUBKEYS)
         self._pages: Lru[int, Buffer] = Lru(PAGES_KEPT)

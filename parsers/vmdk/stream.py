@@ -2,7 +2,7 @@
 
 Source: VMware, "Virtual Disk Format 5.0", section "Stream-Optimized Compressed Sparse Extents". Grains are
 zlib streams, each behind a marker with the sector that it belongs at and its length, which are both checked.
-A stream is written front to back, so its grain directory is told by a footer at its end.
+A stream is written front to back, so a footer at its end points to the grain directory.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ async def open_xfs(reader: BlockSource) -> XfsFilesystem:
 
 
 async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
-    """Return the volume as it is after its log, and warnings if that could not be had."""
+    """Return the volume with its log replayed, and warnings if that failed."""
     try:
         if not volume.superblock.log_start:
             raise Unsupported("a log on another device")

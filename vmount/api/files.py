@@ -198,7 +198,7 @@ class FilesTogether:
     ) -> list[FileRef]:
         """Return the alternate streams of files on NTFS.
 
-        Where they cannot be as_os_errors, an OSError that names the file is given to `on_error`; without that it is
+        Where they cannot be read, an OSError that names the file is given to `on_error`; without that it is
         raised.
         """
         calls = [

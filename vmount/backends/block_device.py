@@ -262,7 +262,7 @@ class _Descriptor:
 
 
 def _open(path: Path, *, direct: bool) -> int:
-    # Without waiting: opening a pipe would, until somebody writes to it.
+    # Without waiting: opening a pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     return os.open(path, flags | (os.O_DIRECT if direct else 0))
 

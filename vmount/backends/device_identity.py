@@ -3,7 +3,7 @@
 Strategy: a disk's identity is the WWN that it gives itself, as sysfs and udev's links tell it; the device
 number where it has none. A serial number is no identity: there are arrays that give all their LUNs one, and
 to take two disks for one would show wrong bytes. A path of a dm-multipath device stands for that device.
-Everything is read anew when it is asked for: LUNs come and go.
+Everything is read again on each call: LUNs come and go.
 """
 
 from __future__ import annotations

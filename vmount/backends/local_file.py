@@ -30,7 +30,7 @@ class LocalFile:
     def __init__(self, path: Path, runtime: Runtime) -> None:
         self.path = path
         self._runtime = runtime
-        # Without waiting: opening a pipe would, until somebody writes to it.
+        # Without waiting: opening a pipe would wait for a writer.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         try:
             self.size = _size(self._fd, path)

@@ -67,7 +67,7 @@ async def open_san_file(
 
 
 class SanFile:
-    """A Backend; see open_san_file. The LUNs belong to whoever opened them."""
+    """A Backend; see open_san_file. The caller closes the LUNs."""
 
     def __init__(
         self, name: str, size: int, runs: Sequence[LunRun], luns: Sequence[Backend]

@@ -44,7 +44,7 @@ class TooLarge(OSError):
 
 
 class Cache(Protocol):
-    """Something that gives memory back when it is told to."""
+    """Something that releases memory on request."""
 
     @property
     def cached(self) -> int:

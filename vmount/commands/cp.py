@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vmount.jobs.copying.source import FileSource
 
 MOST_SHOWN = 50
-"""Lines of a kind that are told one by one; --json tells all."""
+"""Number of lines of a kind that are printed; --json has all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -232,7 +232,7 @@ def _is_address(text: str) -> bool:
 
 
 def _check_meaning(destination: Path, name: str) -> None:
-    """See that a copy that is to go on does not begin anew a level deeper. Raises UsageError."""
+    """Check that a continued copy does not start again one level deeper. Raises UsageError."""
     if not (destination / name).exists():
         raise UsageError(
             f"{destination} already exists and does not contain {name}",

@@ -174,7 +174,7 @@ def _time(nanoseconds: int) -> str:
 
 
 def write_line(line: str, end: bytes = b"\n") -> None:
-    """Write a line to standard output: as it is, but for a terminal, which a name must not steer."""
+    """Write a line to standard output: unchanged, except to a terminal, which a name must not control."""
     if sys.stdout.isatty():
         line = printable(line)
     write_bytes(line.encode("utf-8", "surrogateescape") + end)

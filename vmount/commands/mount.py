@@ -197,7 +197,7 @@ def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) ->
             with raising():
                 select.select([pipe], [], [])
         except KeyboardInterrupt:
-            # It undoes what it has done to a machine by now.
+            # It undoes its changes to a VM first.
             os.kill(pid, signal.SIGTERM)
             os.waitpid(pid, 0)
             raise

@@ -78,7 +78,7 @@ def add_user_map_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def ntfs_users(arguments: argparse.Namespace) -> UserMap | None:
-    """Return what Windows' users are called here, None if files belong to whoever asks. Raises UsageError."""
+    """Return what Windows' users are called here, None if files belong to the caller. Raises UsageError."""
     path = arguments.usermap
     if arguments.owner != "guest":
         if path is not None:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from vmount.jobs.scan.scanner import Progress
 
 MOST_SHOWN = 20
-"""Files not scanned that are told one by one; --json tells all."""
+"""Number of files not scanned that are listed; --json has all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

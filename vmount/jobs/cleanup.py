@@ -1,4 +1,4 @@
-"""Undoing what processes that are dead have left behind: `vmount cleanup`.
+"""Undoing what dead processes left behind: `vmount cleanup`.
 
 The journals of the dead are gone through backwards. What cannot be undone stays in its journal with the
 reason, and so does what it needs: a snapshot is not removed under a disk that is still attached.

@@ -1,4 +1,4 @@
-"""A folder of this machine, a mount for one, read as a disk set is: what copying and scanning need of it."""
+"""A local folder, such as a mount, as a file source: what copying and scanning need."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class FolderSet:
 
     def readlink(self, path: str) -> str:
         """Return the target of a symbolic link. Raises OSError."""
-        return os.readlink(self._place(path))  # noqa: PTH115 (as it is, whatever it holds)
+        return os.readlink(self._place(path))  # noqa: PTH115 (unchanged)
 
     def below(
         self,

@@ -29,7 +29,7 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 
 def bound(path: Path) -> socket.socket:
-    """Return a socket that will be answered on; whoever connects before is refused. Raises OSError."""
+    """Return the control socket; connections are refused until it is served. Raises OSError."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _reachable(path) as address:

@@ -1,4 +1,4 @@
-"""Telling systemd that a mount answers: sd_notify(3), which is a datagram to a socket that it names."""
+"""Notifying systemd that a mount answers: sd_notify(3), a datagram to a socket that it names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mount of one's own: a process that serves it for as long as this one wants it.
+"""A private mount: a process that serves it until this process ends it.
 
 pyfuse3 holds one session a process, so a program that mounts starts another: `python -m vmount.mounting.server_process`.
 What to mount goes to it through a pipe and not through its arguments, which everybody can see; the pipe

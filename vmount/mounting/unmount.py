@@ -1,4 +1,4 @@
-"""Taking a mount off the tree, and waiting for its process to release the sources."""
+"""Unmounting, and waiting until the serving process has released the sources."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class Confinement:
 def confine(policy: Policy) -> Confinement:
     """Give up for ever what the policy does not name: in this thread and all that it starts.
 
-    Call it before there are other threads. Raises VmountError if the kernel refuses what it has.
+    Call it before there are other threads. Raises VmountError if the kernel refuses something that it supports.
     """
     try:
         keep_memory_private()

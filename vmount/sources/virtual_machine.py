@@ -40,7 +40,7 @@ SECTOR = 512
 
 @dataclass(frozen=True)
 class VmInfo:
-    """What is told of an open machine. Fits JSON by `dataclasses.asdict`."""
+    """Facts about an open VM. Fits JSON by `dataclasses.asdict`."""
 
     moref: str
     name: str

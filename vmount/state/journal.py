@@ -1,4 +1,4 @@
-"""The journal of one process: what it has done and must undo, each written before it is done.
+"""The journal of one process: what it must undo, written before it is done.
 
 Strategy: a file that is only appended to, one JSON object a line, brought to the disk (fsync) before the
 undo record is done. A line cut short by a crash is of a undo record that was not begun. The process holds the file's

@@ -1,4 +1,4 @@
-"""Disks attached to the machine that vmount runs in, and read as block devices of it.
+"""The transport `hotadd`: disks are attached to the VM that vmount runs in, and read as its block devices.
 
 The device is known by the UUID of the disk, which it has as its WWN; never by the order in which devices
 appear. Two disks of one UUID (a copied machine) cannot be told apart and are refused.
@@ -43,7 +43,7 @@ LOOK_AGAIN = 0.1
 
 @dataclass(frozen=True)
 class ThisMachine:
-    """What is asked of the machine that vmount runs in; tests have their own."""
+    """Access to the VM that vmount runs in; tests replace it."""
 
     firmware: Firmware = field(default_factory=Firmware)
     devices: BlockDevices = field(default_factory=BlockDevices)

@@ -1,4 +1,4 @@
-"""What stands in for the files of a volume that has been dismounted."""
+"""The placeholder for the files of a dismounted volume."""
 
 from __future__ import annotations
 

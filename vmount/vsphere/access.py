@@ -1,7 +1,7 @@
 """Making a machine's disks ready to be read, and leaving it as it was.
 
 The order is fixed: relocation lock, snapshot, then whatever opens the disks; backwards when done. Whatever
-ends the reading, all of it is undone; what cannot be is told, and stays in the journal for `vmount cleanup`.
+ends the reading, all of it is undone; failures are reported and stay in the journal for `vmount cleanup`.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ async def _remove(session: Session, vm: str, entry: Entry) -> None:
 
 
 async def _finally(undoing: Awaitable[object], remains: str) -> None:
-    """Undo something at the end; failing to is told and does not hide how the reading went."""
+    """Undo something at the end; a failure is reported and does not hide the result of the job."""
     try:
         await undoing
     except VmountError as error:

@@ -52,7 +52,7 @@ def parse_address(text: str, what: str) -> Address:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """Return an address as it is written, IPv6 in brackets."""
+    """Return an address as text, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

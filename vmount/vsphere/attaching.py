@@ -2,7 +2,7 @@
 
 The disk is attached independent-nonpersistent: whatever happened to write to it, the file would not change.
 Each is written down before it is attached, and only what is written down is ever taken off. One change of
-the machine at a time, as vSphere wants it; somebody else's is waited for.
+the machine at a time, as vSphere requires; tasks of other programs are awaited.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ CONTROLLERS = 4
 """SCSI controllers of a machine: buses 0 to 3."""
 
 BUSY = (vim.fault.TaskInProgress, vim.fault.ConcurrentAccess)
-"""Somebody else changes the machine."""
+"""Another program is changing the VM."""
 TAKEN = (vim.fault.InvalidDeviceSpec,)
-"""Somebody else has just taken the unit, if another one is free now; else it is about the disk."""
+"""Another program has just taken the unit, if another unit is free now; otherwise the disk is the problem."""
 
 
 class Place(NamedTuple):
@@ -91,7 +91,7 @@ class Attacher:
         return attached
 
     async def detach(self, attached: Attached) -> None:
-        """Take a disk off again; if that fails, it is told and stays in the journal. Waits out cancellations."""
+        """Detach a disk; a failure is reported and stays in the journal. Cancellation does not interrupt it."""
         with trio.CancelScope(shield=True):
             async with self._change:
                 await self._detach(attached.entry)
@@ -127,7 +127,7 @@ class Attacher:
         await self._session.wait_task(task, ATTACH_LIMIT)
 
     async def _identify(self, entry: Entry, disk: AttachedDisk, place: Place) -> Attached:
-        """Learn what the new device is called, for whoever takes it off."""
+        """Learn the name of the new device, for detaching it."""
         try:
             key, uuid = await self._session.call(
                 _device_at, self._session.vm(self.proxy), place, disk

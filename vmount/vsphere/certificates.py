@@ -50,7 +50,7 @@ def context_for(settings: ConnectionSettings) -> ssl.SSLContext:
 
 
 def only(leaf: bytes) -> ssl.SSLContext:
-    """Return a context that trusts one certificate (DER) and no other, whoever signed it.
+    """Return a context that trusts exactly one certificate (DER), whatever its issuer.
 
     Its name and dates do not matter: it is this one that was chosen.
     """

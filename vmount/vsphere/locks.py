@@ -3,7 +3,7 @@
 Strategy: one lock a machine for all processes that share a state folder. What they hold is what their
 journals say; the folder's lock file makes looking and changing one step. The first disables relocation,
 the last enables it again, and who was killed counts until `vmount cleanup` has been there. The server
-knows the lock by its source; one of another source is somebody else's and is never removed.
+knows the lock by its source; one of another source belongs to another program and is never removed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RelocationLocks:
     async def acquire(
         self, vm: str, journal: Journal, mode: LockMode, wait: float = 0.0
     ) -> Entry | None:
-        """Lock a machine (its moRef), waiting up to `wait` seconds for a lock of somebody else to go.
+        """Lock a VM (its moRef), waiting up to `wait` seconds for the release of another program's lock.
 
         Returns what `release` takes, or None where nothing is locked; why is logged. Raises LockError if
         the lock is required and cannot be had.

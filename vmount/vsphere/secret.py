@@ -14,7 +14,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value, for whoever it is meant for."""
+        """Return the value, for the server or helper that needs it."""
         return self._value
 
     def __repr__(self) -> str:

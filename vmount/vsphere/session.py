@@ -1,4 +1,4 @@
-"""A session with a vCenter or ESXi host: pyvmomi's blocking calls for somebody who runs under trio.
+"""A session with a vCenter or ESXi host: pyvmomi's blocking calls under trio.
 
 Strategy: one stub for the whole life of a session, so that managed objects stay usable when it has
 expired and was opened again. Every call runs in a thread and has two deadlines: that of each socket
@@ -244,7 +244,7 @@ class Session:
             raise ConnectError(f"{address}: the answer is not XML") from error
 
     async def _log_in(self, seen: int) -> None:
-        """Log in unless somebody has since the number of logins was `seen`."""
+        """Log in, unless another task has done so since the number of logins was `seen`."""
         async with self._login_lock:
             if self._logins == seen:
                 # Shielded: a session that nobody knows of would stay in the server.

@@ -2,7 +2,7 @@
 
 Strategy: a snapshot is known by a name that no other has, written to the journal before it is asked for.
 So it is found again even if the answer was lost, the time ran out or the process was killed in between.
-What has been asked for is never abandoned: whoever gives up waits (for a bounded time) and looks.
+A request is never abandoned: a cancelled caller waits (for a bounded time) and checks the result.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Noticing that the bytes of a machine's disks may have changed under whoever reads them.
+"""Noticing that the bytes of a VM's disks may have changed while they are read.
 
 Nothing keeps others from removing the snapshot that is read, or from switching on a machine that was off
 and is read without one. Either writes to the files that were at rest.

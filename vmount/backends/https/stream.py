@@ -25,7 +25,7 @@ class EndlessHead(httpcore.RemoteProtocolError):
 
 
 class HttpStream(httpcore.AsyncNetworkStream):
-    """A connection. Deadlines are those of whoever sends the request."""
+    """A connection. The sender of a request sets its deadlines."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -4,7 +4,7 @@ Source: "The NBD protocol", NetworkBlockDevice/nbd doc/proto.md, "Handshake phas
 
 Strategy: a handshake is a conversation in strict turns, so each is a generator that reads like the
 specification: it yields `Send`, `Receive` (answered with exactly that many bytes) or `StartTls`, and
-returns what was agreed. Whoever drives it owns the socket. What a server may make us receive is bounded
+returns what was agreed. The caller owns the socket. What a server may make us receive is bounded
 by MAX_OPTION_REPLY bytes an answer and MAX_ANSWERS_BYTES an option.
 """
 

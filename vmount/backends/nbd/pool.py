@@ -149,7 +149,7 @@ class NbdPool:
             self._nursery.start_soon(self._make_connection)
 
     async def _make_connection(self) -> None:
-        """Connect, again and again while there is no connection and somebody waits for one, or the server was
+        """Connect, repeatedly while there is no connection and a task waits for one, or the server was
         given up."""
         try:
             for delay in self._options.backoff.delays():

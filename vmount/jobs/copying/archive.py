@@ -3,7 +3,7 @@
 Extended attributes are `SCHILY.xattr.` records and holes are sparse files of version 1.0, as GNU tar has them.
 The size of a file stands before its bytes. So a file of up to `HELD` bytes is read before it is begun, and
 one that cannot be read is left out; a larger one that breaks off ends the archive in its middle, which every
-reader of it reports. Directories come last, each after what is in it: whoever extracts them one by one
+reader of it reports. Directories come last, each after its content: a program that extracts them one by one
 sets their times when nothing more is written into them.
 """
 

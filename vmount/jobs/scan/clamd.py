@@ -124,7 +124,7 @@ class Clamd:
         return version
 
     def scan(self, pieces: Iterable[bytes]) -> Verdict:
-        """Send a file. clamd says no more of a file that is too large for it, which is told."""
+        """Send a file. clamd does not answer for a file above its limit, which is reported."""
         refused = None
         with self._connect() as connection:
             connection.sendall(b"zINSTREAM\0")

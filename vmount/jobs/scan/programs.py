@@ -83,7 +83,7 @@ class Programs:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and what it has started, unless it has ended."""
+    """Kill a program and its children, unless it has ended."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
