@@ -150,6 +150,20 @@ def test_fstabs_that_are_out_of_the_ordinary(
     assert warning is None or any(warning in text for text in found)
 
 
+@pytest.mark.parametrize("option", ["nofail", "defaults,noauto", "_netdev,ro"])
+def test_what_the_guest_starts_without_is_not_missing(
+    vmount: Vmount, linux: Path, tmp_path: Path, option: str
+) -> None:
+    image = Path(shutil.copy(linux, tmp_path))
+    line = f"UUID=0a1b2c3d-dead-4000-8000-000000000009 /gone ext4 {option} 0 2"
+    _write(image, "etc/fstab", line.encode(), linux)
+    with open_disks(image) as disks:
+        assert list(disks.unread) == []
+        assert list(disks.warnings) == []
+    vmount.run("ls", "-R", image)
+    vmount.run("find", image)
+
+
 def _write(image: Path, path: str, content: bytes, linux: Path) -> None:
     """Write a file of the guest's root volume anew, and a link to itself."""
     volume = linux.parent / "changed.img"
