@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.connections <= 64:
-        raise UsageError("--connections: from 1 to 64")
+        raise UsageError("--connections: invalid number (from 1 to 64)")
     if arguments.report is not None and not arguments.report.absolute().parent.is_dir():
         raise UsageError(f"--report {arguments.report}: the folder does not exist")
     clean: dict[str, Seen] = {}

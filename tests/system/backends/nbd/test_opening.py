@@ -145,7 +145,7 @@ async def test_listing_over_tls(image: Path, certificates: Path, content: bytes)
     with tls_server(image, certificates) as address:
         uri = f"nbds://{address}/?tls-certificates={certificates}"
         assert await list_exports(uri) == [ExportInfo("", "", len(content))]
-        with pytest.raises(BackendRefused, match="demands TLS"):
+        with pytest.raises(BackendRefused, match="requires TLS"):
             await list_exports(f"nbd://{address}/")
 
 
