@@ -288,7 +288,9 @@ def test_drives_by_hand(vmount: Vmount, linux: Path) -> None:
     assert "no volume disk0-p9 with a file system; the volumes are disk0-p1, disk0-p2" in line
     line = vmount.error("info", "--drive", "D=disk0-p1", "--drive", "E=disk0-p1", linux, code=2)
     assert "drives D and E are both volume disk0-p1" in line
-    assert "same letter twice" in vmount.error("info", "--drive", "D=a", "--drive", "d=b", linux, code=2)
+    assert "same letter twice" in vmount.error(
+        "info", "--drive", "D=a", "--drive", "d=b", linux, code=2
+    )
     assert "expected D=VOLUME" in vmount.error("info", "--drive", "DD=a", linux, code=2)
 
 

@@ -169,7 +169,7 @@ def test_transports_are_tried_in_order(vmount: Vmount, vm: Vm) -> None:
 
 
 def test_what_is_neither_file_nor_machine(vmount: Vmount, vm: Vm) -> None:
-    assert "no machine 'web02'" in vmount.error("info", "web02", code=3)
+    assert "no VM 'web02'" in vmount.error("info", "web02", code=3)
     assert "No such file" in vmount.error("info", "web02.vmdk", code=3)
     del vmount.environment["GOVC_URL"]
     text = vmount.error("info", "web01", code=3)

@@ -110,7 +110,7 @@ def test_a_folder_that_is_gone_or_a_link_now(state: StateDir, leave: Leave, tmp_
     leave(TemporaryFolder(str(tmp_path / "gone")), TemporaryFolder(str(link)))
     report = clean_up(state)
     assert [outcome.done for outcome in report.cleaned] == [
-        f"temporary folder {tmp_path / 'gone'} is gone already"
+        f"temporary folder {tmp_path / 'gone'} no longer exists"
     ]
     assert "is a link instead of the folder" in report.remaining[0].reason
     assert precious.exists()

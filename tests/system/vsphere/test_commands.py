@@ -127,7 +127,7 @@ async def test_snapshots(settings: ConnectionSettings, command: Command) -> None
     assert lines[1].startswith(f"└── {first['moref']}  ")
     assert lines[2].startswith(f"    └── {second['moref']}  ")
     assert lines[2].endswith("after  (quiesced, current)  about after")
-    assert "no machine 'web'; vmount vms lists them" in command.error("snapshots", "web", code=3)
+    assert "no VM 'web'; vmount vms lists them" in command.error("snapshots", "web", code=3)
 
 
 @pytest.mark.vcsim("-esx")
@@ -149,7 +149,7 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
     alone = Command(tmp_path, {"HOME": str(tmp_path)})
     asked = alone.error("vms", *options, code=3)
     assert "the certificate is not trusted: self-signed certificate" in asked
-    thumbprint = asked.partition("own is ")[2].partition(",")[0]
+    thumbprint = asked.partition("thumbprint is ")[2].partition(",")[0]
     alone.run("vms", *options, "--thumbprint", thumbprint)
     assert "the certificate is not verified" in alone.run("vms", *options, "--insecure").stderr
     alone.run("vms", *options, "--ca-file", str(vcenter.certificate))
@@ -172,7 +172,9 @@ def test_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None:
     assert "do not write a password on the command line" in in_argv
     url = f"https://{USER}:{PASSWORD}@{place}:9999999/sdk"
     assert "invalid port" in command.error("vms", code=2, GOVC_URL=url)
-    assert "http:// is not taken" in command.error("vms", code=2, GOVC_URL=url.replace("s", "", 1))
+    assert "unsupported scheme http://" in command.error(
+        "vms", code=2, GOVC_URL=url.replace("s", "", 1)
+    )
     assert "no password for" in command.error("vms", code=2, GOVC_PASSWORD="")
     assert "certificate" in command.error("vms", code=3, GOVC_TLS_CA_CERTS="/dev/null")
     command.error("vms", code=3, GOVC_URL=f"https://{USER}:{PASSWORD}@nobody.invalid/sdk")

@@ -392,7 +392,7 @@ def test_a_snapshot_or_machine_that_is_gone_is_no_error(site: Site) -> None:
         trio.run(site.with_machine, remove)
         report = site.clean_up()
         assert not report.remaining
-        assert any("is gone already" in outcome.done for outcome in report.cleaned)
+        assert any("no longer exists" in outcome.done for outcome in report.cleaned)
         assert site.clean_up() == Report()
 
 
