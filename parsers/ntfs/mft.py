@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.lru import Lru
+from vmount.parsers.notes import Notes
 from vmount.parsers.ntfs import attribute_list
 from vmount.parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
 from vmount.parsers.ntfs.fixup import restore, restore_all
@@ -82,6 +83,8 @@ class Mft:
         self._map = RunList.of(runs)
         self.count = size // boot.record_size
         self._kept: Lru[int, Record] = Lru(KEPT_RECORDS)
+        self.notes = Notes("NTFS volume")
+        """Of what is damaged and can be done without."""
 
     async def record(self, ino: int) -> Record:
         """Return a record. Raises Corrupt."""
@@ -198,7 +201,8 @@ class Mft:
                     found[ino] = decode_record(data, at, size, ino, offset + at)
                 else:
                     record = records[at : at + size]
-                    restore(record, MAGIC, offset + at)
+                    if not restore(record, MAGIC, offset + at):
+                        self.notes.add(f"MFT record {ino}: the place of its fix-ups is damaged")
                     found[ino] = decode_record(bytes(record), 0, size, ino, offset + at)
             except ParseError as error:
                 found[ino] = error
