@@ -20,7 +20,7 @@ from vmount.parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
 from vmount.parsers.ntfs.runlist import decode_runs
 from vmount.parsers.ntfs.stream import Stream, select
 from vmount.parsers.reader import Span
-from vmount.parsers.runs import RunList
+from vmount.parsers.runs import RunBuilder, RunList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -227,8 +227,9 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
         raise Corrupt("$MFT has no data", offset)
     size = data[0].sizes.valid
     _, after, mapping = data[0].mapping
-    runs = decode_runs(mapping, 0, after, boot.cluster_size, boot.clusters)
-    mft = Mft(reader, boot, runs, size)
+    runs = RunBuilder()
+    runs.extend(decode_runs(mapping, 0, after, boot.cluster_size, boot.clusters))
+    mft = Mft(reader, boot, runs.so_far(), size)
     lists = select(record.attributes, ATTRIBUTE_LIST)
     if lists:
         content = await Stream(lists, boot).read_all(reader, attribute_list.MAX_SIZE)
@@ -242,9 +243,8 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
             vcn, after_extent, mapping = extent.mapping
             if vcn != after:
                 raise Corrupt("extents of $MFT", offset, expected=after, actual=vcn)
-            runs += decode_runs(mapping, vcn, after_extent, boot.cluster_size, boot.clusters)
+            runs.extend(decode_runs(mapping, vcn, after_extent, boot.cluster_size, boot.clusters))
             after = after_extent
-            mft = Mft(reader, boot, runs, size)
     if after * boot.cluster_size < size:
         raise Corrupt("$MFT has fewer clusters than its size", offset, expected=size)
     return mft
