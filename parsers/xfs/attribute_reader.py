@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from vmount.parsers.xfs.extent import Extents
     from vmount.parsers.xfs.volume import Volume
 
-MAX_BYTES = 64 << 20
-"""Of all attributes of one file, names and values."""
+MAX_BYTES = 16 << 20
+"""Of all attributes of one file, names and values: the kernel lists 64 KiB of names and has values of as many,
+so that a small file could hold half a gigabyte."""
 _BLOCKS_AT_ONCE = 256
 
 
