@@ -12,6 +12,7 @@ import pytest
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.exfat import directory as exfat_directory
+from vmount.parsers.exfat.entry import FILE
 from vmount.parsers.ntfs.lznt1 import BLOCK, decode_lznt1
 from vmount.parsers.ntfs.lzx import WINDOW, decode_lzx
 from vmount.parsers.ntfs.xpress import MAX_CHUNK, decode_xpress
@@ -122,7 +123,7 @@ def test_a_directory_of_exfat_with_too_many_files_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(exfat_directory, "MAX_FILES", 0)
-    entry = bytes([exfat_directory.FILE]) + bytes(31)
+    entry = bytes([FILE]) + bytes(31)
     with pytest.raises(Unsupported, match="more than 0 files"):
         exfat_directory.decode_directory(
             entry,

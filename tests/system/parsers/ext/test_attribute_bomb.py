@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fixtures.programs import run
 from tests.support.parsers.reading import find
 from vmount.parsers.errors import Unsupported
-from vmount.parsers.ext import open_ext
+from vmount.parsers.ext.filesystem import open_ext
 from vmount.parsers.ext.xattr import MAX_VALUE, MAX_VALUES
 from vmount.parsers.reader import BytesReader, run_sync
 
