@@ -62,7 +62,7 @@ def test_a_file_that_is_no_disk_is_told_and_an_empty_disk_is_not(
 def test_a_part_of_a_disk_names_the_descriptor_beside_it(vmount: Vmount, machine: Path) -> None:
     part = machine.parent / "first-s001.vmdk"
     assert part.exists()
-    assert f"by its descriptor: {machine.parent / 'first.vmdk'}" in vmount.error(
+    assert f"descriptor of the disk: {machine.parent / 'first.vmdk'}" in vmount.error(
         "info", part, code=3
     )
 
