@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help tables demo test fuzz check lint format types coverage bench man clean setup setup-test
+.PHONY: help test-unit tables demo test fuzz check lint format types coverage bench man clean setup setup-test
 
 PYTHON := .venv/bin/python
 SOURCES := vmount parsers tests fixtures bench scripts
@@ -16,6 +16,9 @@ demo: ## Make a small virtual machine, mount it, copy files out and compare them
 test: setup-test ## Run the tests
 	@scripts/vcsim >/dev/null || [ "$$CI" != true ]
 	$(PYTEST)
+
+test-unit: setup ## Run the tests that need neither root nor other programs
+	$(PYTHON) -m pytest -n 2 tests/unit
 
 fuzz: setup-test ## Fuzz the parsers for FUZZ_SECONDS (60)
 	@$(PYTHON) -c 'import atheris' 2>/dev/null || $(PYTHON) -m pip install --quiet \
@@ -45,6 +48,7 @@ man: setup ## Write the manual page anew, from the command's own help
 
 tables: setup ## Write the tables of the documentation that come from the code
 	@$(PYTHON) -m scripts.tables
+	@$(PYTHON) -m scripts.requirements
 
 clean: ## Remove all that was made, and the virtual environment
 	rm -rf build dist .venv .coverage .hypothesis *.egg-info fixtures/cache

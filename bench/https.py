@@ -19,8 +19,8 @@ from pathlib import Path
 import httpx
 
 from bench.timing import drop_caches, median, timed
-from tests.vsphere.conftest import BUILD, PASSWORD, USER, Vcenter, make_certificate, running
-from tests.vsphere.disk_machines import create_machine
+from tests.support.vsphere.disk_machines import create_machine
+from tests.system.vsphere.conftest import BUILD, PASSWORD, USER, Vcenter, make_certificate, running
 from vmount.datastores.path import DatastorePath, folder_url
 
 MIB = 1 << 20

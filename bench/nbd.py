@@ -19,7 +19,13 @@ from pathlib import Path
 
 import trio
 
-from tests.backends.nbd.servers import listen_tcp, listen_unix, make_certificates, running, uri_of
+from tests.support.backends.nbd.servers import (
+    listen_tcp,
+    listen_unix,
+    make_certificates,
+    running,
+    uri_of,
+)
 from vmount.backends.nbd.backend import NbdOptions, open_nbd
 
 MIB = 1 << 20

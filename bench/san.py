@@ -17,8 +17,8 @@ from pathlib import Path
 
 from bench.local import mounted_by_us
 from bench.timing import drop_caches, median, shell, timed
-from tests.datastores.vmfs_luns import unpack
-from tests.loop_devices import attached
+from tests.support.datastores.vmfs_luns import unpack
+from tests.support.loop_devices import attached
 
 FILE = ".sbc.sf"
 """A file of 1 GiB that every VMFS-6 datastore has, in large pieces as a disk's are."""

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from vmount.parsers.mapping import (
+from vmount.parsers.volume_map import (
     Area,
     Concat,
-    Mapping,
     Mirror,
     Missing,
     Parity,
     Raid10,
     Stripe,
+    VolumeMap,
     Zero,
 )
 
 
-def missing_devices(mapping: Mapping) -> list[str]:
+def missing_devices(mapping: VolumeMap) -> list[str]:
     """Return the devices that a mapping would need to be whole, each once, in order."""
     match mapping:
         case Missing(device):
@@ -26,7 +26,7 @@ def missing_devices(mapping: Mapping) -> list[str]:
             return list(dict.fromkeys(name for part in parts for name in missing_devices(part)))
 
 
-def is_readable(mapping: Mapping) -> bool:
+def is_readable(mapping: VolumeMap) -> bool:
     """Say whether redundancy makes up for all that is missing.
 
     A column counts as lost if any of it is.

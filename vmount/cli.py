@@ -19,7 +19,7 @@ from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path, read_config_if_any
 from vmount.errors import Exit, UsageError, VmountError, explain
-from vmount.interruption import catching, exit_code_of
+from vmount.interruption import catching, deferred, exit_code_of
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
@@ -141,7 +141,8 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     except UsageError as error:
         if not {"-h", "--help", "--version"}.intersection(words):
             return fail(error)
-    parsed = parser.parse_intermixed_args(words)
+    with deferred():  # argparse cannot be interrupted: what it then raises hides the signal
+        parsed = parser.parse_intermixed_args(words)
     try:
         if name == MOUNT:
             take_mount_options(parser, parsed)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vmount.disks.disk import Disk
     from vmount.runtime import Runtime
-    from vmount.sources.virtual_machine import MachineInfo
+    from vmount.sources.virtual_machine import VmInfo
     from vmount.state import Journal
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class OpenDiskSet:
         return tuple(content.disk for content in self.contents)
 
     @property
-    def machines(self) -> tuple[MachineInfo, ...]:
+    def machines(self) -> tuple[VmInfo, ...]:
         """What is told of the virtual machines among the sources."""
         return tuple(self._opening.machines)
 

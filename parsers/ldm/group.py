@@ -15,7 +15,7 @@ from vmount.parsers.availability import is_readable, missing_devices
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.ldm.structures import SECTOR
 from vmount.parsers.ldm.volume import Members, volume_mapping
-from vmount.parsers.mapping import Mapping, Missing
+from vmount.parsers.volume_map import Missing, VolumeMap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ class LdmVolume:
     size: int
     kind: str
     """ "simple", "spanned", "striped", "mirrored" or "raid5"."""
-    mapping: Mapping
+    mapping: VolumeMap
     """Of `size` bytes. An area's device is the caller's name of a disk, its offset one on the disk."""
     drive_hint: str | None
     """The drive letter that Windows last gave it ("E:")."""
@@ -169,7 +169,7 @@ def _assemble_volume(
 ) -> LdmVolume:
     size = record.size * SECTOR
     kind, problem, degraded = "simple", None, False
-    mapping: Mapping = Missing(record.name, size)
+    mapping: VolumeMap = Missing(record.name, size)
     try:
         kind, mapping, devices = volume_mapping(record, database, members)
         missing = missing_devices(mapping)

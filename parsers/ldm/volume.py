@@ -22,15 +22,15 @@ from vmount.parsers.ldm.vblk import (
     PartitionRecord,
     VolumeRecord,
 )
-from vmount.parsers.mapping import (
+from vmount.parsers.volume_map import (
     Area,
     Concat,
-    Mapping,
     Mirror,
     Missing,
     Parity,
     ParityLayout,
     Stripe,
+    VolumeMap,
     length_of,
 )
 
@@ -70,7 +70,7 @@ class Members:
 
 def volume_mapping(
     volume: VolumeRecord, database: Database, members: Members
-) -> tuple[str, Mapping, set[str]]:
+) -> tuple[str, VolumeMap, set[str]]:
     """Return the kind of a volume, its mapping, and the names of the group's disks that it is on.
 
     Raises Corrupt where the records do not go together, Unsupported for a type that is not known.
@@ -90,7 +90,7 @@ def volume_mapping(
             kind = "simple" if components[0].partitions == 1 else "spanned"
     else:
         kind = "mirrored"
-    copies: list[Mapping] = []
+    copies: list[VolumeMap] = []
     on_disks: set[str] = set()
     for component in sorted(components, key=lambda each: each.id):
         partitions = _partitions(component, database)
@@ -120,7 +120,7 @@ def _component_mapping(
     database: Database,
     members: Members,
     redundant: bool,
-) -> Mapping:
+) -> VolumeMap:
     if component.type not in (STRIPED, SPANNED, RAID5):
         raise Unsupported(f"LDM component of type {component.type}")
     count = 1 if component.type == SPANNED else component.columns
@@ -155,9 +155,9 @@ def _column(
     database: Database,
     members: Members,
     redundant: bool,
-) -> Mapping:
+) -> VolumeMap:
     """Map the first `sectors` of a column. Its partitions must follow each other without a gap."""
-    parts: list[Mapping] = []
+    parts: list[VolumeMap] = []
     end = 0
     for partition in partitions:
         if partition.offset != end or partition.size == 0:
@@ -177,7 +177,7 @@ def _column(
 
 def _area(
     partition: PartitionRecord, sectors: int, database: Database, members: Members, redundant: bool
-) -> Mapping:
+) -> VolumeMap:
     length = sectors * SECTOR
     name = _disk_name(partition, database)
     member = members.disks.get(partition.disk)
@@ -210,7 +210,7 @@ def _disk_name(partition: PartitionRecord, database: Database) -> str:
     return f"{record.name} {record.guid}"
 
 
-def _mirror(copies: list[Mapping]) -> Mapping:
+def _mirror(copies: list[VolumeMap]) -> VolumeMap:
     """Join copies; where none is whole, piece by piece from those that have the piece."""
     if any(map(is_readable, copies)) or not all(map(_is_linear, copies)):
         return Mirror(tuple(copies))
@@ -221,22 +221,22 @@ def _mirror(copies: list[Mapping]) -> Mapping:
     return pieces[0] if len(pieces) == 1 else Concat(tuple(pieces))
 
 
-def _parts(mapping: Mapping) -> tuple[Mapping, ...]:
+def _parts(mapping: VolumeMap) -> tuple[VolumeMap, ...]:
     return mapping.parts if isinstance(mapping, Concat) else (mapping,)
 
 
-def _is_linear(mapping: Mapping) -> bool:
+def _is_linear(mapping: VolumeMap) -> bool:
     return all(isinstance(part, Area | Missing) for part in _parts(mapping))
 
 
-def _cuts(mapping: Mapping) -> list[int]:
+def _cuts(mapping: VolumeMap) -> list[int]:
     cuts = [0]
     for part in _parts(mapping):
         cuts.append(cuts[-1] + length_of(part))
     return cuts
 
 
-def _piece(mapping: Mapping, start: int, end: int) -> Mapping:
+def _piece(mapping: VolumeMap, start: int, end: int) -> VolumeMap:
     """Return what a linear mapping has in a range that lies in one of its parts."""
     position = 0
     for part in _parts(mapping):

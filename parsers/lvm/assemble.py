@@ -10,19 +10,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmount.parsers.clones import separate
+from vmount.parsers.copies import partition_by_copy
 from vmount.parsers.errors import ParseError
-from vmount.parsers.lvm.recipe import Build, Mapped, Recipe, is_whole, missing_in, open_recipe
+from vmount.parsers.lvm.array_state import read_array_state
+from vmount.parsers.lvm.device_map import (
+    Build,
+    DeviceMap,
+    Mapped,
+    is_whole,
+    missing_in,
+    open_device_map,
+)
 from vmount.parsers.lvm.segments import Resolver, segments_of
-from vmount.parsers.lvm.witness import read_witness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from vmount.parsers.lvm.group import LogicalVolume, VolumeGroup
     from vmount.parsers.lvm.physical import PhysicalVolume
-    from vmount.parsers.mapping import Mapping
     from vmount.parsers.reader import BlockSource
+    from vmount.parsers.volume_map import VolumeMap
 
 _NOT_VOLUMES = ("snapshot", "thin-pool", "cache-pool", "vdo-pool")
 """Segment types of what has no bytes for a user."""
@@ -43,7 +50,7 @@ class LvmVolume:
     """Bytes."""
     members: tuple[str, ...]
     """The caller's names of the devices of its group."""
-    recipe: Recipe | None
+    device_map: DeviceMap | None
     """None if there is no way to its bytes."""
     degraded: bool
     """Something is missing that redundancy makes up for."""
@@ -51,19 +58,19 @@ class LvmVolume:
     """Why it cannot be read, or not all of it."""
 
     @property
-    def mapping(self) -> Mapping | None:
+    def mapping(self) -> VolumeMap | None:
         """Where its bytes are, if that is known without reading."""
-        return self.recipe.mapping if isinstance(self.recipe, Mapped) else None
+        return self.device_map.mapping if isinstance(self.device_map, Mapped) else None
 
     async def open(self, build: Build) -> BlockSource:
         """Return its bytes. `build` makes a mapping over the members readable.
 
         Raises ParseError if its own metadata is damaged or says what is not supported, OSError.
         """
-        if self.recipe is None:
+        if self.device_map is None:
             raise ParseError(self.problem or "it cannot be read").named(f"{self.group}/{self.name}")
         try:
-            return await open_recipe(self.recipe, build)
+            return await open_device_map(self.device_map, build)
         except ParseError as error:
             raise error.named(f"{self.group}/{self.name}") from None
 
@@ -124,7 +131,7 @@ def _gather(
             gathered.setdefault(home, []).append((name, volume))
     groups = []
     for alike in gathered.values():
-        clones = separate(alike, lambda member: member[1].uuid)
+        clones = partition_by_copy(alike, lambda member: member[1].uuid)
         # A clone without metadata of its own cannot be told to be one.
         described = [clone for clone in clones if any(volume.group for _, volume in clone)]
         strangers += [name for clone in clones if clone not in described for name, _ in clone]
@@ -160,7 +167,7 @@ async def _assemble_group(
             warnings.append(
                 f"{devices[pv.name]} was missing when volume group {group.name} was changed last"
             )
-    resolver = Resolver(group, devices, await read_witness(group, devices, readers))
+    resolver = Resolver(group, devices, await read_array_state(group, devices, readers))
     members = tuple(readers)
     sizes = _snapshot_extents(group)
     return [
@@ -195,16 +202,16 @@ def _volume(
     resolver: Resolver,
     snapshot_extents: int | None,
 ) -> LvmVolume:
-    recipe: Recipe | None = None
+    device_map: DeviceMap | None = None
     problem, degraded = None, False
     extents = lv.extents if snapshot_extents is None else snapshot_extents
     try:
-        recipe = resolver.resolve(lv.name)
+        device_map = resolver.resolve(lv.name)
     except ParseError as error:
         problem = str(error)
     else:
-        missing = missing_in(recipe)
-        if is_whole(recipe):
+        missing = missing_in(device_map)
+        if is_whole(device_map):
             degraded = bool(missing)
         else:
             problem = f"missing: {', '.join(missing)}"
@@ -216,7 +223,7 @@ def _volume(
         number,
         extents * group.extent_size,
         members,
-        recipe,
+        device_map,
         degraded,
         problem,
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.mapping import ParityLayout
+from vmount.parsers.volume_map import ParityLayout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

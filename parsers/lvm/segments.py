@@ -1,7 +1,7 @@
-"""From the segments of logical volumes to recipes.
+"""From the segments of logical volumes to device maps.
 
 Strategy: a volume's parts are resolved before it, each once. What an array's own metadata says of its
-images was read before (`Witness`), so that nothing here reads.
+images was read before (`ArrayState`), so that nothing here reads.
 Source: lvm2, lib/*/ (the text of each segment type); lvmraid(7), lvmthin(7), lvmcache(7).
 """
 
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
+from vmount.parsers.lvm.device_map import DeviceMap, Mapped, Snapshot, Thin, depth_of
 from vmount.parsers.lvm.group import SECTOR, LogicalVolume, Segment, VolumeGroup
 from vmount.parsers.lvm.raid import PARITY_LAYOUTS, RaidSuperblock, judge
-from vmount.parsers.lvm.recipe import Mapped, Recipe, Snapshot, Thin, depth_of
 from vmount.parsers.lvm.thin import ThinDevice
-from vmount.parsers.mapping import (
+from vmount.parsers.volume_map import (
     Area,
-    Mapping,
     Mirror,
     Missing,
     Parity,
     Raid10,
     Stripe,
+    VolumeMap,
     Zero,
     length_of,
     weight_of,
 )
-from vmount.parsers.mapping_slices import concat, slice_of
+from vmount.parsers.volume_map_slices import concat, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ THROUGH = ("writethrough", "passthrough")
 
 
 @dataclass(frozen=True)
-class Witness:
+class ArrayState:
     """What was read from the devices about the volumes of a group."""
 
     sizes: dict[str, int] = field(default_factory=dict)
@@ -59,17 +59,17 @@ class Witness:
 
 
 class Resolver:
-    """Makes recipes for the volumes of a group.
+    """Makes device maps for the volumes of a group.
 
     `devices` gives the caller's name of the device of each physical volume that is there, by the name that
     the volume has in the group.
     """
 
-    def __init__(self, group: VolumeGroup, devices: dict[str, str], witness: Witness) -> None:
+    def __init__(self, group: VolumeGroup, devices: dict[str, str], state: ArrayState) -> None:
         self._group = group
         self._devices = devices
-        self._witness = witness
-        self._done: dict[str, Recipe | ParseError] = {}
+        self._witness = state
+        self._done: dict[str, DeviceMap | ParseError] = {}
         self._under_way: set[str] = set()
         self._parts_left = MAX_PARTS
         self._snapshots = {
@@ -87,8 +87,8 @@ class Resolver:
             if "merge" in segment.section.values:
                 self._merging |= {lv.name, segment.section.string("merge")}
 
-    def resolve(self, name: str) -> Recipe:
-        """Return the recipe of a volume. Raises Corrupt, Unsupported."""
+    def resolve(self, name: str) -> DeviceMap:
+        """Return the device map of a volume. Raises Corrupt, Unsupported."""
         if name not in self._done:
             if name in self._under_way or len(self._under_way) == MAX_DEPTH:
                 raise Corrupt(f"LVM2 metadata: {name[:80]} is made of itself, or too deep")
@@ -104,25 +104,25 @@ class Resolver:
             raise found
         return found
 
-    def mapping(self, name: str) -> Mapping:
+    def mapping(self, name: str) -> VolumeMap:
         """Return the mapping of a volume of which others are made."""
-        recipe = self.resolve(name)
-        if not isinstance(recipe, Mapped):
+        device_map = self.resolve(name)
+        if not isinstance(device_map, Mapped):
             raise Unsupported("a volume made of a thin volume or a snapshot")
-        parts, levels = weight_of(recipe.mapping)
+        parts, levels = weight_of(device_map.mapping)
         self._parts_left -= parts
         if self._parts_left < 0 or levels > MAX_LEVELS:
             raise Corrupt(f"LVM2 metadata: {name[:80]} is made of too many parts")
-        return recipe.mapping
+        return device_map.mapping
 
-    def _origin(self, name: str) -> Recipe:
-        """Return the recipe of what a thin volume or snapshot is based on."""
-        recipe = self.resolve(name)
-        if depth_of(recipe) >= MAX_DEPTH:
+    def _origin(self, name: str) -> DeviceMap:
+        """Return the device map of what a thin volume or snapshot is based on."""
+        device_map = self.resolve(name)
+        if depth_of(device_map) >= MAX_DEPTH:
             raise Corrupt(f"LVM2 metadata: {name[:80]} is based on too many others")
-        return recipe
+        return device_map
 
-    def _resolve(self, name: str) -> Recipe:
+    def _resolve(self, name: str) -> DeviceMap:
         lv = self._group.lvs.get(name)
         if lv is None:
             raise Corrupt(f"LVM2 metadata: there is no volume {name[:80]!r}")
@@ -131,13 +131,13 @@ class Resolver:
         snapshot = self._snapshots.get(name)
         if snapshot is None:
             return self._plain(lv)
-        recipe = self._plain(lv)
-        if not isinstance(recipe, Mapped):
+        device_map = self._plain(lv)
+        if not isinstance(device_map, Mapped):
             raise Unsupported("a snapshot whose store is a thin volume")
         size = snapshot.extents * self._group.extent_size
-        return Snapshot(self._origin(snapshot.section.string("origin")), recipe.mapping, size)
+        return Snapshot(self._origin(snapshot.section.string("origin")), device_map.mapping, size)
 
-    def _plain(self, lv: LogicalVolume) -> Recipe:
+    def _plain(self, lv: LogicalVolume) -> DeviceMap:
         if not lv.segments:
             raise Corrupt(f"LVM2 metadata: {lv.name} has no segments")
         if len(lv.segments) == 1 and lv.segments[0].type == "thin":
@@ -155,10 +155,10 @@ class Resolver:
             parts.append(part)
         return Mapped(concat(parts))
 
-    def _segment(self, segment: Segment) -> Mapping:
+    def _segment(self, segment: Segment) -> VolumeMap:
         if segment.type in PARITY_LAYOUTS or segment.type in ("raid1", "raid10", "raid10_near"):
             return self._raid(segment)
-        kinds: dict[str, Callable[[Segment], Mapping]] = {
+        kinds: dict[str, Callable[[Segment], VolumeMap]] = {
             "striped": self._striped,
             "linear": self._striped,
             "raid0": self._raid0,
@@ -172,7 +172,7 @@ class Resolver:
             raise Unsupported(f"LVM2 segment type {segment.type[:80]!r}")
         return kind(segment)
 
-    def _striped(self, segment: Segment) -> Mapping:
+    def _striped(self, segment: Segment) -> VolumeMap:
         areas = segment.section.pairs("stripes")
         if not areas or len(areas) != segment.section.number("stripe_count"):
             raise Corrupt("LVM2 metadata: number of stripes", actual=len(areas))
@@ -180,7 +180,7 @@ class Resolver:
         columns = [self._area(name, start, extents) for name, start in areas]
         return columns[0] if len(columns) == 1 else self._stripe(columns, segment)
 
-    def _raid0(self, segment: Segment) -> Mapping:
+    def _raid0(self, segment: Segment) -> VolumeMap:
         names = segment.section.strings("raid0_lvs")
         if not names:
             names = segment.section.strings("raids")[1::2]
@@ -189,7 +189,7 @@ class Resolver:
         extents = _share(segment.extents, len(names))
         return self._stripe([self._area(name, 0, extents) for name in names], segment)
 
-    def _stripe(self, columns: list[Mapping], segment: Segment) -> Mapping:
+    def _stripe(self, columns: list[VolumeMap], segment: Segment) -> VolumeMap:
         return Stripe(tuple(columns), self._chunk(segment))
 
     def _chunk(self, segment: Segment) -> int:
@@ -198,7 +198,7 @@ class Resolver:
             raise Corrupt("LVM2 metadata: stripe size", actual=0)
         return chunk
 
-    def _mirror(self, segment: Segment) -> Mapping:
+    def _mirror(self, segment: Segment) -> VolumeMap:
         areas = segment.section.pairs("mirrors")
         if not areas:
             raise Corrupt("LVM2 metadata: a mirror without copies")
@@ -207,7 +207,7 @@ class Resolver:
         # The first copy is the one that is always right; the log tells of the others.
         return Mirror(tuple(copies if log in self._witness.synced_logs else _only_first(copies)))
 
-    def _raid(self, segment: Segment) -> Mapping:
+    def _raid(self, segment: Segment) -> VolumeMap:
         names = segment.section.strings("raids")
         count = len(names) // 2
         if not 0 < count <= MAX_IMAGES or len(names) % 2:
@@ -235,7 +235,7 @@ class Resolver:
 
     def _images(
         self, metadata: Sequence[str], data: Sequence[str], extents: int
-    ) -> tuple[list[Mapping], bool]:
+    ) -> tuple[list[VolumeMap], bool]:
         """Return an array's images, those that cannot be trusted as missing, and whether it is in sync."""
         superblocks: list[RaidSuperblock | None] = []
         for name in metadata:
@@ -244,7 +244,7 @@ class Resolver:
                 raise superblock
             superblocks.append(None if isinstance(superblock, ParseError) else superblock)
         trust = judge(superblocks)
-        images: list[Mapping] = []
+        images: list[VolumeMap] = []
         for index, (name, offset) in enumerate(zip(data, trust.data_offsets, strict=True)):
             length = extents * self._group.extent_size
             image = self.mapping(name)
@@ -254,7 +254,7 @@ class Resolver:
                 images.append(slice_of(image, offset, length))
         return images, trust.in_sync
 
-    def _cache(self, segment: Segment) -> Mapping:
+    def _cache(self, segment: Segment) -> VolumeMap:
         pool = segment.section.string("cache_pool")
         mode = segment.section.string("cache_mode", "")
         if not mode and pool in self._group.lvs:
@@ -266,7 +266,7 @@ class Resolver:
             )
         return self._area(segment.section.string("origin"), 0, segment.extents)
 
-    def _thin(self, segment: Segment) -> Recipe:
+    def _thin(self, segment: Segment) -> DeviceMap:
         section = segment.section
         name = section.string("thin_pool")
         lv = self._group.lvs.get(name)
@@ -287,7 +287,7 @@ class Resolver:
             self._origin(origin) if origin else None,
         )
 
-    def _area(self, name: str, start: int, extents: int) -> Mapping:
+    def _area(self, name: str, start: int, extents: int) -> VolumeMap:
         """Return extents of a physical or logical volume."""
         size = self._group.extent_size
         pv = self._group.pvs.get(name)
@@ -328,7 +328,7 @@ def _share(extents: int, columns: int) -> int:
     return extents // columns
 
 
-def _only_first(copies: list[Mapping]) -> list[Mapping]:
+def _only_first(copies: list[VolumeMap]) -> list[VolumeMap]:
     """Return the first of copies that need not be the same: it is the one that others are made from."""
     if isinstance(copies[0], Missing) and len(copies) > 1:
         raise Unsupported("a mirror that lacks its first copy and was never synchronised")

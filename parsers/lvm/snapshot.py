@@ -12,7 +12,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
-from vmount.parsers.lvm.scattered import Piece, announce, gather, joined, try_gather
+from vmount.parsers.lvm.composite import Piece, announce, gather, joined, try_gather
 from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:

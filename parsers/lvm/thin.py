@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lvm.btree import BLOCK, Leaf, Nodes, block_checksum, find_known_leaf, find_leaf
-from vmount.parsers.lvm.scattered import Piece, announce, gather, joined, try_gather
+from vmount.parsers.lvm.composite import Piece, announce, gather, joined, try_gather
 from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:

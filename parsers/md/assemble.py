@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmount.parsers.availability import is_readable, missing_devices
-from vmount.parsers.clones import separate
+from vmount.parsers.copies import partition_by_copy
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
-from vmount.parsers.mapping import Area, Mapping, Missing, length_of
-from vmount.parsers.mapping_slices import concat
 from vmount.parsers.md import levels
 from vmount.parsers.md.member import FAULTY, JOURNAL, SECTOR, SPARE, MdMember
+from vmount.parsers.volume_map import Area, Missing, VolumeMap, length_of
+from vmount.parsers.volume_map_slices import concat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,14 +41,14 @@ class MdArray:
     """Bytes; 0 if that is not known."""
     members: tuple[str, ...]
     """The caller's names of the devices in use."""
-    mapping: Mapping | None
+    mapping: VolumeMap | None
     """None if there is no way to its bytes."""
     degraded: bool
     """Something is missing that redundancy makes up for."""
     problem: str | None
     """Why it cannot be read, or not all of it."""
 
-    async def open(self, build: Callable[[Mapping], BlockSource]) -> BlockSource:
+    async def open(self, build: Callable[[VolumeMap], BlockSource]) -> BlockSource:
         """Return its bytes. `build` makes a mapping over the members readable.
 
         Raises ParseError if there is no way to them.
@@ -77,7 +77,7 @@ def assemble_md(members: Sequence[tuple[str, MdMember]]) -> MdResult:
     for name, member in members:
         by_uuid.setdefault(member.array_uuid, []).append((name, member))
     for alike in by_uuid.values():
-        clones = separate(alike, lambda item: item[1].device_uuid)
+        clones = partition_by_copy(alike, lambda item: item[1].device_uuid)
         for number, clone in enumerate(clones):
             if len(clones) > 1:
                 seen = ", ".join(name for name, _ in clone)
@@ -104,7 +104,7 @@ class _Assembly:
 
     def array(self) -> MdArray:
         """Return the array."""
-        mapping: Mapping | None = None
+        mapping: VolumeMap | None = None
         problem, degraded, size = None, False, 0
         try:
             mapping = self._mapping()
@@ -130,7 +130,7 @@ class _Assembly:
             problem,
         )
 
-    def _mapping(self) -> Mapping:
+    def _mapping(self) -> VolumeMap:
         best = self._best
         if best.unsupported:
             raise Unsupported(best.unsupported)
@@ -181,7 +181,7 @@ class _Assembly:
             else:
                 self._warnings.append(f"{name}: left out of array {self._title}: {reason}")
 
-    def _settled(self, columns: list[Mapping]) -> list[Mapping]:
+    def _settled(self, columns: list[VolumeMap]) -> list[VolumeMap]:
         """Return the columns of an array that was in use or had not completed its redundancy.
 
         Copies may differ then, where writes were under way; the first is as good as any, and in an array
@@ -198,7 +198,7 @@ class _Assembly:
             raise Unsupported("an array that was in use and lacks a member")
         return columns
 
-    def _column(self, place: int) -> Mapping:
+    def _column(self, place: int) -> VolumeMap:
         """Return the part of a member that an array with redundancy uses."""
         best = self._best
         size = best.component_size
@@ -213,7 +213,7 @@ class _Assembly:
             )
         return _without_bad_blocks(Area(name, member.data_offset, size), member)
 
-    def _all_of(self, place: int) -> Mapping:
+    def _all_of(self, place: int) -> VolumeMap:
         """Return what a member has, in whole chunks."""
         if place not in self._places:
             raise Corrupt(f"member {place} of array {self._title} is missing")
@@ -223,8 +223,8 @@ class _Assembly:
         return _without_bad_blocks(Area(name, member.data_offset, size), member)
 
 
-def _without_bad_blocks(area: Area, member: MdMember) -> Mapping:
-    parts: list[Mapping] = []
+def _without_bad_blocks(area: Area, member: MdMember) -> VolumeMap:
+    parts: list[VolumeMap] = []
     position, end = area.start, area.start + area.length
     for start, length in member.bad_blocks:
         first, after = max(start, position), min(start + length, end)

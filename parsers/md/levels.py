@@ -8,8 +8,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
-from vmount.parsers.mapping import Mapping, Mirror, Parity, ParityLayout, Raid10, Stripe, length_of
-from vmount.parsers.mapping_slices import concat, slice_of
+from vmount.parsers.volume_map import (
+    Mirror,
+    Parity,
+    ParityLayout,
+    Raid10,
+    Stripe,
+    VolumeMap,
+    length_of,
+)
+from vmount.parsers.volume_map_slices import concat, slice_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,18 +48,18 @@ _FAR_OFFSET = 1 << 16
 _FAR_SETS = 3 << 17
 
 
-def linear(members: Sequence[Mapping]) -> Mapping:
+def linear(members: Sequence[VolumeMap]) -> VolumeMap:
     """One member after the other."""
     return concat(list(members))
 
 
-def striped(members: Sequence[Mapping], chunk: int, layout: int) -> Mapping:
+def striped(members: Sequence[VolumeMap], chunk: int, layout: int) -> VolumeMap:
     """RAID-0. Members may differ in length: what the longer ones have more makes further zones.
 
     The two layouts of such arrays differ in the member with which a zone begins: in the original one that
     is as if the stripes had always been that narrow.
     """
-    parts: list[Mapping] = []
+    parts: list[VolumeMap] = []
     start = position = 0
     lengths = [length_of(member) for member in members]
     ends = sorted({length for length in lengths if length})
@@ -76,14 +84,14 @@ def striped(members: Sequence[Mapping], chunk: int, layout: int) -> Mapping:
     return concat(parts)
 
 
-def mirrored(members: Sequence[Mapping]) -> Mapping:
+def mirrored(members: Sequence[VolumeMap]) -> VolumeMap:
     """RAID-1."""
     return Mirror(tuple(members))
 
 
 def with_parity(
-    members: Sequence[Mapping], chunk: int, level: int, layout: int, in_sync: bool
-) -> Mapping:
+    members: Sequence[VolumeMap], chunk: int, level: int, layout: int, in_sync: bool
+) -> VolumeMap:
     """RAID-4, 5, 6. Raises Unsupported for a layout that nobody knows."""
     parities = 2 if level == 6 else 1
     known = _RAID6_LAYOUTS if level == 6 else _RAID5_LAYOUTS
@@ -95,7 +103,7 @@ def with_parity(
     return Parity(tuple(members), chunk, kind, parities, in_sync)
 
 
-def raid10(members: Sequence[Mapping], chunk: int, layout: int, in_sync: bool) -> Mapping:
+def raid10(members: Sequence[VolumeMap], chunk: int, layout: int, in_sync: bool) -> VolumeMap:
     """RAID-10: near copies in the lowest byte of the layout, far ones in the next."""
     near, far = layout & 0xFF, layout >> 8 & 0xFF
     if layout & _FAR_SETS and far > 1:

@@ -4,7 +4,7 @@ One file for each structure on the disk, decoders only: boot, fixup, record, att
 runlist, standard_information, file_name, index, reparse, reparse_tags, interix, ea, volume, logfile, lznt1,
 lzx, xpress, security_descriptor; names has the encoding of names. Those that read: stream (one attribute),
 mft (records), directory (an index of names), view_index (any other), index_blocks, security (descriptors),
-special (links and devices), cleanness, open, and filesystem, which walks. stream_names has alternate streams
+special (links and devices), volume_state, open, and filesystem, which walks. stream_names has alternate streams
 as files. file_attrs, file_data, compression, filtered and wof turn what was decoded into the words of
 parsers.model; permissions, user_map and owners a descriptor into owner and mode; system_xattrs and object_id
 all else into what ntfs-3g shows.

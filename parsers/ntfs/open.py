@@ -15,7 +15,6 @@ from vmount.parsers.ntfs.attribute import (
     VOLUME_NAME,
 )
 from vmount.parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
-from vmount.parsers.ntfs.cleanness import LOG_FILE, unclean_reasons
 from vmount.parsers.ntfs.filesystem import ROOT, NtfsFilesystem
 from vmount.parsers.ntfs.logfile import DEFAULT_PAGE
 from vmount.parsers.ntfs.mft import open_mft
@@ -24,6 +23,7 @@ from vmount.parsers.ntfs.options import AS_USUAL, NtfsOptions
 from vmount.parsers.ntfs.stream import Stream, select
 from vmount.parsers.ntfs.stream_names import StreamsFilesystem
 from vmount.parsers.ntfs.volume import DIRTY, decode_volume_information
+from vmount.parsers.ntfs.volume_state import LOG_FILE, unclean_reasons
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,7 +21,8 @@ class BackendContract:
         assert backend.size == len(reference)
         assert backend.max_read > 0
 
-    async def test_r24_random_ranges(self, backend: Backend, reference: bytes) -> None:
+    @pytest.mark.requirement("R24")
+    async def test_random_ranges(self, backend: Backend, reference: bytes) -> None:
         chance = random.Random(SEED)
         for _ in range(READS):
             length = min(chance.choice([1, 7, 512, 4096, 65536, 300_000]), len(reference))
@@ -35,21 +36,24 @@ class BackendContract:
         if len(reference) > 3:
             assert await backend.read(1, len(reference) - 2) == reference[1:-1]
 
-    async def test_r23_the_end(self, backend: Backend, reference: bytes) -> None:
+    @pytest.mark.requirement("R23")
+    async def test_the_end(self, backend: Backend, reference: bytes) -> None:
         size = backend.size
         for length in (1, 511, 4097):
             assert await backend.read(size - length, length) == reference[-length:]
         assert bytes(await backend.read(size, 0)) == b""
         assert bytes(await backend.read(0, 0)) == b""
 
+    @pytest.mark.requirement("R23")
     @pytest.mark.parametrize("beyond", [(0, 1), (-1, 2), (-4096, 4097), (1 << 40, 1)])
-    async def test_r23_over_the_end(self, backend: Backend, beyond: tuple[int, int]) -> None:
+    async def test_over_the_end(self, backend: Backend, beyond: tuple[int, int]) -> None:
         with pytest.raises(OutOfBounds):
             await backend.read(backend.size + beyond[0], beyond[1])
         with pytest.raises(OutOfBounds):
             await backend.read(-1, 1)
 
-    async def test_r25_many_readers(self, backend: Backend, reference: bytes) -> None:
+    @pytest.mark.requirement("R25")
+    async def test_many_readers(self, backend: Backend, reference: bytes) -> None:
         wrong: list[int] = []
 
         async def reader(seed: int) -> None:
@@ -80,7 +84,8 @@ class BackendContract:
             assert await backend.read(3, 1000) == reference[3:1003]
         assert await backend.read(0, len(reference)) == reference
 
-    async def test_r32_allocated(self, backend: Backend, reference: bytes) -> None:
+    @pytest.mark.requirement("R32")
+    async def test_allocated(self, backend: Backend, reference: bytes) -> None:
         size = len(reference)
         for offset, length in ((0, size), (1, size - 1), (size // 3, size // 2), (size, 0)):
             position = offset

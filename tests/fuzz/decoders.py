@@ -7,8 +7,8 @@ import struct
 from collections.abc import Callable, Mapping
 from itertools import islice
 
-from tests.backends.nbd.feeding import feed
 from tests.fuzz.walks import FORGIVEN
+from tests.support.backends.nbd.feeding import feed
 from vmount.backends.nbd.handshake import (
     OptionRefused,
     Receive,

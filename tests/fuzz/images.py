@@ -15,8 +15,8 @@ from fixtures.programs import run
 from fixtures.wof import FORMATS, STREAMS, compress, make_volume, place_wof
 from fixtures.xfs import Recipe
 from fixtures.xfs import build as build_xfs
-from tests.parsers.ldm.build import ALL_KINDS, Group, write_disk
-from tests.parsers.vmdk import build as vmdk
+from tests.support.parsers.ldm.build import ALL_KINDS, Group, write_disk
+from tests.support.parsers.vmdk import build as vmdk
 
 COMPRESSED_FOLDER = (0x0800).to_bytes(4, "little")
 """For system.ntfs_attrib, which ntfs-3g takes in the machine's order."""

@@ -21,9 +21,9 @@ from tests.fuzz import images
 from tests.fuzz.decoders import DECODERS
 from tests.fuzz.disk import DAMAGE, DamagedDisk, Recorder
 from tests.fuzz.walks import FORGIVEN, walk
-from tests.parsers.ldm.build import ALL_KINDS, Group, records
-from tests.parsers.vmdk.build import descriptor
-from tests.parsers.volume_images import load
+from tests.support.parsers.ldm.build import ALL_KINDS, Group, records
+from tests.support.parsers.vmdk.build import descriptor
+from tests.support.parsers.volume_images import load
 from vmount.blocks.assembly import build_source
 from vmount.disks.disk import Disk
 from vmount.guest.machine import find_guest

@@ -12,8 +12,9 @@ from tests.fuzz.worker import mutated
 ROUNDS = 25
 
 
+@pytest.mark.requirement("R22")
 @pytest.mark.parametrize("name", targets.names())
-def test_r22_damage_at_random_is_a_value_or_an_error(name: str) -> None:
+def test_damage_at_random_is_a_value_or_an_error(name: str) -> None:
     target, chosen = targets.target(name), random.Random(22)
     for data in [*target.seeds, *(mutated(target.seeds, chosen) for _ in range(ROUNDS))]:
         target.run(data)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fixtures import malware
 from fixtures.guests import make_disk
 from tests.killing.commands import Site
-from tests.vsphere.conftest import BUILD, PASSWORD, USER, make_certificate, running
+from tests.system.vsphere.conftest import BUILD, PASSWORD, USER, make_certificate, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -161,8 +161,8 @@ def drained(process: subprocess.Popen[bytes], master: int, seconds: float) -> by
 def check_ending(result: Result, output: str) -> None:
     """Note what is wrong with how a command ended: with its own result, or for the signal."""
     is_early = "/vmount/cli.py" not in output and (not output or "KeyboardInterrupt" in output)
-    if result.code in {1, -signal.SIGINT} and is_early:
-        return  # Python itself was starting, and had not come to the program
+    if is_early and (result.code in {1, -signal.SIGINT} or "KeyboardInterrupt" in output):
+        return  # Python itself was starting, and had not come to the program; it may even go on
     allowed = {0, 3, -result.number, 128 + result.number}
     if " found" in output:
         allowed.add(1)  # a scan that had come to its end, with what it has found

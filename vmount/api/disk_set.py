@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from vmount.api import spelling
 from vmount.api.bridge import Bridge, InlineBridge, TrioBridge
-from vmount.api.file_reader import FileReader, told
+from vmount.api.file_reader import FileReader, as_os_errors
 from vmount.api.files import FilesTogether
 from vmount.api.handles import (
     DiskSetInfo,
@@ -140,7 +140,7 @@ class DiskSet(FilesTogether):
         file = self._at(path, follow=False)
         if file.stream or not self._is_ntfs(file.number):
             return []
-        with told(path):
+        with as_os_errors(path):
             return [each.stream for each in self._bridge.run(lambda: self._all_streams(file))]
 
     # Files
@@ -159,20 +159,20 @@ class DiskSet(FilesTogether):
     def listdir(self, path: str | bytes = "/") -> list[Entry]:
         """Return what a directory holds. Raises OSError."""
         number, _ = self._resolve(path, follow=True)
-        with told(path):
+        with as_os_errors(path):
             listing = self._bridge.run(lambda: self._tree.listdir(number))
         return [Entry(os.fsdecode(entry.name), entry.attrs) for entry in listing.entries]
 
     def readlink(self, path: str | bytes) -> str:
         """Return the target of a symbolic link. Raises OSError."""
         number, _ = self._resolve(path, follow=False)
-        with told(path):
+        with as_os_errors(path):
             return os.fsdecode(self._bridge.run(lambda: self._tree.readlink(number)))
 
     def xattrs(self, path: str | bytes) -> Mapping[str, bytes]:
         """Return a file's extended attributes. Raises OSError."""
         number, _ = self._resolve(path, follow=False)
-        with told(path):
+        with as_os_errors(path):
             return self._bridge.run(lambda: self._xattrs(number))
 
     def open(self, path: str | bytes) -> FileReader:
@@ -182,7 +182,7 @@ class DiskSet(FilesTogether):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
         if not stat.S_ISREG(file.attrs.mode):
             raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
-        with told(path):
+        with as_os_errors(path):
             content = self._bridge.run(lambda: self._open(file.number, os.fsencode(file.stream)))
         return FileReader(content, os.fsdecode(path), self._bridge)
 

@@ -72,7 +72,7 @@ class _RawFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        with told(self.name):
+        with as_os_errors(self.name):
             data = self._bridge.run(lambda: self._read(self._position, len(view)))
         view[: len(data)] = data
         self._position += len(data)
@@ -84,7 +84,7 @@ class _RawFile(io.RawIOBase):
 
 
 @contextmanager
-def told(path: str | bytes) -> Iterator[None]:
+def as_os_errors(path: str | bytes) -> Iterator[None]:
     """Let errors of the parsers come out as OSErrors that name the path."""
     try:
         yield

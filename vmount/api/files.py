@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from vmount.api.file_reader import FileReader, SmallFile, told
+from vmount.api.file_reader import FileReader, SmallFile, as_os_errors
 from vmount.api.spelling import CASELESS
 from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
@@ -196,7 +196,7 @@ class FilesTogether:
     ) -> list[FileRef]:
         """Return the alternate streams of files on NTFS.
 
-        Where they cannot be told, an OSError that names the file is given to `on_error`; without that it is
+        Where they cannot be as_os_errors, an OSError that names the file is given to `on_error`; without that it is
         raised.
         """
         calls = [
@@ -246,7 +246,7 @@ class FilesTogether:
 
     async def _list_one(self, path: str, number: int) -> tuple[str, Listing | OSError]:
         try:
-            with told(path):
+            with as_os_errors(path):
                 return path, await self._tree.listdir(number)
         except OSError as error:
             return path, error
@@ -263,7 +263,7 @@ class FilesTogether:
 
     async def _open_one(self, file: FileRef) -> FileMap | OSError:
         try:
-            with told(file.path):
+            with as_os_errors(file.path):
                 content = await self._open(file.number, os.fsencode(file.stream))
         except OSError as error:
             return error
@@ -282,7 +282,7 @@ class FilesTogether:
 
     def _at(self, path: str | bytes, *, follow: bool) -> FileRef:
         """Return what is at a path, which may be that of an alternate stream. Raises OSError."""
-        with told(path):
+        with as_os_errors(path):
             return self._bridge.run(lambda: self._find_ref(os.fsencode(path), follow=follow))
 
     async def _find_ref(self, path: bytes, *, follow: bool) -> FileRef:
@@ -312,7 +312,7 @@ class FilesTogether:
         return None
 
     def _resolve(self, path: str | bytes, *, follow: bool) -> tuple[int, Attrs]:
-        with told(path):
+        with as_os_errors(path):
             return self._bridge.run(lambda: self._find(os.fsencode(path), follow=follow))
 
     async def _find(self, path: bytes, *, follow: bool) -> tuple[int, Attrs]:
@@ -348,7 +348,7 @@ async def _small(content: FileMap | OSError, path: str) -> FileMap | SmallFile |
     if sum(span.length for span in content.spans()) != content.size:
         return content
     try:
-        with told(path):
+        with as_os_errors(path):
             return SmallFile(await content.read(0, content.size))
     except OSError as error:
         return error

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vmount.guest import Guest
     from vmount.mounting.server_process import Server
     from vmount.options import OpenOptions
-    from vmount.sources.virtual_machine import MachineInfo
+    from vmount.sources.virtual_machine import VmInfo
     from vmount.state import Entry
     from vmount.volumes.find import Volume
 
@@ -111,7 +111,7 @@ class Mounting:
         self._own_folder: Path | None = None
         self._entry: Entry | None = None
 
-    def share(self, machines: Sequence[MachineInfo]) -> None:
+    def share(self, machines: Sequence[VmInfo]) -> None:
         """Have the process read the snapshot that is there already, and take none of its own."""
         if len(machines) == 1 and machines[0].snapshot is not None:
             access = replace(

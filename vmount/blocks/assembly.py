@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vmount.blocks.parity import Parity
 from vmount.blocks.raid import Mirror, Raid10, Stripe
 from vmount.blocks.slices import Concat, MissingDevice, Slice, Zeros
-from vmount.parsers import mapping as words
+from vmount.parsers import volume_map
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
     from vmount.parsers.reader import BlockSource
 
 
-def build_source(mapping: words.Mapping, devices: Mapping[str, BlockSource]) -> BlockSource:
+def build_source(mapping: volume_map.VolumeMap, devices: Mapping[str, BlockSource]) -> BlockSource:
     """Return the source that reads what a mapping says.
 
     A device that is not among `devices` counts as missing. Raises OutOfBounds for an area beyond the end
     of its device, Corrupt or Unsupported for parts that do not go together.
     """
 
-    def build(parts: Sequence[words.Mapping]) -> list[BlockSource]:
+    def build(parts: Sequence[volume_map.VolumeMap]) -> list[BlockSource]:
         return [build_source(part, devices) for part in parts]
 
     match mapping:
-        case words.Area(device, start, length):
+        case volume_map.Area(device, start, length):
             if device in devices:
                 return Slice(devices[device], start, length)
             return MissingDevice(device, length)
-        case words.Zero(length):
+        case volume_map.Zero(length):
             return Zeros(length)
-        case words.Missing(device, length):
+        case volume_map.Missing(device, length):
             return MissingDevice(device, length)
-        case words.Concat(parts):
+        case volume_map.Concat(parts):
             return _concat(build(parts))
-        case words.Stripe(columns, chunk):
+        case volume_map.Stripe(columns, chunk):
             return Stripe(build(columns), chunk)
-        case words.Mirror(copies):
+        case volume_map.Mirror(copies):
             return Mirror(build(copies))
-        case words.Parity(columns, chunk, layout, parities, in_sync):
+        case volume_map.Parity(columns, chunk, layout, parities, in_sync):
             return Parity(build(columns), chunk, layout, parities, in_sync)
-        case words.Raid10(columns, chunk, near_copies, far_copies, far_offset, in_sync):
+        case volume_map.Raid10(columns, chunk, near_copies, far_copies, far_offset, in_sync):
             return Raid10(
                 build(columns), chunk, near_copies, far_copies, far_offset, in_sync=in_sync
             )

@@ -13,8 +13,8 @@ from vmount.blocks.galois import add, inverse, power, times
 from vmount.blocks.raid import ColumnError, column_size
 from vmount.blocks.slices import MissingDevice, Piece, Scattered, spans_within
 from vmount.parsers.errors import Corrupt, Unsupported
-from vmount.parsers.mapping import ParityLayout
 from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
+from vmount.parsers.volume_map import ParityLayout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from contextlib import AbstractAsyncContextManager
 
-    from vmount.state.things import Server
+    from vmount.state.undo_records import Server
     from vmount.vsphere.session import Session
 
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def tell(outcome: Outcome) -> None:
         if not arguments.json:
-            text = outcome.done or f"remains: {outcome.thing}: {outcome.reason}"
+            text = outcome.done or f"remains: {outcome.undo_record}: {outcome.reason}"
             print(printable(text), flush=True)
 
     recovery = Recovery(

@@ -25,7 +25,7 @@ from vmount.errors import (
 )
 from vmount.jobs.local_folder import FolderSet, read_beside, trees_of
 from vmount.jobs.scan.clamd import Clamd, clamd_address
-from vmount.jobs.scan.corpus import Selection
+from vmount.jobs.scan.files_to_scan import Selection
 from vmount.jobs.scan.helper import EngineHelper
 from vmount.jobs.scan.programs import Clamscan, Command, Programs
 from vmount.jobs.scan.report import Seen, read_clean
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.jobs.scan.corpus import Source
     from vmount.jobs.scan.engine import Engine
+    from vmount.jobs.scan.files_to_scan import Source
     from vmount.jobs.scan.report import ScanReport
     from vmount.jobs.scan.scanner import Progress
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import trio
 
     from vmount.cache import CacheOptions
+    from vmount.datastores.base import DatastoreBackend
     from vmount.datastores.path import DatastorePath
-    from vmount.datastores.places import DatastorePlace
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DistantFiles:
 
 
 async def open_datastore_disk(
-    place: DatastorePlace,
+    backend: DatastoreBackend,
     file: DatastorePath,
     nursery: trio.Nursery | None,
     reading: DatastoreReading,
@@ -66,7 +66,7 @@ async def open_datastore_disk(
     With `raw`, a file that is no VMDK is taken as it is. Raises OSError, ParseError; then nothing stays
     open.
     """
-    opener = DatastoreOpener(place, nursery, reading.cache, reading.volumes)
+    opener = DatastoreOpener(backend, nursery, reading.cache, reading.volumes)
     try:
         try:
             vmdk = await open_vmdk(opener, opener.name_of(file), force=reading.force)
@@ -74,7 +74,7 @@ async def open_datastore_disk(
             if not raw:
                 raise
             await opener.aclose()
-            opener = DatastoreOpener(place, nursery, reading.cache)
+            opener = DatastoreOpener(backend, nursery, reading.cache)
             opened = await opener.open(opener.name_of(file), None)
             return OpenedDisk(
                 "raw",

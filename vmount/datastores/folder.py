@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmount.backends.base import BackendRefused
 from vmount.backends.local_file import LocalFile
-from vmount.datastores.places import DirectFile
+from vmount.datastores.base import DirectFile
 
 if TYPE_CHECKING:
     from vmount.datastores.path import DatastorePath
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SECTOR = 512
 
 
-class FolderPlace:
-    """A DatastorePlace made of folders of this machine, by the names of their datastores."""
+class FolderBackend:
+    """A DatastoreBackend made of folders of this machine, by the names of their datastores."""
 
     def __init__(self, folders: Mapping[str, Path], runtime: Runtime) -> None:
         self._folders = folders

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import trio
 
     from vmount.cache import CacheOptions
-    from vmount.datastores.places import DatastorePlace
+    from vmount.datastores.base import DatastoreBackend
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class MachineDisk:
 
 
 async def read_machine(
-    place: DatastorePlace, path: DatastorePath, nursery: trio.Nursery, cache: CacheOptions
+    backend: DatastoreBackend, path: DatastorePath, nursery: trio.Nursery, cache: CacheOptions
 ) -> list[MachineDisk]:
     """Return the disks of the machine of a .vmx.
 
     Raises OSError, ParseError; SourceError if it is too large or has no disks.
     """
-    opener = DatastoreOpener(place, nursery, cache)
+    opener = DatastoreOpener(backend, nursery, cache)
     try:
         source = (await opener.open(opener.name_of(path), None)).source
         if source.size > MAX_VMX:

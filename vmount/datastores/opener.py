@@ -16,8 +16,8 @@ from contextlib import AsyncExitStack, suppress
 from typing import TYPE_CHECKING
 
 from vmount.cache import CacheBudget, CachedDisk, CacheOptions
+from vmount.datastores.base import DatastoreBackend, DirectFile
 from vmount.datastores.path import DatastorePath, DatastorePathError
-from vmount.datastores.places import DatastorePlace, DirectFile
 from vmount.parsers.reader import Buffer, BytesReader
 from vmount.parsers.vmdk.opener import OpenedFile, candidates
 
@@ -33,11 +33,11 @@ VOLUMES = "/vmfs/volumes/"
 
 
 class DatastoreOpener:
-    """A FileOpener over a place. Close it when the disk is no longer read."""
+    """A FileOpener over a backend. Close it when the disk is no longer read."""
 
     def __init__(
         self,
-        place: DatastorePlace,
+        backend: DatastoreBackend,
         nursery: trio.Nursery | None,
         cache: CacheOptions,
         volumes: Mapping[str, str] | None = None,
@@ -46,7 +46,7 @@ class DatastoreOpener:
 
         Fetches of distant files run in `nursery`.
         """
-        self._place = place
+        self._backend = backend
         self._nursery = nursery
         self._cache = cache
         self._budget = CacheBudget(cache.capacity)
@@ -106,7 +106,7 @@ class DatastoreOpener:
         return reachable
 
     async def _open(self, path: DatastorePath) -> OpenedFile:
-        opened = await self._place.open(path)
+        opened = await self._backend.open(path)
         name = self.name_of(path)
         if isinstance(opened, DirectFile):
             self._stack.push_async_callback(opened.aclose)
@@ -138,7 +138,7 @@ def _guesses(
     for candidate in candidates(name, f"./{above.path}"):
         if not candidate.startswith("/"):
             yield from _within(above.datastore, candidate)
-    # Last: "[a] b.vmdk" is the name of a file more often than a place.
+    # Last: "[a] b.vmdk" is the name of a file more often than a backend.
     with suppress(DatastorePathError):
         yield DatastorePath.parse(name)
 

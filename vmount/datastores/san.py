@@ -13,8 +13,8 @@ import trio
 from vmount.backends.base import BackendError
 from vmount.backends.san_file import LunRun, open_san_file
 from vmount.blocks.slices import Piece, Scattered
+from vmount.datastores.base import DistantFile
 from vmount.datastores.luns import Lun, Rejected, check_told_apart, close_all, find_luns
-from vmount.datastores.places import DistantFile
 from vmount.disks.remote import statistics
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmfs.filesystem import Vmfs, open_vmfs
@@ -92,8 +92,8 @@ class OpenLuns:
         return statistics([(lun.cached.stats(), lun.transport.stats()) for lun in self._luns])
 
 
-class SanPlace:
-    """A DatastorePlace of all datastores whose LUNs this machine sees. They are looked for at first use."""
+class SanBackend:
+    """A DatastoreBackend of all datastores whose LUNs this machine sees. They are looked for at first use."""
 
     def __init__(
         self,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
 from vmount.backends.https.backend import open_https_file
+from vmount.datastores.base import DistantFile
 from vmount.datastores.path import DatastorePath
-from vmount.datastores.places import DistantFile
 
 if TYPE_CHECKING:
     from vmount.backends.https.client import HttpsClient
@@ -19,8 +19,8 @@ Address = Callable[[DatastorePath], str]
 USER_VARIABLE, PASSWORD_VARIABLE = "VMOUNT_HTTP_USER", "VMOUNT_HTTP_PASSWORD"
 
 
-class WebPlace:
-    """A DatastorePlace whose files have addresses on one server."""
+class WebBackend:
+    """A DatastoreBackend whose files have addresses on one server."""
 
     def __init__(self, client: HttpsClient, address: Address) -> None:
         """`address` gives a file's https:// address; the client is closed with the place."""

@@ -18,7 +18,7 @@ class State(enum.StrEnum):
     """vmount cannot mount anything here."""
 
 
-class Finding(NamedTuple):
+class CheckResult(NamedTuple):
     """One thing that was looked at."""
 
     name: str

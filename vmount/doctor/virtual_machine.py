@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from vmount.doctor.results import Finding, State
+from vmount.doctor.results import CheckResult, State
 from vmount.errors import VmountError, explain
 from vmount.transports.registry import all_modes
 from vmount.vsphere.certificates import read_leaf
@@ -48,40 +48,40 @@ async def check_transports() -> list[TransportCheck]:
 
 async def check_server(
     settings: ConnectionSettings, wanted: str | None, transports: Sequence[TransportCheck]
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Look at all from the name of the server to the disks of the machine `wanted`, if one is named.
 
     What builds on something that fails is left out. Never raises for what it finds.
     """
-    findings = [await _check_name(settings.host)]
-    if findings[-1].state is State.OK:
-        findings.append(await _check_port(settings.host, settings.port, settings, needed=True))
-    if findings[-1].state is State.OK:
-        findings.append(await _check_certificate(settings))
-    if findings[-1].state is State.OK:
+    results = [await _check_name(settings.host)]
+    if results[-1].state is State.OK:
+        results.append(await _check_port(settings.host, settings.port, settings, needed=True))
+    if results[-1].state is State.OK:
+        results.append(await _check_certificate(settings))
+    if results[-1].state is State.OK:
         try:
             async with connected(settings) as session:
-                findings += await _check_session(session, wanted, transports)
+                results += await _check_session(session, wanted, transports)
         except VmountError as error:
-            findings.append(Finding("login", State.PROBLEM, str(error)))
-    return findings
+            results.append(CheckResult("login", State.PROBLEM, str(error)))
+    return results
 
 
-async def _check_name(host: str) -> Finding:
+async def _check_name(host: str) -> CheckResult:
     try:
         with trio.fail_after(10):
             found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, trio.TooSlowError) as error:
         detail = f"{_reason(error)}; check it, and this system's name resolution"
-        return Finding(f"name {host}", State.PROBLEM, detail)
-    return Finding(
+        return CheckResult(f"name {host}", State.PROBLEM, detail)
+    return CheckResult(
         f"name {host}", State.OK, ", ".join(dict.fromkeys(str(one[4][0]) for one in found))
     )
 
 
 async def _check_port(
     host: str, port: int, settings: ConnectionSettings, *, needed: bool, use: str = ""
-) -> Finding:
+) -> CheckResult:
     name = f"port {port} of {host}"
     try:
         with trio.fail_after(settings.connect_timeout):
@@ -92,8 +92,8 @@ async def _check_port(
         if isinstance(error, socket.gaierror):
             remedy = "make the name known to this system (DNS, /etc/hosts)"
         detail = f"{use}{_reason(error)}; {remedy}"
-        return Finding(name, State.PROBLEM if needed else State.OPTIONAL, detail)
-    return Finding(name, State.OK, "answers")
+        return CheckResult(name, State.PROBLEM if needed else State.OPTIONAL, detail)
+    return CheckResult(name, State.OK, "answers")
 
 
 def _reason(error: OSError | trio.TooSlowError) -> str:
@@ -107,45 +107,47 @@ def _reason(error: OSError | trio.TooSlowError) -> str:
     return explain(error) if isinstance(error, OSError) else "no answer"
 
 
-async def _check_certificate(settings: ConnectionSettings) -> Finding:
+async def _check_certificate(settings: ConnectionSettings) -> CheckResult:
     try:
         await reach(settings)
         leaf = await trio.to_thread.run_sync(read_leaf, settings, abandon_on_cancel=True)
     except (VmountError, OSError) as error:
         said = explain(error) if isinstance(error, OSError) else str(error)
-        return Finding("certificate", State.PROBLEM, said)
+        return CheckResult("certificate", State.PROBLEM, said)
     thumbprint = Thumbprint.of(leaf)
     if settings.thumbprint is not None:
-        return Finding("certificate", State.OK, f"is the one that was named ({thumbprint})")
+        return CheckResult("certificate", State.OK, f"is the one that was named ({thumbprint})")
     if settings.insecure:
         detail = f"is not verified; to trust this one only: --thumbprint {thumbprint}"
-        return Finding("certificate", State.OK, detail)
-    return Finding("certificate", State.OK, f"verified ({thumbprint})")
+        return CheckResult("certificate", State.OK, detail)
+    return CheckResult("certificate", State.OK, f"verified ({thumbprint})")
 
 
 async def _check_session(
     session: Session, wanted: str | None, transports: Sequence[TransportCheck]
-) -> list[Finding]:
+) -> list[CheckResult]:
     about, settings = session.about, session.settings
     modes = [one.mode for one in transports]
-    findings = [
-        Finding("login", State.OK, f"{settings.user}, password from {settings.password.origin}"),
-        Finding("server", State.OK, f"{about.name}, API {about.api_version}"),
+    results = [
+        CheckResult(
+            "login", State.OK, f"{settings.user}, password from {settings.password.origin}"
+        ),
+        CheckResult("server", State.OK, f"{about.name}, API {about.api_version}"),
     ]
     try:
         if wanted is None:
             hosts = await session.read(_host_names, session)
-            return findings + await _check_hosts(hosts, settings, modes)
+            return results + await _check_hosts(hosts, settings, modes)
         vm = await find_vm(session, wanted)
-        return findings + await _check_machine(session, vm, transports)
+        return results + await _check_machine(session, vm, transports)
     except VmountError as error:
-        return [*findings, Finding("machine", State.PROBLEM, str(error))]
+        return [*results, CheckResult("machine", State.PROBLEM, str(error))]
 
 
 async def _check_machine(
     session: Session, vm: VirtualMachine, transports: Sequence[TransportCheck]
-) -> list[Finding]:
-    findings = [_machine(vm), *map(_disk(vm), vm.disks)]
+) -> list[CheckResult]:
+    results = [_machine(vm), *map(_disk(vm), vm.disks)]
     hosts = [] if vm.host is None else [vm.host.name]
     modes = [one.mode for one in transports]
     ports = await _check_hosts(hosts, session.settings, modes)
@@ -155,10 +157,10 @@ async def _check_machine(
         wanted = [one for one in uses if proxy is not None or one.where is not Where.PROXY]
         lacking = await granted(session, vm, wanted, proxy)
     except VmountError as error:
-        findings.append(Finding("privileges", State.OPTIONAL, f"cannot be asked for: {error}"))
+        results.append(CheckResult("privileges", State.OPTIONAL, f"cannot be asked for: {error}"))
         lacking = {}
-    findings += [_privilege(one, where, uses[one]) for one, where in lacking.items()]
-    return [*findings, *ports, *_ways(transports, vm, lacking, ports)]
+    results += [_privilege(one, where, uses[one]) for one, where in lacking.items()]
+    return [*results, *ports, *_ways(transports, vm, lacking, ports)]
 
 
 async def _proxy(session: Session) -> str | None:
@@ -196,45 +198,45 @@ def _uses(
     return uses
 
 
-def _machine(vm: VirtualMachine) -> Finding:
+def _machine(vm: VirtualMachine) -> CheckResult:
     name = f"machine {vm.moref}"
     if vm.connection != CONNECTED:
         detail = f"{vm.path} is {vm.connection}: reconnect its host, or register it again"
-        return Finding(name, State.PROBLEM, detail)
+        return CheckResult(name, State.PROBLEM, detail)
     snapshots = f", {len(vm.snapshots)} snapshots" if vm.snapshots else ""
     on = f" on {vm.host.name}" if vm.host is not None else ""
-    return Finding(name, State.OK, f"{vm.path}, {vm.power.value}{on}{snapshots}")
+    return CheckResult(name, State.OK, f"{vm.path}, {vm.power.value}{on}{snapshots}")
 
 
 def _disk(vm: VirtualMachine) -> Any:
     closed = {store.name for store in vm.datastores if not store.is_accessible}
 
-    def look(disk: Any) -> Finding:
+    def look(disk: Any) -> CheckResult:
         name = f"disk {disk.name}"
         store = disk.file.partition("]")[0].removeprefix("[")
         if disk.problem is not None:
-            return Finding(name, State.PROBLEM, f"{disk.file}: {disk.problem}")
+            return CheckResult(name, State.PROBLEM, f"{disk.file}: {disk.problem}")
         if store in closed:
-            return Finding(name, State.PROBLEM, f"{disk.file}: the datastore is not accessible")
+            return CheckResult(name, State.PROBLEM, f"{disk.file}: the datastore is not accessible")
         links = f", {len(disk.files)} links" if len(disk.files) > 1 else ""
-        return Finding(name, State.OK, f"{disk.file}, {disk.size:,} bytes{links}")
+        return CheckResult(name, State.OK, f"{disk.file}, {disk.size:,} bytes{links}")
 
     return look
 
 
-def _privilege(privilege: Privilege, where: tuple[str, ...], use: PrivilegeUse) -> Finding:
+def _privilege(privilege: Privilege, where: tuple[str, ...], use: PrivilegeUse) -> CheckResult:
     if not where:
-        return Finding(privilege.id, State.OK, f"for {use.purpose}")
+        return CheckResult(privilege.id, State.OK, f"for {use.purpose}")
     state = State.PROBLEM if use.is_needed else State.OPTIONAL
     detail = f'for {use.purpose}: grant "{privilege.title}" on {", ".join(where)}'
-    return Finding(privilege.id, state, detail)
+    return CheckResult(privilege.id, state, detail)
 
 
 async def _check_hosts(
     hosts: list[str], settings: ConnectionSettings, modes: Sequence[TransportMode]
-) -> list[Finding]:
+) -> list[CheckResult]:
     """Try the ports that bytes come by, of all hosts at once."""
-    found: dict[tuple[str, int], Finding] = {}
+    found: dict[tuple[str, int], CheckResult] = {}
 
     async def look(host: str, port: int, use: str) -> None:
         found[host, port] = await _check_port(host, port, settings, needed=False, use=use)
@@ -266,7 +268,7 @@ def _obstacles(
     check: TransportCheck,
     vm: VirtualMachine,
     lacking: Mapping[Privilege, tuple[str, ...]],
-    ports: Sequence[Finding],
+    ports: Sequence[CheckResult],
 ) -> list[str]:
     """Return what keeps a transport from being used: this system, privileges, ports, datastores."""
     mode = check.mode
@@ -291,22 +293,22 @@ def _ways(
     transports: Sequence[TransportCheck],
     vm: VirtualMachine,
     lacking: Mapping[Privilege, tuple[str, ...]],
-    ports: Sequence[Finding],
-) -> list[Finding]:
+    ports: Sequence[CheckResult],
+) -> list[CheckResult]:
     """Say which transport would be used, as far as can be said without opening a disk."""
-    findings = []
+    results = []
     used = ""
     for check in transports:
         name = check.mode.name
         reasons = _obstacles(check, vm, lacking, ports)
         if reasons:
-            findings.append(Finding(f"transport {name}", State.OPTIONAL, "; ".join(reasons)))
+            results.append(CheckResult(f"transport {name}", State.OPTIONAL, "; ".join(reasons)))
             continue
         detail = "would be used" if not used else f"would be tried after {used}"
         used = used or name
-        findings.append(Finding(f"transport {name}", State.OK, detail))
+        results.append(CheckResult(f"transport {name}", State.OK, detail))
     if not used:
-        findings.append(
-            Finding("transport", State.PROBLEM, "none is left: see the reasons of each above")
+        results.append(
+            CheckResult("transport", State.PROBLEM, "none is left: see the reasons of each above")
         )
-    return findings
+    return results

@@ -24,7 +24,7 @@ from vmount.mounting.unmount import fusermount
 from vmount.state import Entry, Journal, StateDir
 from vmount.state.journal import JournalError
 from vmount.state.processes import Process, boot_id, marked_processes
-from vmount.state.things import (
+from vmount.state.undo_records import (
     AttachedDisk,
     HelperProcess,
     MountPoint,
@@ -32,7 +32,7 @@ from vmount.state.things import (
     Server,
     Snapshot,
     TemporaryFolder,
-    Thing,
+    UndoRecord,
     Unknown,
 )
 
@@ -55,10 +55,10 @@ Connect = Callable[[Server], "AbstractAsyncContextManager[Session]"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one thing."""
+    """What became of one undo record."""
 
     kind: str
-    thing: str
+    undo_record: str
     pid: int | None
     """Of the process that left it."""
     done: str = ""
@@ -69,7 +69,7 @@ class Outcome:
 
 @dataclass
 class Report:
-    """What became of all things."""
+    """What became of all undo records."""
 
     cleaned: list[Outcome] = field(default_factory=list)
     remaining: list[Outcome] = field(default_factory=list)
@@ -119,33 +119,37 @@ class Recovery:
         return self.report
 
     async def _journal(self, journal: Journal) -> None:
-        """Undo what a dead process has left, the last thing first."""
+        """Undo what a dead process has left, the last undo record first."""
         process = journal.process
         pid = None if process is None else process.pid
         kept: set[type] = set()
         for entry in reversed(journal.entries):
-            thing = entry.thing
+            undo_record = entry.undo_record
             try:
-                self._check(thing, process, kept)
-                done = f"would undo: {thing}" if self._dry_run else await self._undo(entry, journal)
+                self._check(undo_record, process, kept)
+                done = (
+                    f"would undo: {undo_record}"
+                    if self._dry_run
+                    else await self._undo(entry, journal)
+                )
             except VmountError as error:
-                kept.add(type(thing))
-                self._remains(Outcome(thing.KIND, str(thing), pid, reason=str(error)))
+                kept.add(type(undo_record))
+                self._remains(Outcome(undo_record.KIND, str(undo_record), pid, reason=str(error)))
             else:
-                outcome = Outcome(thing.KIND, str(thing), pid, done=done)
+                outcome = Outcome(undo_record.KIND, str(undo_record), pid, done=done)
                 self.report.cleaned.append(outcome)
                 self._tell(outcome)
 
-    def _check(self, thing: Thing, process: Process | None, kept: set[type]) -> None:
+    def _check(self, undo_record: UndoRecord, process: Process | None, kept: set[type]) -> None:
         """Raise VmountError for what must not be undone; `kept`: what has not been, so far."""
         if process is not None and process.is_elsewhere and process.host not in self._hosts:
             raise VmountError(
                 f"a process of {process.host!r} did it",
                 remedy=f"run cleanup there, or here with --host {process.host} if it is gone for good",
             )
-        if isinstance(thing, Snapshot) and kept & {AttachedDisk, HelperProcess}:
+        if isinstance(undo_record, Snapshot) and kept & {AttachedDisk, HelperProcess}:
             raise VmountError("its disks may still be in use, see above")
-        if isinstance(thing, Unknown):
+        if isinstance(undo_record, Unknown):
             raise VmountError("this version of vmount does not know it", remedy="use the newer one")
 
     def _remains(self, outcome: Outcome) -> None:
@@ -153,20 +157,20 @@ class Recovery:
         self._tell(outcome)
 
     async def _undo(self, entry: Entry, journal: Journal) -> str:
-        """Undo a thing and end its entry; return what was done. Raises VmountError if it stays."""
-        thing = entry.thing
-        if isinstance(thing, RelocationLock | Snapshot | AttachedDisk):
-            session = await self._session(thing.server)
-            if not thing.is_known:
+        """Undo a undo record and end its entry; return what was done. Raises VmountError if it stays."""
+        undo_record = entry.undo_record
+        if isinstance(undo_record, RelocationLock | Snapshot | AttachedDisk):
+            session = await self._session(undo_record.server)
+            if not undo_record.is_known:
                 written = journal.path.stat().st_mtime
                 await trio.sleep(max(0.0, written + self._in_flight - time.time()))
             from vmount.vsphere.undo import undo  # pyvmomi is loaded where it is needed
 
             return await undo(session, entry, self._state)
         if journal.process is not None and journal.process.is_elsewhere:
-            done = f"{thing} is gone with its machine"
+            done = f"{undo_record} is gone with its machine"
         else:
-            done = _undo_here(thing, self._state)
+            done = _undo_here(undo_record, self._state)
         entry.end()
         return done
 
@@ -185,35 +189,35 @@ class Recovery:
         return found
 
 
-def _undo_here(thing: Thing, state: StateDir) -> str:
+def _undo_here(undo_record: UndoRecord, state: StateDir) -> str:
     """Undo what was done on this machine; return what was done. Raises VmountError."""
-    if isinstance(thing, MountPoint):
-        return _unmount(thing, state)
-    if isinstance(thing, HelperProcess):
-        return _end_helper(thing)
-    assert isinstance(thing, TemporaryFolder)
-    return _remove_folder(thing, state)
+    if isinstance(undo_record, MountPoint):
+        return _unmount(undo_record, state)
+    if isinstance(undo_record, HelperProcess):
+        return _end_helper(undo_record)
+    assert isinstance(undo_record, TemporaryFolder)
+    return _remove_folder(undo_record, state)
 
 
-def _unmount(thing: MountPoint, state: StateDir) -> str:
-    mount = find_mount(thing.path)
+def _unmount(undo_record: MountPoint, state: StateDir) -> str:
+    mount = find_mount(undo_record.path)
     if mount is None:
-        return f"{thing.path} is not mounted any more"
-    if _is_served(thing.path, state):
-        return f"{thing.path} is mounted again by another process"
+        return f"{undo_record.path} is not mounted any more"
+    if _is_served(undo_record.path, state):
+        return f"{undo_record.path} is mounted again by another process"
     fusermount(mount, lazy=True)
-    return f"unmounted {thing.path}"
+    return f"unmounted {undo_record.path}"
 
 
 def _is_served(path: str, state: StateDir) -> bool:
     return any(record.process.is_alive and record.mountpoint == path for record in state.records())
 
 
-def _end_helper(thing: HelperProcess) -> str:
+def _end_helper(undo_record: HelperProcess) -> str:
     here = Process.current()
-    processes = marked_processes(thing.mark)
-    if thing.pid:
-        processes.append(Process(thing.pid, thing.started, here.host, boot_id()))
+    processes = marked_processes(undo_record.mark)
+    if undo_record.pid:
+        processes.append(Process(undo_record.pid, undo_record.started, here.host, boot_id()))
     alive = [process for process in processes if process.is_alive]
     for process in alive:
         try:
@@ -225,16 +229,16 @@ def _end_helper(thing: HelperProcess) -> str:
         if not process.wait(KILL_PATIENCE):
             raise VmountError(f"process {process.pid} does not end")
     if not alive:
-        return f"{thing} has ended already"
-    return f"ended process {', '.join(str(pid) for pid in sorted({one.pid for one in alive}))} ({thing.name})"
+        return f"{undo_record} has ended already"
+    return f"ended process {', '.join(str(pid) for pid in sorted({one.pid for one in alive}))} ({undo_record.name})"
 
 
-def _remove_folder(thing: TemporaryFolder, state: StateDir) -> str:
+def _remove_folder(undo_record: TemporaryFolder, state: StateDir) -> str:
     """Remove a folder. What is mounted at it is taken off first: to look into that may wait for ever."""
-    path = Path(thing.path)
-    mount = find_mount(thing.path)
+    path = Path(undo_record.path)
+    mount = find_mount(undo_record.path)
     if mount is not None:
-        if _is_served(thing.path, state):
+        if _is_served(undo_record.path, state):
             raise MountError(
                 f"{path}: still mounted", remedy=f"run: vmount umount {path}, and cleanup again"
             )
@@ -246,7 +250,7 @@ def _remove_folder(thing: TemporaryFolder, state: StateDir) -> str:
             raise MountError(f"{path}: a link, not the folder that was made")
         shutil.rmtree(path)
     except FileNotFoundError:
-        return f"{thing} is gone already"
+        return f"{undo_record} is gone already"
     except OSError as error:
         raise VmountError(explain(error)) from error
     return f"removed {path}"

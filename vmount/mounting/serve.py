@@ -32,7 +32,7 @@ from vmount.sandbox import confine
 from vmount.sandbox.kernel import keep_memory_private
 from vmount.sandbox.policy import CAP_DAC_OVERRIDE
 from vmount.sources.needs import policy_for
-from vmount.state.things import MountPoint
+from vmount.state.undo_records import MountPoint
 
 if TYPE_CHECKING:
     import signal

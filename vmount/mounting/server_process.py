@@ -29,7 +29,7 @@ from vmount.mounting.serve import serve
 from vmount.mounting.unmount import dismount, fusermount
 from vmount.sandbox.kernel import die_with_parent
 from vmount.state import MountRecord, StateDir
-from vmount.state.things import MountPoint
+from vmount.state.undo_records import MountPoint
 from vmount.vsphere.passwords import Password, known
 from vmount.vsphere.secret import Secret
 
@@ -106,12 +106,12 @@ class Server:
         record = self._record or self._state.find(str(self.mountpoint))
         patience = PATIENCE if record is None else record.patience
         left = [
-            thing
+            undo_record
             for _, contents in self._state.journals()
             if contents.process is not None and contents.process.pid == process.pid
-            for thing in contents.things.values()
+            for undo_record in contents.undo_records.values()
         ]
-        if any(not isinstance(thing, MountPoint) for thing in left):
+        if any(not isinstance(undo_record, MountPoint) for undo_record in left):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(patience)
         if process.poll() is None:
@@ -137,12 +137,12 @@ class Server:
 class _Pickler(pickle.Pickler):
     """Writes what to mount, passwords as well: this pipe is the one way on which they leave a process."""
 
-    def reducer_override(self, thing: Any) -> Any:
+    def reducer_override(self, undo_record: Any) -> Any:
         """Return how to make a thing again."""
-        if isinstance(thing, Password):
-            return known, (thing.origin, thing.read())
-        if isinstance(thing, Secret):
-            return Secret, (thing.reveal(),)
+        if isinstance(undo_record, Password):
+            return known, (undo_record.origin, undo_record.read())
+        if isinstance(undo_record, Secret):
+            return Secret, (undo_record.reveal(),)
         return NotImplemented
 
 

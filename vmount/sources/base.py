@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vmount.disks.disk import Disk
     from vmount.options import OpenOptions
     from vmount.runtime import Runtime
-    from vmount.sources.virtual_machine import MachineInfo
+    from vmount.sources.virtual_machine import VmInfo
     from vmount.state import Journal
 
 
@@ -36,7 +36,7 @@ class Opening:
         """Closes what was opened."""
         self.names: set[str] = set()
         """Names of disks that are taken."""
-        self.machines: list[MachineInfo] = []
+        self.machines: list[VmInfo] = []
         """What is known of the VMs that are open."""
 
     @property

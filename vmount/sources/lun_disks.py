@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vmount.datastores.disk import DatastoreReading, open_datastore_disk
 from vmount.datastores.machine import read_machine
 from vmount.datastores.path import DatastorePath, DatastorePathError
-from vmount.datastores.san import DatastoreBytes, OpenLuns, SanPlace
+from vmount.datastores.san import DatastoreBytes, OpenLuns, SanBackend
 from vmount.disks.disk import Disk, disk_of, path_component, unique_name
 from vmount.errors import SourceError, explain
 from vmount.parsers.errors import ParseError
@@ -26,12 +26,12 @@ class LunDisks:
     def __init__(self, choice: LunChoice, opening: Opening) -> None:
         self._opening = opening
         self._options = opening.options.remote
-        self._place = SanPlace(choice, opening.nursery, self._options.direct)
+        self._backend = SanBackend(choice, opening.nursery, self._options.direct)
 
     async def open(self, source: str, address: SanAddress) -> list[Disk]:
         """Open what a source names. Raises SourceError, OSError, ParseError; then nothing stays open."""
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._place.aclose)
+            stack.push_async_callback(self._backend.aclose)
             disks = await self._disks(source, address, stack)
             self._opening.stack.push_async_callback(stack.pop_all().aclose)
             return disks
@@ -42,14 +42,14 @@ class LunDisks:
         if path is None:
             return [await self._browse(source)]
         if not path.datastore:
-            label, uuid = (await self._place.store("")).names
+            label, uuid = (await self._backend.store("")).names
             path = replace(path, datastore=label or uuid)
         reading = DatastoreReading(self._options.cache, self._opening.options.force)
         if not path.path.lower().endswith(".vmx"):
             name = self._opening.next_name()
             return [await self._open_disk(stack, name, str(path), path, reading, raw=True)]
         disks: list[Disk] = []
-        found = await read_machine(self._place, path, self._opening.nursery, reading.cache)
+        found = await read_machine(self._backend, path, self._opening.nursery, reading.cache)
         for disk in self._opening.options.disks.of(source, found, lambda disk: disk.name):
             name = unique_name(path_component(disk.name), names)
             try:
@@ -64,7 +64,7 @@ class LunDisks:
 
     async def _browse(self, source: str) -> Disk:
         """Return the datastore as a disk, for its files to be looked at."""
-        store = await self._place.store("")
+        store = await self._backend.store("")
         label, uuid = store.names
         return Disk(
             unique_name(path_component(label or uuid), self._opening.names),
@@ -87,7 +87,7 @@ class LunDisks:
         raw: bool = False,
     ) -> Disk:
         opened = await open_datastore_disk(
-            self._place, file, self._opening.nursery, reading, raw=raw
+            self._backend, file, self._opening.nursery, reading, raw=raw
         )
         stack.push_async_callback(opened.aclose)
         return disk_of(name, shown, "san", opened)

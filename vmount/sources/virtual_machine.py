@@ -20,7 +20,7 @@ from vmount.errors import SourceError
 from vmount.options import FORCE
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
-from vmount.transports.base import Machine, Transport, WantedDisk
+from vmount.transports.base import ReadyVm, Transport, WantedDisk
 from vmount.transports.negotiate import NoTransport, negotiate
 from vmount.transports.registry import transports_for
 
@@ -39,7 +39,7 @@ SECTOR = 512
 
 
 @dataclass(frozen=True)
-class MachineInfo:
+class VmInfo:
     """What is told of an open machine. Fits JSON by `dataclasses.asdict`."""
 
     moref: str
@@ -54,12 +54,12 @@ class MachineInfo:
     """Whether it is kept from being relocated."""
 
 
-class OpenMachine:
+class OpenVm:
     """A machine that is being read. Made by `open`, ended by `aclose`."""
 
     def __init__(self) -> None:
         self.disks: list[Disk] = []
-        self.info: MachineInfo
+        self.info: VmInfo
         self._stack = AsyncExitStack()
 
     @classmethod
@@ -69,7 +69,7 @@ class OpenMachine:
         runtime: Runtime,
         journal: Journal | None,
         options: OpenOptions,
-    ) -> OpenMachine:
+    ) -> OpenVm:
         """Find a machine by moRef, name, UUID or path, make it ready to be read, and open its disks.
 
         Raises VmountError; then it is left as it was.
@@ -117,7 +117,7 @@ class OpenMachine:
             prepare(session, vm.moref, options.access, journal, nursery)
         )
         self.info = _info(session, vm, access)
-        machine = Machine(
+        machine = ReadyVm(
             vm=vm.moref,
             snapshot=self.info.snapshot,
             datacenter=vm.datacenter,
@@ -130,7 +130,7 @@ class OpenMachine:
         )
         await self._open_disks(vm.name, machine, access)
 
-    async def _open_disks(self, name: str, machine: Machine, access: Access) -> None:
+    async def _open_disks(self, name: str, machine: ReadyVm, access: Access) -> None:
         from vmount.vsphere.access import Consistency
         from vmount.vsphere.virtual_disks import disks_of
         from vmount.vsphere.watch import WatchedDisk
@@ -186,9 +186,9 @@ async def _verify(wanted: WantedDisk, opened: OpenedDisk) -> None:
     await data.read(0, min(SECTOR, data.size))
 
 
-def _info(session: Session, vm: VirtualMachine, access: Access) -> MachineInfo:
+def _info(session: Session, vm: VirtualMachine, access: Access) -> VmInfo:
     snapshot = access.snapshot
-    return MachineInfo(
+    return VmInfo(
         moref=vm.moref,
         name=vm.name,
         server=session.settings.address,

@@ -26,9 +26,9 @@ def is_vm(source: str) -> bool:
 
 async def open_vm(source: str, opening: Opening) -> list[Disk]:
     """Find a VM, make it ready to be read, and open its disks. Raises VmountError."""
-    from vmount.sources.virtual_machine import OpenMachine  # loaded when it is used
+    from vmount.sources.virtual_machine import OpenVm  # loaded when it is used
 
-    machine = await OpenMachine.open(source, opening.runtime, opening.journal, opening.options)
+    machine = await OpenVm.open(source, opening.runtime, opening.journal, opening.options)
     opening.stack.push_async_callback(machine.aclose)
     opening.machines.append(machine.info)
     return [replace(disk, name=unique_name(disk.name, opening.names)) for disk in machine.disks]

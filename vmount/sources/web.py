@@ -32,7 +32,7 @@ async def open_web(url: str, opening: Opening) -> list[Disk]:
     # Imported here: an HTTP client takes longer to load than the rest.
     from vmount.backends.https.client import HttpsClient, check_address
     from vmount.datastores.disk import DatastoreReading, open_datastore_disk
-    from vmount.datastores.web import WebPlace, basic_credentials, split_url
+    from vmount.datastores.web import WebBackend, basic_credentials, split_url
 
     options = opening.options
     shown = without_query(url)
@@ -45,12 +45,12 @@ async def open_web(url: str, opening: Opening) -> list[Disk]:
     except DatastorePathError as error:
         raise SourceError(f"{shown}: {error}") from error
     client = HttpsClient(headers=basic_credentials(os.environ), options=options.remote.https)
-    place = WebPlace(client, address)
+    backend = WebBackend(client, address)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(place.aclose)
+        stack.push_async_callback(backend.aclose)
         reading = DatastoreReading(options.remote.https_cache, options.force)
         try:
-            opened = await open_datastore_disk(place, path, opening.nursery, reading, raw=True)
+            opened = await open_datastore_disk(backend, path, opening.nursery, reading, raw=True)
             stack.push_async_callback(opened.aclose)
             if opened.format == "raw":
                 await refuse_foreign(opened.data, shown)

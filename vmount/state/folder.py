@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmount.errors import VmountError, explain
 from vmount.state.journal import SOCKET_SUFFIX, SUFFIX, Contents, Journal, JournalError, read
 from vmount.state.lockfile import try_lock
-from vmount.state.things import MountPoint, Snapshot, Thing
+from vmount.state.undo_records import MountPoint, Snapshot, UndoRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +31,13 @@ class MountRecord:
     sources: tuple[str, ...]
     socket: Path
     """On which the process is talked to."""
-    others: tuple[Thing, ...] = ()
+    others: tuple[UndoRecord, ...] = ()
     """What else the process has to undo."""
 
     @property
     def patience(self) -> float:
         """Seconds that its process may take to end once it is unmounted."""
-        has_snapshot = any(isinstance(thing, Snapshot) for thing in self.others)
+        has_snapshot = any(isinstance(undo_record, Snapshot) for undo_record in self.others)
         return SNAPSHOT_PATIENCE if has_snapshot else PATIENCE
 
 
@@ -73,11 +73,15 @@ class StateDir:
     def records(self) -> Iterator[MountRecord]:
         """Yield what journals say of mounts."""
         for path, contents in self.journals():
-            for thing in contents.things.values():
-                if isinstance(thing, MountPoint) and contents.process is not None:
+            for undo_record in contents.undo_records.values():
+                if isinstance(undo_record, MountPoint) and contents.process is not None:
                     socket = path.with_suffix(SOCKET_SUFFIX)
-                    others = tuple(other for other in contents.things.values() if other != thing)
-                    yield MountRecord(contents.process, thing.path, thing.sources, socket, others)
+                    others = tuple(
+                        other for other in contents.undo_records.values() if other != undo_record
+                    )
+                    yield MountRecord(
+                        contents.process, undo_record.path, undo_record.sources, socket, others
+                    )
 
     def find(self, mountpoint: str) -> MountRecord | None:
         """Return the record of the mount at a path: the youngest one whose process runs, or of all."""
@@ -88,20 +92,21 @@ class StateDir:
             default=None,
         )
 
-    def left_in(self, record: MountRecord) -> tuple[Thing, ...]:
+    def left_in(self, record: MountRecord) -> tuple[UndoRecord, ...]:
         """Return what the process of a mount, which has ended, has not undone."""
         path = record.socket.with_suffix(SUFFIX)
         return next(
-            (tuple(found.things.values()) for name, found in self.journals() if name == path), ()
+            (tuple(found.undo_records.values()) for name, found in self.journals() if name == path),
+            (),
         )
 
-    def left_at(self, mountpoint: str) -> tuple[Thing, ...]:
+    def left_at(self, mountpoint: str) -> tuple[UndoRecord, ...]:
         """Return what dead processes that served a mount point have not undone, the mount itself excepted."""
         return tuple(
-            thing
+            undo_record
             for record in self.records()
             if record.mountpoint == mountpoint and not record.process.is_alive
-            for thing in record.others
+            for undo_record in record.others
         )
 
     def forget_mount(self, mountpoint: str) -> None:
@@ -115,7 +120,10 @@ class StateDir:
                 continue
             with journal:
                 for entry in journal.entries:
-                    if isinstance(entry.thing, MountPoint) and entry.thing.path == mountpoint:
+                    if (
+                        isinstance(entry.undo_record, MountPoint)
+                        and entry.undo_record.path == mountpoint
+                    ):
                         entry.end()
 
     def try_lock(self, name: str) -> int | None:

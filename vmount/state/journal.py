@@ -1,7 +1,7 @@
 """The journal of one process: what it has done and must undo, each written before it is done.
 
 Strategy: a file that is only appended to, one JSON object a line, brought to the disk (fsync) before the
-thing is done. A line cut short by a crash is of a thing that was not begun. The process holds the file's
+undo record is done. A line cut short by a crash is of a undo record that was not begun. The process holds the file's
 lock for as long as it lives, so that the kernel itself says who is dead; whoever gets the lock may go on
 where the dead one stopped, in the same file. The file goes when nothing is left to undo.
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vmount.errors import VmountError, explain
 from vmount.state.lockfile import try_lock
 from vmount.state.processes import Process
-from vmount.state.things import Thing, decode, encode
+from vmount.state.undo_records import UndoRecord, decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 SUFFIX = ".journal"
 SOCKET_SUFFIX = ".sock"
 LONGEST = 1 << 24
-"""Bytes of a journal that are read: a process does hundreds of things, of some hundred bytes each."""
+"""Bytes of a journal that are read: a process does hundreds of undo records, of some hundred bytes each."""
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Contents:
     """None: the file was made, and its process killed before it wrote anything."""
     at: str = ""
     """When the process began, ISO 8601."""
-    things: dict[int, Thing] = field(default_factory=dict)
+    undo_records: dict[int, UndoRecord] = field(default_factory=dict)
     """What has been begun and not ended, by number, the oldest first."""
     last: int = 0
 
@@ -77,11 +77,11 @@ def _take(contents: Contents, fields: dict[str, Any]) -> None:
         contents.at = str(fields["at"])
     elif "begin" in fields:
         contents.last = int(fields["begin"])
-        contents.things[contents.last] = decode(fields)
+        contents.undo_records[contents.last] = decode(fields)
     elif "update" in fields:
-        contents.things[int(fields["update"])] = decode(fields)
+        contents.undo_records[int(fields["update"])] = decode(fields)
     else:
-        contents.things.pop(int(fields["end"]), None)
+        contents.undo_records.pop(int(fields["end"]), None)
 
 
 def read(path: Path) -> Contents:
@@ -98,17 +98,17 @@ def _whole(path: Path) -> bytes:
 
 
 class Entry:
-    """A thing that was begun. It stays in the journal until `end`: leave it there if undoing it fails."""
+    """A undo record that was begun. It stays in the journal until `end`: leave it there if undoing it fails."""
 
-    def __init__(self, journal: Journal, number: int, thing: Thing) -> None:
-        self.thing = thing
+    def __init__(self, journal: Journal, number: int, undo_record: UndoRecord) -> None:
+        self.undo_record = undo_record
         self._journal = journal
         self._number = number
 
-    def update(self, thing: Thing) -> None:
+    def update(self, undo_record: UndoRecord) -> None:
         """Say more of it than could be known before it was done."""
-        self.thing = thing
-        self._journal._append({"update": self._number, **encode(thing)})  # noqa: SLF001
+        self.undo_record = undo_record
+        self._journal._append({"update": self._number, **encode(undo_record)})  # noqa: SLF001
 
     def end(self) -> None:
         """It is undone, or was never done. A second call does nothing."""
@@ -116,7 +116,7 @@ class Entry:
 
 
 class Journal:
-    """Writes a journal; any thread may. The file is made when the first thing is begun.
+    """Writes a journal; any thread may. The file is made when the first undo record is begun.
 
     Use:
 
@@ -130,7 +130,7 @@ class Journal:
     def __init__(self, folder: Path, prepare: Callable[[], None]) -> None:
         """Keep the file in `folder`, which `prepare` makes. Raises nothing."""
         self.token = secrets.token_hex(8)
-        """Names this journal in all the world; names of things made from it are found again."""
+        """Names this journal in all the world; names of undo records made from it are found again."""
         self._prepare = prepare
         self._path = folder / f"{self.token}{SUFFIX}"
         self._descriptor: int | None = None
@@ -181,35 +181,35 @@ class Journal:
 
     @property
     def process(self) -> Process | None:
-        """Who began the things."""
+        """Who began the undo records."""
         return self._contents.process
 
     @property
     def entries(self) -> list[Entry]:
         """What is to be undone, in the order in which it was done."""
         with self._mutex:
-            things = dict(self._contents.things)
-        return [Entry(self, number, thing) for number, thing in things.items()]
+            undo_records = dict(self._contents.undo_records)
+        return [Entry(self, number, undo_record) for number, undo_record in undo_records.items()]
 
-    def begin(self, thing: Thing) -> Entry:
+    def begin(self, undo_record: UndoRecord) -> Entry:
         """Write down what is about to be done. Raises VmountError if it cannot be written: do not do it.
 
-        The caller ends the entry once the thing is undone.
+        The caller ends the entry once the undo record is undone.
         """
         with self._mutex:
             number = self._contents.last + 1
             try:
                 if self._descriptor is None:
                     self._create()
-                self._write({"begin": number, **encode(thing)})
+                self._write({"begin": number, **encode(undo_record)})
             except OSError as error:
                 raise VmountError(
-                    f"cannot record {thing}: {explain(error)}",
+                    f"cannot record {undo_record}: {explain(error)}",
                     remedy="name another folder with --state-dir",
                 ) from error
             self._contents.last = number
-            self._contents.things[number] = thing
-        return Entry(self, number, thing)
+            self._contents.undo_records[number] = undo_record
+        return Entry(self, number, undo_record)
 
     def create(self) -> None:
         """Make the file now: later this process may not be able to. Raises VmountError."""
@@ -228,7 +228,7 @@ class Journal:
         with self._mutex:
             if self._descriptor is None:
                 return
-            if not self._contents.things:
+            if not self._contents.undo_records:
                 self._path.unlink(missing_ok=True)
                 self.socket.unlink(missing_ok=True)
             os.close(self._descriptor)
@@ -258,13 +258,13 @@ class Journal:
 
     def _end(self, number: int) -> None:
         with self._mutex:
-            if self._contents.things.pop(number, None) is None:
+            if self._contents.undo_records.pop(number, None) is None:
                 return
             self._try_write({"end": number})
 
     def _append(self, fields: dict[str, Any]) -> None:
         with self._mutex:
-            self._contents.things[fields["update"]] = decode(fields)
+            self._contents.undo_records[fields["update"]] = decode(fields)
             self._try_write(fields)
 
     def _try_write(self, fields: dict[str, Any]) -> None:

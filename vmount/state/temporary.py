@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.state.things import TemporaryFolder
+from vmount.state.undo_records import TemporaryFolder
 
 if TYPE_CHECKING:
     from vmount.state.journal import Entry, Journal

@@ -73,7 +73,7 @@ class Transport(Protocol[T_co]):
 
 
 @dataclass(frozen=True)
-class Machine:
+class ReadyVm:
     """A machine that is ready to be read: locked, its snapshot taken."""
 
     vm: str
@@ -108,7 +108,7 @@ class TransportMode:
     """What must be given on this system and in vSphere, for the documentation (Markdown)."""
     remarks: str
     """What else a user should know (Markdown)."""
-    open: Callable[[Machine], Transport[OpenedDisk]]
+    open: Callable[[ReadyVm], Transport[OpenedDisk]]
     """Applies it to a VM."""
     why_unusable: Callable[[], Awaitable[str]] = always_usable
     """Tells why it cannot be used on this system; "" if it can."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from vmount.datastores.folder import FolderPlace
-from vmount.transports.base import Machine, TransportMode
+from vmount.datastores.folder import FolderBackend
+from vmount.transports.base import ReadyVm, TransportMode
 from vmount.transports.datastore import DatastoreTransport
 
 
-def file_transport(machine: Machine) -> DatastoreTransport:
+def file_transport(machine: ReadyVm) -> DatastoreTransport:
     """Return the transport for a VM."""
-    place = FolderPlace(machine.options.datastores, machine.runtime)
-    return DatastoreTransport("file", place, machine)
+    backend = FolderBackend(machine.options.datastores, machine.runtime)
+    return DatastoreTransport("file", backend, machine)
 
 
 MODES = (

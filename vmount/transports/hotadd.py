@@ -24,14 +24,14 @@ from vmount.cache import CachedDisk
 from vmount.disks.disk import OpenedDisk
 from vmount.disks.remote import RemoteDisk
 from vmount.errors import SourceError, explain
-from vmount.state.things import TemporaryFolder
+from vmount.state.undo_records import TemporaryFolder
 from vmount.transports.base import TransportMode
 from vmount.vsphere.attaching import Attached, Attacher
 from vmount.vsphere.privileges import ADD_EXISTING_DISK, REMOVE_DISK
 from vmount.vsphere.proxy import Firmware, find_proxy
 
 if TYPE_CHECKING:
-    from vmount.transports.base import Machine, WantedDisk
+    from vmount.transports.base import ReadyVm, WantedDisk
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class HotAddTransport:
 
     name = "hotadd"
 
-    def __init__(self, machine: Machine, here: ThisMachine | None = None) -> None:
+    def __init__(self, machine: ReadyVm, here: ThisMachine | None = None) -> None:
         self._machine = machine
         self._here = here or ThisMachine()
         self._attacher: Attacher | None = None

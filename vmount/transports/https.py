@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmount.datastores.path import folder_url
-from vmount.transports.base import NO_FILES, Machine, TransportMode
+from vmount.transports.base import NO_FILES, ReadyVm, TransportMode
 from vmount.transports.datastore import DatastoreTransport
 from vmount.vsphere.privileges import BROWSE_DATASTORE, FILE_MANAGEMENT
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from vmount.vsphere.secret import Secret
 
 
-def https_transport(machine: Machine) -> DatastoreTransport:
+def https_transport(machine: ReadyVm) -> DatastoreTransport:
     """Return the transport for a VM."""
     # Imported here: an HTTP client takes longer to load than the rest.
     from vmount.backends.https.client import HttpsClient
-    from vmount.datastores.web import WebPlace
+    from vmount.datastores.web import WebBackend
 
     session = machine.session
     cookie = session.cookie()
@@ -34,11 +34,11 @@ def https_transport(machine: Machine) -> DatastoreTransport:
         options=machine.options.remote.https,
     )
     base = f"https://{session.settings.address}"
-    place = WebPlace(
+    backend = WebBackend(
         client,
         lambda path: folder_url(base, path, machine.datacenter, via_vcenter=session.is_vcenter),
     )
-    return DatastoreTransport("https", place, machine)
+    return DatastoreTransport("https", backend, machine)
 
 
 def _header(cookie: Secret) -> dict[str, str]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-    from vmount.transports.base import Machine, WantedDisk
+    from vmount.transports.base import ReadyVm, WantedDisk
 
 CONNECT_LIMIT = 120.0
 """Seconds for the first connection: only then VDDK logs in and opens the disk."""
@@ -32,7 +32,7 @@ CONNECT_LIMIT = 120.0
 class ProgramTransport:
     """Starts a program for each disk."""
 
-    def __init__(self, name: str, machine: Machine) -> None:
+    def __init__(self, name: str, machine: ReadyVm) -> None:
         self.name = name
         self.machine = machine
 
@@ -100,7 +100,7 @@ class ConfiguredTransport(ProgramTransport):
             )
 
 
-def _thumbprint(machine: Machine) -> str:
+def _thumbprint(machine: ReadyVm) -> str:
     """Return the SHA-1 of the server's certificate, which the session's context has verified; blocks."""
     settings = machine.session.settings
     with machine.session.ssl_context.wrap_socket(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from vmount.disks.disk import OpenedDisk
-    from vmount.transports.base import Machine, Transport
+    from vmount.transports.base import ReadyVm, Transport
 
 TRANSPORTS: Mapping[str, str] = {
     "file": "file",
@@ -49,7 +49,7 @@ def known_transports(programs: Mapping[str, object]) -> Sequence[str]:
     return [*TRANSPORTS, *programs]
 
 
-def transports_for(machine: Machine) -> list[Transport[OpenedDisk]]:
+def transports_for(machine: ReadyVm) -> list[Transport[OpenedDisk]]:
     """Return the wanted transports in order. Datastores that are mounted here come first in any case."""
     options = machine.options
     if options.transports:

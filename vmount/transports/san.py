@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from vmount.datastores.luns import why_no_lun
-from vmount.datastores.san import SanPlace
-from vmount.transports.base import Machine, TransportMode
+from vmount.datastores.san import SanBackend
+from vmount.transports.base import ReadyVm, TransportMode
 from vmount.transports.datastore import DatastoreTransport
 
 
-def san_transport(machine: Machine) -> DatastoreTransport:
+def san_transport(machine: ReadyVm) -> DatastoreTransport:
     """Return the transport for a VM."""
     options = machine.options
-    place = SanPlace(options.luns, machine.nursery, options.remote.direct, machine.volumes)
-    return DatastoreTransport("san", place, machine)
+    backend = SanBackend(options.luns, machine.nursery, options.remote.direct, machine.volumes)
+    return DatastoreTransport("san", backend, machine)
 
 
 MODES = (

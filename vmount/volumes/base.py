@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from vmount.blocks.assembly import build_source
 from vmount.parsers.errors import ParseError
-from vmount.parsers.mapping import Area, Concat, Mirror, Parity, Raid10, Stripe
-from vmount.parsers.mapping import Mapping as Words
+from vmount.parsers.volume_map import Area, Concat, Mirror, Parity, Raid10, Stripe, VolumeMap
 from vmount.volumes.device import Device, Extent
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class Assembly:
 
 
 def built(
-    device: Device, words: Words, sources: Mapping[str, BlockSource], warnings: list[str]
+    device: Device, words: VolumeMap, sources: Mapping[str, BlockSource], warnings: list[str]
 ) -> Device:
     """Return the device with its source, or with why there is none."""
     values = vars(device)
@@ -43,13 +42,13 @@ def built(
 
 def extents_of_words(
     places: Mapping[str, tuple[Extent, ...]],
-) -> Callable[[Words], tuple[Extent, ...]]:
+) -> Callable[[VolumeMap], tuple[Extent, ...]]:
     """Return a function from a mapping to where it lies on the disks.
 
     `places` says it of each device of the mapping; one that is not there has none.
     """
 
-    def walk(words: Words) -> Iterable[Extent]:
+    def walk(words: VolumeMap) -> Iterable[Extent]:
         match words:
             case Area(device, start, length):
                 yield from _cut(places.get(device, ()), start, length)

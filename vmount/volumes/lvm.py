@@ -43,7 +43,7 @@ async def assemble_logical(devices: Sequence[Device], taken: set[str]) -> Assemb
         made.members |= dict.fromkeys(volume.members, f"a physical volume of {volume.group}")
         extents = () if volume.mapping is None else extents_of(volume.mapping)
         source, problem = None, volume.problem
-        if volume.recipe is not None:
+        if volume.device_map is not None:
             try:
                 source = await volume.open(lambda words: build_source(words, sources))
             except ParseError as error:

@@ -17,7 +17,7 @@ from pyVmomi import vim
 
 from vmount.errors import SourceError, VmountError
 from vmount.state import StateDir
-from vmount.state.things import RelocationLock, Snapshot
+from vmount.state.undo_records import RelocationLock, Snapshot
 from vmount.vsphere import snapshots
 from vmount.vsphere.access_options import AccessOptions, Quiesce
 from vmount.vsphere.errors import ObjectGone
@@ -111,10 +111,10 @@ def _tell_of_leftovers(session: Session, vm: str, journal: Journal) -> None:
         if process is None or process.is_elsewhere or process.is_alive:
             continue
         left = [
-            str(thing)
-            for thing in contents.things.values()
-            if isinstance(thing, RelocationLock | Snapshot)
-            and (thing.vm, thing.server.instance) == (vm, instance)
+            str(undo_record)
+            for undo_record in contents.undo_records.values()
+            if isinstance(undo_record, RelocationLock | Snapshot)
+            and (undo_record.vm, undo_record.server.instance) == (vm, instance)
         ]
         if left:
             log.warning(
@@ -171,8 +171,8 @@ async def _new_snapshot(
 
 
 async def _remove(session: Session, vm: str, entry: Entry) -> None:
-    assert isinstance(entry.thing, Snapshot)
-    await snapshots.undo(session, entry.thing)
+    assert isinstance(entry.undo_record, Snapshot)
+    await snapshots.undo(session, entry.undo_record)
     entry.end()
     if await snapshots.needs_consolidation(session, vm):
         log.warning("%s", consolidation_needed(vm))

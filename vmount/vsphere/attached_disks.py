@@ -10,7 +10,7 @@ from vmount.errors import SourceError
 from vmount.vsphere.errors import ObjectGone
 
 if TYPE_CHECKING:
-    from vmount.state.things import AttachedDisk
+    from vmount.state.undo_records import AttachedDisk
     from vmount.vsphere.session import Session
 
 DETACH_LIMIT = 300.0

@@ -15,7 +15,7 @@ import trio
 from pyVmomi import vim, vmodl
 
 from vmount.errors import SourceError, VmountError
-from vmount.state.things import AttachedDisk
+from vmount.state.undo_records import AttachedDisk
 from vmount.vsphere.attached_disks import detach
 from vmount.vsphere.errors import VsphereError, reason
 from vmount.vsphere.recorded import server_of
@@ -159,7 +159,7 @@ class Attacher:
             await self._detach(entry)
 
     async def _detach(self, entry: Entry) -> None:
-        disk = entry.thing
+        disk = entry.undo_record
         assert isinstance(disk, AttachedDisk)
         pause = PAUSE
         for attempt in range(1, ATTEMPTS + 1):

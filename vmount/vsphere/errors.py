@@ -138,15 +138,15 @@ def _no_permission(fault: Any, server: str, user: str) -> PermissionDenied:
     ] or [(fault.object, fault.privilegeId or "an unnamed privilege")]
     return PermissionDenied(
         f"{server}: {user} lacks the privilege "
-        + ", ".join(f"{name} on {_name(thing)}" for thing, name in needed),
+        + ", ".join(f"{name} on {_name(undo_record)}" for undo_record, name in needed),
         privilege=needed[0][1],
         remedy=f"grant it there or above; {PRIVILEGES_TOLD}",
     )
 
 
-def _name(thing: Any) -> str:
+def _name(undo_record: Any) -> str:
     """Return a managed object's type and moRef; its name would take another call."""
-    if thing is None:
+    if undo_record is None:
         return "an unnamed object"
-    kind = type(thing).__name__.rpartition(".")[2]
-    return f"{kind} {thing._moId}"  # noqa: SLF001 (there is no other way to it)
+    kind = type(undo_record).__name__.rpartition(".")[2]
+    return f"{kind} {undo_record._moId}"  # noqa: SLF001 (there is no other way to it)

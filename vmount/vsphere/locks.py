@@ -20,7 +20,7 @@ import trio
 from pyVmomi import vim, vmodl
 
 from vmount.errors import Exit, VmountError
-from vmount.state.things import RelocationLock
+from vmount.state.undo_records import RelocationLock
 from vmount.vsphere.access_options import LockMode
 from vmount.vsphere.disabled_methods import (
     LONGEST_SOURCE_ID,
@@ -111,23 +111,23 @@ class RelocationLocks:
             await trio.sleep(min(POLL, left))
 
     async def _try(self, vm: str, journal: Journal) -> Entry | Refused:
-        thing = RelocationLock(self._server, vm, self.source_id)
-        is_held = any(other.is_held for other in self._holders(thing))
-        entry = journal.begin(thing)
+        undo_record = RelocationLock(self._server, vm, self.source_id)
+        is_held = any(other.is_held for other in self._holders(undo_record))
+        entry = journal.begin(undo_record)
         if not is_held:
-            refused = await self._ask(entry, thing)
+            refused = await self._ask(entry, undo_record)
             if refused is not None:
                 entry.end()
                 return refused
-        entry.update(replace(thing, is_held=True))
+        entry.update(replace(undo_record, is_held=True))
         return entry
 
-    async def _ask(self, entry: Entry, thing: RelocationLock) -> Refused | None:
+    async def _ask(self, entry: Entry, undo_record: RelocationLock) -> Refused | None:
         try:
-            return await self._session.call(self._disable, thing.vm)
+            return await self._session.call(self._disable, undo_record.vm)
         except VmountError:
             with trio.CancelScope(shield=True), suppress(VmountError):
-                await self._session.call(self._enable, thing, False)
+                await self._session.call(self._enable, undo_record, False)
                 entry.end()
             raise
 
@@ -137,12 +137,12 @@ class RelocationLocks:
         The machine may be gone already; so may the lock, unless it `is_sure` to be there. Raises
         VmountError.
         """
-        thing = entry.thing
-        assert isinstance(thing, RelocationLock)
-        async with self._mutex(thing.vm):
-            count = sum(1 for _ in self._holders(thing))
+        undo_record = entry.undo_record
+        assert isinstance(undo_record, RelocationLock)
+        async with self._mutex(undo_record.vm):
+            count = sum(1 for _ in self._holders(undo_record))
             if count <= 1:
-                await self._session.call(self._enable, thing, is_sure)
+                await self._session.call(self._enable, undo_record, is_sure)
             entry.end()
         return count <= 1
 
@@ -150,12 +150,13 @@ class RelocationLocks:
         """Yield what journals say of a lock, those of processes that were killed too."""
         wanted = (lock.server.instance, lock.vm, lock.source_id)
         for _, contents in self._state.journals():
-            for thing in contents.things.values():
+            for undo_record in contents.undo_records.values():
                 if (
-                    isinstance(thing, RelocationLock)
-                    and (thing.server.instance, thing.vm, thing.source_id) == wanted
+                    isinstance(undo_record, RelocationLock)
+                    and (undo_record.server.instance, undo_record.vm, undo_record.source_id)
+                    == wanted
                 ):
-                    yield thing
+                    yield undo_record
 
     @asynccontextmanager
     async def _mutex(self, vm: str) -> AsyncIterator[None]:
@@ -185,16 +186,16 @@ class RelocationLocks:
             is_foreign=True,
         )
 
-    def _enable(self, thing: RelocationLock, is_sure: bool) -> None:
-        vm = self._session.vm(thing.vm)
+    def _enable(self, undo_record: RelocationLock, is_sure: bool) -> None:
+        vm = self._session.vm(undo_record.vm)
         try:
             if is_sure or is_relocation_disabled(vm):
-                enable_relocation(vm, thing.source_id)
+                enable_relocation(vm, undo_record.source_id)
         except vmodl.fault.ManagedObjectNotFound:
-            log.info("%s is gone, and its lock with it", thing.vm)
+            log.info("%s is gone, and its lock with it", undo_record.vm)
         except vim.fault.NoPermission as fault:
             reason, remedy = _no_permission(fault, ENABLE)
-            raise LockError(f"{thing.vm}: stays locked: {reason}", remedy=remedy) from fault
+            raise LockError(f"{undo_record.vm}: stays locked: {reason}", remedy=remedy) from fault
 
 
 def source_id(state: StateDir) -> str:

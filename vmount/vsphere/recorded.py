@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vmount.errors import UsageError
-from vmount.state.things import Server
+from vmount.state.undo_records import Server
 from vmount.vsphere.session import Session, connected
 from vmount.vsphere.settings import ConnectionSettings, resolve
 from vmount.vsphere.thumbprint import Thumbprint

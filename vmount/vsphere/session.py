@@ -154,10 +154,10 @@ class Session:
             log.info("%s; trying again", error.message)
         return await self._call(partial(function, *args, **kwargs), shield=False)
 
-    async def properties(self, thing: Any, *paths: str) -> Properties:
+    async def properties(self, undo_record: Any, *paths: str) -> Properties:
         """Return properties of one object. Raises VsphereError: ObjectGone if it is not there."""
-        found = await self.read(self._properties, thing, paths)
-        return found[0] if found else Properties(thing, {})
+        found = await self.read(self._properties, undo_record, paths)
+        return found[0] if found else Properties(undo_record, {})
 
     async def wait_task(self, task: vim.Task, timeout: float) -> Any:
         """Wait until a task has ended and return its result.
@@ -277,11 +277,11 @@ class Session:
         if self._manager().currentSession is None:
             raise vim.fault.NotAuthenticated
 
-    def _properties(self, thing: Any, paths: tuple[str, ...]) -> list[Properties]:
+    def _properties(self, undo_record: Any, paths: tuple[str, ...]) -> list[Properties]:
         from pyVmomi import vmodl
 
-        objects = [vmodl.query.PropertyCollector.ObjectSpec(obj=thing)]
-        return retrieve(self.content.propertyCollector, objects, {type(thing): paths})
+        objects = [vmodl.query.PropertyCollector.ObjectSpec(obj=undo_record)]
+        return retrieve(self.content.propertyCollector, objects, {type(undo_record): paths})
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ import trio
 from pyVmomi import vim
 
 from vmount.errors import SourceError, VmountError
-from vmount.state.things import Snapshot
+from vmount.state.undo_records import Snapshot
 from vmount.vsphere.access_options import Quiesce
 from vmount.vsphere.errors import ObjectGone, TaskTimeout, VsphereError, reason
 from vmount.vsphere.recorded import server_of
@@ -91,36 +91,36 @@ async def create(
 async def _create(
     session: Session, vm: str, journal: Journal | None, *, quiesced: bool
 ) -> tuple[Entry | None, SnapshotNode]:
-    thing = Snapshot(server_of(session), vm, new_name())
-    entry = None if journal is None else journal.begin(thing)
+    undo_record = Snapshot(server_of(session), vm, new_name())
+    entry = None if journal is None else journal.begin(undo_record)
     try:
-        task = await session.call(_ask, session.vm(vm), thing.name, quiesced)
+        task = await session.call(_ask, session.vm(vm), undo_record.name, quiesced)
         await session.wait_task(task, CREATE_LIMIT)
-        (node, *_) = await _find(session, thing)
+        (node, *_) = await _find(session, undo_record)
     except VmountError as error:
-        await _give_up(session, entry, thing)
+        await _give_up(session, entry, undo_record)
         raise _error(vm, error, quiesced=quiesced) from error.__cause__
     except trio.Cancelled:
-        await _give_up(session, entry, thing)
+        await _give_up(session, entry, undo_record)
         raise
     if entry is not None:
-        entry.update(replace(thing, moref=node.moref))
+        entry.update(replace(undo_record, moref=node.moref))
     return entry, node
 
 
-async def _give_up(session: Session, entry: Entry | None, thing: Snapshot) -> None:
+async def _give_up(session: Session, entry: Entry | None, undo_record: Snapshot) -> None:
     """Remove what may have been made all the same."""
     with trio.CancelScope(shield=True):
         try:
-            await undo(session, thing, GIVE_UP_LIMIT)
+            await undo(session, undo_record, GIVE_UP_LIMIT)
         except VmountError as error:
-            log.warning("%s may be left: %s; run vmount cleanup", thing, error)
+            log.warning("%s may be left: %s; run vmount cleanup", undo_record, error)
             return
     if entry is not None:
         entry.end()
 
 
-async def undo(session: Session, thing: Snapshot, limit: float = REMOVE_LIMIT) -> bool:
+async def undo(session: Session, undo_record: Snapshot, limit: float = REMOVE_LIMIT) -> bool:
     """Remove a snapshot, and wait for the end of that; False if it is gone already.
 
     It is known by its moRef and by its name: one may not be known yet, the other have been changed. One
@@ -130,41 +130,41 @@ async def undo(session: Session, thing: Snapshot, limit: float = REMOVE_LIMIT) -
     try:
         while True:
             # In this order: a task that ends in between has left its snapshot in the tree.
-            is_coming = not thing.moref and await _is_coming(session, thing.vm)
-            found = await _find(session, thing)
+            is_coming = not undo_record.moref and await _is_coming(session, undo_record.vm)
+            found = await _find(session, undo_record)
             if found or not is_coming:
                 break
             if trio.current_time() > deadline:
-                raise SnapshotError(f"{thing}: the server has been at it for {limit:.0f} s")
+                raise SnapshotError(f"{undo_record}: the server has been at it for {limit:.0f} s")
             await trio.sleep(POLL)
         for node in found:
-            await _remove(session, replace(thing, moref=node.moref), deadline)
+            await _remove(session, replace(undo_record, moref=node.moref), deadline)
     except ObjectGone:
         return False  # with its machine
     return bool(found)
 
 
-async def _remove(session: Session, thing: Snapshot, deadline: float) -> None:
+async def _remove(session: Session, undo_record: Snapshot, deadline: float) -> None:
     told = False
     while True:
         try:
-            task = await session.call(_ask_removal, session.vm(thing.vm), thing.moref)
+            task = await session.call(_ask_removal, session.vm(undo_record.vm), undo_record.moref)
             await session.wait_task(task, max(deadline - trio.current_time(), 1.0))
             return
         except ObjectGone:
             return
         except TaskTimeout:
             raise SnapshotError(
-                f"{thing}: the server is still removing it, which goes on by itself"
+                f"{undo_record}: the server is still removing it, which goes on by itself"
             ) from None
         except VsphereError as error:
             if not isinstance(error.__cause__, vim.fault.TaskInProgress):
                 raise
         if trio.current_time() > deadline:
-            raise SnapshotError(f"{thing}: cannot be removed: another task is in the way")
+            raise SnapshotError(f"{undo_record}: cannot be removed: another task is in the way")
         if not told:
             told = True
-            log.info("%s: waiting for another task of the machine", thing)
+            log.info("%s: waiting for another task of the machine", undo_record)
         await trio.sleep(BUSY_POLL)
 
 
@@ -174,10 +174,12 @@ async def needs_consolidation(session: Session, vm: str) -> bool:
     return bool(found.get("runtime.consolidationNeeded"))
 
 
-async def _find(session: Session, thing: Snapshot) -> list[SnapshotNode]:
-    found = await session.properties(session.vm(thing.vm), "snapshot")
+async def _find(session: Session, undo_record: Snapshot) -> list[SnapshotNode]:
+    found = await session.properties(session.vm(undo_record.vm), "snapshot")
     nodes = read_tree(found.get("snapshot"))
-    return [node for node in nodes if thing.moref == node.moref or thing.name == node.name]
+    return [
+        node for node in nodes if undo_record.moref == node.moref or undo_record.name == node.name
+    ]
 
 
 async def _is_coming(session: Session, vm: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmount.state.things import AttachedDisk, RelocationLock, Snapshot
+from vmount.state.undo_records import AttachedDisk, RelocationLock, Snapshot
 from vmount.vsphere import snapshots
 from vmount.vsphere.access import consolidation_needed
 from vmount.vsphere.attached_disks import detach
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
 
 async def undo(session: Session, entry: Entry, state: StateDir) -> str:
     """Undo a thing and end its entry; return what was done. Raises VmountError, and the entry stays."""
-    thing = entry.thing
-    if isinstance(thing, RelocationLock):
+    undo_record = entry.undo_record
+    if isinstance(undo_record, RelocationLock):
         if await RelocationLocks(session, state).release(entry, is_sure=False):
-            return f"unlocked {thing.vm}"
-        return f"left {thing.vm} locked for others"
-    if isinstance(thing, Snapshot):
-        was_there = await snapshots.undo(session, thing)
+            return f"unlocked {undo_record.vm}"
+        return f"left {undo_record.vm} locked for others"
+    if isinstance(undo_record, Snapshot):
+        was_there = await snapshots.undo(session, undo_record)
         entry.end()
         if not was_there:
-            return f"{thing} is gone already"
-        text = f"removed {thing}"
-        if await snapshots.needs_consolidation(session, thing.vm):
-            text += f" ({consolidation_needed(thing.vm)})"
+            return f"{undo_record} is gone already"
+        text = f"removed {undo_record}"
+        if await snapshots.needs_consolidation(session, undo_record.vm):
+            text += f" ({consolidation_needed(undo_record.vm)})"
         return text
-    assert isinstance(thing, AttachedDisk)
-    was_there = await detach(session, thing)
+    assert isinstance(undo_record, AttachedDisk)
+    was_there = await detach(session, undo_record)
     entry.end()
-    return f"detached {thing.file} from {thing.vm}" if was_there else f"{thing} is gone already"
+    return (
+        f"detached {undo_record.file} from {undo_record.vm}"
+        if was_there
+        else f"{undo_record} is gone already"
+    )

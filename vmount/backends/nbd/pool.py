@@ -49,7 +49,7 @@ _KNOWN = {
 """The error numbers of the NBD protocol; they are Linux's."""
 
 
-class _Witness(NamedTuple):
+class _Fingerprint(NamedTuple):
     offset: int
     length: int
     digest: bytes
@@ -73,7 +73,7 @@ class NbdPool:
         self._dialing = False
         self._waiting = trio.lowlevel.ParkingLot()
         """Readers that need a connection, or room on one."""
-        self._witness: _Witness | None = None
+        self._fingerprint: _Fingerprint | None = None
         self._broken: BackendError | None = None
         """Why no read can succeed any more."""
         self._given_up: OSError | None = None
@@ -118,9 +118,9 @@ class NbdPool:
 
     def remember(self, offset: int, data: memoryview) -> None:
         """Take bytes that were read as what further connections have to show, unless there are some."""
-        if self._witness is None:
+        if self._fingerprint is None:
             seen = min(len(data), max(WITNESS, self.agreed.min_block))
-            self._witness = _Witness(offset, seen, _digest(data[:seen]))
+            self._fingerprint = _Fingerprint(offset, seen, _digest(data[:seen]))
 
     async def connection(self) -> NbdConnection:
         """Return a connection with room for a request; wait for one."""
@@ -196,19 +196,19 @@ class NbdPool:
                 f"{self.agreed.size}, {self.agreed.flags:#x} and are {connection.agreed.size}, "
                 f"{connection.agreed.flags:#x}; mount it anew"
             )
-        witness = self._witness
-        if witness is None:
+        fingerprint = self._fingerprint
+        if fingerprint is None:
             return
-        seen = bytearray(witness.length)
+        seen = bytearray(fingerprint.length)
         try:
-            reply = await connection.read(witness.offset, memoryview(seen))
+            reply = await connection.read(fingerprint.offset, memoryview(seen))
         except ConnectionLost as lost:
             raise BackendError(f"{self._uri}: lost again at once: {lost}") from lost
         if reply.error:
-            raise server_error(self._uri, reply, witness.offset, witness.length, 1)
-        if _digest(seen) != witness.digest:
+            raise server_error(self._uri, reply, fingerprint.offset, fingerprint.length, 1)
+        if _digest(seen) != fingerprint.digest:
             raise SourceChanged(
-                f"{self._uri}: the bytes at {witness.offset:#x} have changed since the first read: "
+                f"{self._uri}: the bytes at {fingerprint.offset:#x} have changed since the first read: "
                 "another disk, or one that is written to; mount it anew, from a snapshot"
             )
 

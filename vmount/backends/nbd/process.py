@@ -29,7 +29,7 @@ import trio
 from vmount.backends.base import BackendError, BackendTimeout
 from vmount.state.processes import MARK
 from vmount.state.temporary import make_folder
-from vmount.state.things import HelperProcess
+from vmount.state.undo_records import HelperProcess
 
 if TYPE_CHECKING:
     from vmount.state import Entry, Journal

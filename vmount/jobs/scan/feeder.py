@@ -16,13 +16,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from vmount.errors import VmountError, explain
-from vmount.jobs.scan.corpus import Content, in_batches
 from vmount.jobs.scan.engine import CLEAN, Engine, Verdict
+from vmount.jobs.scan.files_to_scan import Content, in_batches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.jobs.scan.corpus import Source
+    from vmount.jobs.scan.files_to_scan import Source
 
 T = TypeVar("T")
 

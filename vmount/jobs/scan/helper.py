@@ -16,7 +16,7 @@ from vmount.errors import UsageError
 from vmount.jobs.scan.engine import Verdict
 from vmount.sandbox.broker import Broker
 from vmount.sources.opening import absolute
-from vmount.sources.virtual_machine import MachineInfo
+from vmount.sources.virtual_machine import VmInfo
 from vmount.state import StateDir
 from vmount.state.temporary import make_folder
 
@@ -94,7 +94,7 @@ class _Services:
 
     def mount(self, value: Any, _: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
         """Mount volumes; answer with the mount point."""
-        self._mounting.share([MachineInfo(**fields) for fields in value["machines"]])
+        self._mounting.share([VmInfo(**fields) for fields in value["machines"]])
         self._mountpoint.mkdir(exist_ok=True)
         for volume in value["volumes"]:
             self._mounting.server.ask("mount", volume=str(volume))

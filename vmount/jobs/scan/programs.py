@@ -20,7 +20,7 @@ from vmount.errors import ScannerError, UsageError
 from vmount.interruption import deferred
 from vmount.jobs.scan.engine import CLEAN, MOST, Verdict, clamav_verdict, default_largest
 from vmount.state.processes import MARK
-from vmount.state.things import HelperProcess
+from vmount.state.undo_records import HelperProcess
 
 if TYPE_CHECKING:
     from collections.abc import Container, Generator, Iterator, Sequence

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from vmount.jobs.scan.corpus import (
+from vmount.jobs.scan.engine import CLEAN, Engine, Verdict
+from vmount.jobs.scan.feeder import Feeder, readable
+from vmount.jobs.scan.files_to_scan import (
     Content,
-    Corpus,
+    FilesToScan,
     Selection,
     find_contents,
     seen_of,
 )
-from vmount.jobs.scan.engine import CLEAN, Engine, Verdict
-from vmount.jobs.scan.feeder import Feeder, readable
 from vmount.jobs.scan.report import ScanReport, Seen
 from vmount.jobs.unread import NotRead
 from vmount.volumes.unread import FILE, Unread
@@ -26,7 +26,7 @@ from vmount.volumes.unread import FILE, Unread
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from vmount.jobs.scan.corpus import Source
+    from vmount.jobs.scan.files_to_scan import Source
 
 
 @runtime_checkable
@@ -129,20 +129,20 @@ class Scan:
         began = time.monotonic()
         report = self.report
         self._not_read.add_parts(self._disks, paths if answers_for is None else answers_for)
-        corpus = find_contents(
+        files = find_contents(
             self._disks, paths, clean, self._tell_found, self._not_read, self._options.selection
         )
-        report.excluded = corpus.excluded
-        corpus.contents = [content for content in corpus.contents if self._is_taken(content)]
-        for file in corpus.unchanged:
+        report.excluded = files.excluded
+        files.contents = [content for content in files.contents if self._is_taken(content)]
+        for file in files.unchanged:
             report.unchanged += 1
             report.clean[file.path] = seen_of(file)
-        self._progress.contents, self._progress.size = len(corpus.contents), corpus.size
+        self._progress.contents, self._progress.size = len(files.contents), files.size
         engine = self._engine
         if isinstance(engine, PathEngine):
-            self._scan_paths(engine, corpus)
+            self._scan_paths(engine, files)
         else:
-            Feeder(self._disks, engine, self._note).run(corpus.contents)
+            Feeder(self._disks, engine, self._note).run(files.contents)
         report.not_scanned = sorted(self._not_read.items)
         self._unclean.update(item.path for item in report.not_scanned)
         for path in self._unclean:
@@ -168,12 +168,12 @@ class Scan:
         advice = f"; {self._engine.advice}" if self._engine.advice else ""
         return Verdict(None, f"larger than the scanner takes ({_mib(largest)}){advice}")
 
-    def _scan_paths(self, engine: PathEngine, corpus: Corpus) -> None:
+    def _scan_paths(self, engine: PathEngine, files: FilesToScan) -> None:
         """Let a program read the files by itself."""
-        if not corpus.contents:
+        if not files.contents:
             return
         contents = {}
-        for content in corpus.contents:
+        for content in files.contents:
             if content.file.stream:
                 text = "an alternate stream: only --engine clamd scans them"
                 self._note(content, Verdict(None, text), 0)
