@@ -18,9 +18,9 @@ They are str or bytes; names that are not UTF-8 round-trip as in `os.fsdecode`. 
 one thread at a time.
 """
 
-from vmount.api.disk_set import DiskSet, Entry, open_disks
+from vmount.api.browse import DirEntry
+from vmount.api.disk_set import DiskSet, open_disks
 from vmount.api.file_reader import FileReader
-from vmount.api.files import FileRef
 from vmount.api.handles import (
     DiskSetInfo,
     OsFamily,
@@ -29,15 +29,19 @@ from vmount.api.handles import (
     VolumeInfo,
     VolumeType,
 )
+from vmount.api.lookup import Entry, FileRef
+from vmount.api.stat_result import FileStat
 from vmount.options import OpenOptions
 from vmount.volumes.unread import Unread
 
 __all__ = [
+    "DirEntry",
     "DiskSet",
     "DiskSetInfo",
     "Entry",
     "FileReader",
     "FileRef",
+    "FileStat",
     "OpenOptions",
     "OsFamily",
     "OsInfo",
