@@ -272,7 +272,7 @@ class _Finder:
             return f"did you mean {' or '.join(spelled)}?"
         first = text.strip("/\\").removeprefix("volumes/").partition("/")[0]
         if self._tops and self._exists(f"volumes/{first}.raw") and first not in self._volumes():
-            return f"the files of volume {first} cannot be read (see vmount info)"
+            return f"the files of volume {first} cannot be read"
         is_guests = matched is not None or (text.startswith("/") and "root" in self._tops)
         is_known = first in self._volumes() or first in self._tops
         return "" if not self._tops or is_guests or is_known else self._volumes_advice()

@@ -17,7 +17,7 @@ import pyfuse3
 import trio
 
 from vmount.disk_set import OpenDiskSet
-from vmount.errors import MountError, explain
+from vmount.errors import MountError, Remedy, explain
 from vmount.interruption import announced, catching, deferred, taken
 from vmount.mounting.apart import apart
 from vmount.mounting.assemble import assemble
@@ -104,7 +104,7 @@ def check_mountpoint(path: Path) -> None:
     if find_mount(str(path)) is not None:
         raise MountError(
             f"{path}: {'a mount whose server is gone' if _is_dead(path) else 'already mounted'}",
-            remedy=f"run: vmount umount {path}",
+            remedy=Remedy(f"run: vmount umount {path}", "unmount it first"),
         )
     try:
         mode = path.stat().st_mode
@@ -115,7 +115,7 @@ def check_mountpoint(path: Path) -> None:
     if not Path("/dev/fuse").exists():
         raise MountError(
             "/dev/fuse is not there: this kernel or container has no FUSE",
-            remedy="vmount ls, cat, cp and info work without it",
+            remedy=Remedy("vmount ls, cat, cp and info work without it"),
         )
 
 
