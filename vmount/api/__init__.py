@@ -13,9 +13,7 @@ A program that needs a mount has one for as long as the set is open, volume by v
         for handle in disks.volume_handles():
             print(handle.mount())
 
-Paths are those of the mount ("volumes/disk0-p1/Users", "disks/disk0.raw"); "volumes/" may be left out.
-They are str or bytes; names that are not UTF-8 round-trip as in `os.fsdecode`. A set is to be used from
-one thread at a time.
+`DiskSet` says what paths are. Any thread may use a set. docs/api.md has examples.
 """
 
 from vmount.api.browse import DirEntry

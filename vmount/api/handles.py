@@ -185,7 +185,8 @@ class Mounting:
     def _remove_folder(self) -> None:
         if self._own_folder is not None:
             with suppress(OSError):
-                self._own_folder.rmdir()
+                with suppress(FileNotFoundError):  # an interrupted call has removed it
+                    self._own_folder.rmdir()
                 if self._entry is not None:
                     self._entry.end()
             self._own_folder = self._entry = None

@@ -473,7 +473,8 @@ def test_ctrl_c_while_mounting_ends_and_leaves_nothing(
     (os.killpg if whole_group else os.kill)(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert out.splitlines()[-1] == "interrupted", err
-    assert process.returncode == 0
+    # CPython notes an interrupt in an exec(), as dataclasses use it, and kills itself with it at the end.
+    assert process.returncode in {0, -signal.SIGINT}, err
     assert not [path for path in tmp_path.glob("vmount-*") if path.is_dir()]
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text()
     assert list(StateDir(tmp_path / "state").journals()) == []
