@@ -31,7 +31,7 @@ class FolderBackend:
         folder = self._folders.get(path.datastore)
         if folder is None:
             raise BackendRefused(
-                f"datastore {path.datastore!r} is not mounted here; give its folder with --datastore NAME=DIR"
+                f"datastore {path.datastore!r} is not mounted here; give its folder by the option datastore"
             )
         root = folder.resolve()
         real = (root / path.path).resolve()

@@ -136,7 +136,7 @@ class SanBackend:
         if found:
             raise BackendError(
                 f"several datastores{f' are called {name!r}' if name else ''}: {known};"
-                " choose one, or its LUNs with --lun"
+                " choose one, or its LUNs by the option lun"
             )
         what = (
             f"no LUN of datastore {name!r} can be read here"
