@@ -31,20 +31,19 @@ from vmount.parsers.ntfs.security import SecurityDescriptors
 from vmount.parsers.ntfs.special import SpecialFiles
 from vmount.parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from vmount.parsers.ntfs.stream import Stream, select
-from vmount.parsers.ntfs.system_xattrs import SystemXattrs
+from vmount.parsers.ntfs.system_xattrs import PREFIX, RESTORABLE, SystemXattrs
 from vmount.parsers.ntfs.wof import STREAM as WOF_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vmount.parsers.model import Attrs, Ino
+    from vmount.parsers.model import Attrs, Ino, ReparseLink
     from vmount.parsers.ntfs.attribute import Attribute
     from vmount.parsers.ntfs.boot import Boot
     from vmount.parsers.ntfs.index import IndexEntry
     from vmount.parsers.ntfs.mft import Mft
     from vmount.parsers.ntfs.options import NtfsOptions
     from vmount.parsers.ntfs.record import Record
-    from vmount.parsers.ntfs.reparse import ReparseLink
     from vmount.parsers.reader import BlockSource
 
 ROOT = 5
@@ -74,6 +73,8 @@ class NtfsFilesystem:
     """An open NTFS volume; see `parsers.model.Filesystem` and `open_ntfs`."""
 
     root = ROOT
+    hidden_prefix = PREFIX
+    restorable = RESTORABLE
 
     def __init__(
         self,
@@ -280,7 +281,7 @@ class NtfsFilesystem:
             found[b"user." + to_wtf8(name)] = XAttr(value)
         return found
 
-    async def system_xattr(self, ino: Ino, name: bytes) -> bytes | None:
+    async def hidden_xattr(self, ino: Ino, name: bytes) -> bytes | None:
         """Return an attribute of ntfs-3g's own ("system.ntfs_acl"), which `xattrs` has not; None if the file
         has none of this name."""
         return await self._system_xattrs.value(name, await self._record(ino))

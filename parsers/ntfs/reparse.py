@@ -12,6 +12,7 @@ from typing import Any
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import ReparseLink
 from vmount.parsers.ntfs.names import to_wtf8
 from vmount.parsers.ntfs.reparse_tags import (
     AF_UNIX,
@@ -75,37 +76,6 @@ _RELATIVE = 1
 _LX_SYMLINK_VERSION = 2
 _DRIVE = re.compile(rb"([A-Za-z]):(?:\\|$)")
 _VOLUME = re.compile(rb"Volume\{([0-9A-Fa-f-]{36})\}(?:\\|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class ReparseLink:
-    r"""The target of a symbolic link or junction of Windows, taken apart for a mounter to retarget.
-
-    Exactly one of these holds: `relative` (from the folder that the link is in), `drive` or `volume` or
-    `remote` is set, or none is and the target starts at the root of the link's own volume (`\x`).
-    """
-
-    relative: bool
-    parts: tuple[bytes, ...]
-    r"""Names below that; ".." may be among them. For a remote target server and share come first."""
-    drive: str | None = None
-    """One upper-case letter."""
-    volume: str | None = None
-    """GUID of the volume in lower case, without braces."""
-    remote: bool = False
-    r"""On a server: `\\server\share\x`."""
-
-    @property
-    def path(self) -> bytes:
-        """The target as text with "/" between names: `../x`, `C:/Users/x`, `Volume{...}/x`, `//server/x`."""
-        path = b"/".join(self.parts)
-        if self.relative:
-            return path or b"."
-        if self.drive:
-            return f"{self.drive}:/".encode() + path
-        if self.volume:
-            return f"Volume{{{self.volume}}}/".encode() + path
-        return (b"//" if self.remote else b"/") + path
 
 
 @dataclass(frozen=True, slots=True)

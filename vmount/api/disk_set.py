@@ -138,7 +138,7 @@ class DiskSet(FilesTogether):
     def stream_names(self, path: str | bytes) -> list[str]:
         """Return the names of a file's alternate streams. Raises OSError."""
         file = self._at(path, follow=False)
-        if file.stream or not self._is_ntfs(file.number):
+        if file.stream or not self._has_streams(file.number):
             return []
         with as_os_errors(path):
             return [each.stream for each in self._bridge.run(lambda: self._all_streams(file))]

@@ -18,8 +18,7 @@ from vmount.api.spelling import CASELESS
 from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
-from vmount.parsers.model import Attrs
-from vmount.parsers.ntfs import RESTORABLE
+from vmount.parsers.model import Attrs, HiddenXattrs, Streams
 from vmount.tree.paths import resolve
 from vmount.tree.read_ahead import ReadAhead
 
@@ -175,7 +174,10 @@ class FilesTogether:
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
-        unlisted = RESTORABLE if whole and self._is_ntfs(number) else ()
+        volume = self._tree.volume(number)
+        unlisted: Sequence[bytes] = ()
+        if whole and volume is not None and isinstance(volume.filesystem, HiddenXattrs):
+            unlisted = volume.filesystem.restorable
         for name in (*found, *unlisted):
             try:
                 value = found.get(name) or await self._tree.xattr(number, name)
@@ -202,7 +204,7 @@ class FilesTogether:
         calls = [
             partial(self._streams_of, file)
             for file in files
-            if not file.stream and self._is_ntfs(file.number)
+            if not file.stream and self._has_streams(file.number)
         ]
         found: list[FileRef] = []
         for streams in self._bridge.run(lambda: self._gather(calls)) if calls else []:
@@ -219,9 +221,9 @@ class FilesTogether:
         volume = self._tree.volume(file.number)
         return volume is not None and volume.filesystem.info.fstype in CASELESS
 
-    def _is_ntfs(self, number: int) -> bool:
+    def _has_streams(self, number: int) -> bool:
         volume = self._tree.volume(number)
-        return volume is not None and volume.filesystem.info.fstype == "ntfs"
+        return volume is not None and isinstance(volume.filesystem, Streams)
 
     async def _streams_of(self, file: FileRef) -> list[FileRef] | OSError:
         try:
@@ -305,7 +307,7 @@ class FilesTogether:
                 number, attrs = await self._find(file, follow=False)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if self._is_ntfs(number):
+            if self._has_streams(number):
                 for found in await self._all_streams(FileRef(os.fsdecode(file), number, attrs)):
                     if found.stream == stream:
                         return found
