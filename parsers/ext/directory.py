@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.layout import Field, Layout
 
 ENTRY_HEADER = Layout(
@@ -79,7 +80,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
     position, end = 0, len(data)
     while position < end:
         if end - position < _HEADER_SIZE:
-            raise Corrupt("directory entry cut off", where + position)
+            raise Corrupt(Damage.DIRECTORY_ENTRY_CUT_OFF, where + position)
         ino, record_length, name_length, file_type = _pick_header(data, position)
         if record_length & 3 or record_length == 0:
             record_length = _decode_long(record_length, end)
@@ -87,7 +88,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
         following = position + record_length
         if record_length < _SMALLEST or name_end > following or following > end:
             raise Corrupt(
-                "directory entry: record length",
+                Damage.DIRECTORY_ENTRY_RECORD_LENGTH,
                 where + position,
                 expected=f"{max(_SMALLEST, _HEADER_SIZE + name_length)} to {end - position}",
                 actual=record_length,
@@ -95,7 +96,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
         if ino:
             name = data[position + _HEADER_SIZE : name_end]
             if not name or (not encrypted and (b"/" in name or b"\0" in name)):
-                raise Corrupt("directory entry: impossible name", where + position)
+                raise Corrupt(Damage.DIRECTORY_ENTRY_IMPOSSIBLE_NAME, where + position)
             if name != b"." and name != b"..":
                 entries.append(Entry(name, ino, file_type))
         position = following
@@ -109,10 +110,10 @@ def check_tail(data: bytes, where: int, seed: int) -> None:
     """
     *start, stored = _TAIL.unpack_from(data, len(data) - _TAIL.size)
     if start != _TAIL_START:
-        raise Corrupt("directory block has no checksum", where)
+        raise Corrupt(Damage.DIRECTORY_BLOCK_HAS_NO_CHECKSUM, where)
     expected = crc32c(seed, data[: -_TAIL.size])
     if stored != expected:
-        raise Corrupt("directory block: checksum", where, expected=expected, actual=stored)
+        raise Corrupt(Damage.DIRECTORY_BLOCK_CHECKSUM, where, expected=expected, actual=stored)
 
 
 def _decode_long(record_length: int, block_size: int) -> int:

@@ -14,6 +14,7 @@ from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.ext.casefold import UTF8_12_1, fold
 from vmount.parsers.ext.directory import Entry, check_tail, decode_entries
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Compat, Incompat
 from vmount.parsers.ext.hash_tree import (
     TreeEntry,
@@ -161,7 +162,7 @@ class DirectoryReader:
             return False
         if not self._superblock.has_incompat(Incompat.CASEFOLD):
             raise Corrupt(
-                f"directory {inode.number}: casefold flag in a volume without", inode.where
+                Damage.DIRECTORY_CASEFOLD_FLAG_IN_VOLUME_WITHOUT, inode.where, of=inode.number
             )
         if self._superblock.encoding != UTF8_12_1:
             raise Unsupported(f"casefold with encoding {self._superblock.encoding}")
@@ -209,7 +210,7 @@ class DirectoryReader:
                 return ino
             if not await self._advance(inode, blocks, path, hashed):
                 return None
-        raise Corrupt(f"inode {inode.number}: too many names of one hash")
+        raise Corrupt(Damage.INODE_TOO_MANY_NAMES_OF_ONE_HASH, of=inode.number)
 
     def _hash(self, version: int, name: bytes, *, guess: bool = False) -> NameHash | None:
         """Return the hashes of a name if they can be known; with `guess` as a kernel for x86 takes it if the
@@ -280,8 +281,9 @@ class _DirectoryMap:
         size = inode.attrs.size
         if size % block_size or not size:
             raise Corrupt(
-                f"directory {inode.number}: size",
+                Damage.DIRECTORY_SIZE,
                 inode.where,
+                of=inode.number,
                 expected=f"a multiple of {block_size}",
                 actual=size,
             )
@@ -290,9 +292,9 @@ class _DirectoryMap:
         end = 0
         for start, length in sorted((run.start or 0, run.length) for run in runs):
             if start == 0:
-                raise Corrupt(f"directory {inode.number} has a hole", inode.where)
+                raise Corrupt(Damage.DIRECTORY_HAS_HOLE, inode.where, of=inode.number)
             if start < end:
-                raise Corrupt(f"directory {inode.number} has a block twice", start)
+                raise Corrupt(Damage.DIRECTORY_HAS_BLOCK_TWICE, start, of=inode.number)
             end = start + length
         self.count = size // block_size
         self.per_read = max(1, 16 * MAX_READ // block_size)
@@ -323,7 +325,8 @@ class _DirectoryMap:
         """Return a block and its offset in the volume. Raises Corrupt if the directory ends before."""
         if index >= self.count:
             raise Corrupt(
-                f"directory {self._ino}: block number in the hash tree",
+                Damage.DIRECTORY_BLOCK_NUMBER_IN_HASH_TREE,
+                of=self._ino,
                 expected=f"below {self.count:#x}",
                 actual=index,
             )

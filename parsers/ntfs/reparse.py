@@ -13,6 +13,7 @@ from typing import Any
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.model import ReparseLink
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.names import to_wtf8
 from vmount.parsers.ntfs.reparse_tags import (
     AF_UNIX,
@@ -102,7 +103,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
     tag, length = _head(value)
     data = value[REPARSE_HEAD.size : REPARSE_HEAD.size + length]
     if len(data) < length:
-        raise Corrupt("length of a reparse point", expected=len(data), actual=length)
+        raise Corrupt(Damage.LENGTH_OF_REPARSE_POINT, expected=len(data), actual=length)
     if tag == SYMLINK:
         names = SYMLINK_NAMES.parse(data)
         link = _link(names, data[SYMLINK_NAMES.size :], bool(names.flags & _RELATIVE))
@@ -113,7 +114,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
         return ReparsePoint(tag, link, link.path)
     if tag == LX_SYMLINK:
         if int.from_bytes(data[:4], "little") != _LX_SYMLINK_VERSION:
-            raise Corrupt("version of a WSL symbolic link", expected=_LX_SYMLINK_VERSION)
+            raise Corrupt(Damage.VERSION_OF_WSL_SYMBOLIC_LINK, expected=_LX_SYMLINK_VERSION)
         return ReparsePoint(tag, target=data[4:])
     return ReparsePoint(tag, data=data)
 
@@ -121,7 +122,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
 def _link(names: Any, buffer: bytes, relative: bool) -> ReparseLink:
     start, length = names.substitute_offset, names.substitute_length
     if start + length > len(buffer) or length & 1:
-        raise Corrupt("name in a reparse point", expected=len(buffer), actual=start + length)
+        raise Corrupt(Damage.NAME_IN_REPARSE_POINT, expected=len(buffer), actual=start + length)
     target = to_wtf8(buffer[start : start + length])
     if relative and not target.startswith(b"\\"):
         return ReparseLink(True, _parts(target))

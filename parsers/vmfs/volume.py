@@ -16,6 +16,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt, OutOfBounds, Unsupported
 from vmount.parsers.reader import Buffer, Reader, Span, check_bounds
 from vmount.parsers.vmfs.device import Device, read_device, read_physical_extents
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.lvm import VolumeState
 
 
@@ -165,11 +166,11 @@ def _joined(pieces: list[Piece], size: int) -> list[Piece]:
     """Return pieces in order, neighbours made one; raise Corrupt unless they cover the volume."""
     pieces.sort()
     if not pieces or pieces[0].offset != 0:
-        raise Corrupt("VMFS volume without its beginning")
+        raise Corrupt(Damage.VOLUME_WITHOUT_BEGINNING)
     for before, after in pairwise(pieces):
         if before.length == 0 or before.offset + before.length != after.offset:
             raise Corrupt(
-                "VMFS volume's physical extents",
+                Damage.VOLUME_PHYSICAL_EXTENTS,
                 after.start,
                 expected=before.offset + before.length,
                 actual=after.offset,
@@ -183,5 +184,5 @@ def _joined(pieces: list[Piece], size: int) -> list[Piece]:
             joined.append(piece)
     covered = joined[-1].offset + joined[-1].length
     if covered < size:
-        raise Corrupt("VMFS volume's physical extents", expected=size, actual=covered)
+        raise Corrupt(Damage.VOLUME_PHYSICAL_EXTENTS, expected=size, actual=covered)
     return joined

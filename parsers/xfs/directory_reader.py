@@ -23,6 +23,7 @@ from vmount.parsers.xfs.directory import (
     decode_short,
     entry_at,
 )
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.extent import Extent
 from vmount.parsers.xfs.hash_index import (
     IndexBlock,
@@ -116,7 +117,7 @@ class DirectoryReader:
             if not leaf.following or not leaf.hashes or leaf.hashes[-1] > hashed:
                 return None
             leaf = await self._index_block(inode, blocks, leaf.following)
-        raise Corrupt(f"inode {inode.number}: too many names of one hash")
+        raise Corrupt(Damage.INODE_TOO_MANY_NAMES_OF_ONE_HASH, of=inode.number)
 
     async def _leaf(self, inode: Inode, blocks: _DirectoryMap, hashed: int) -> IndexBlock | None:
         """Return the leaf of the index where a hash is; None if it is higher than all. Raises Corrupt."""
@@ -128,7 +129,8 @@ class DirectoryReader:
             below = await self._index_block(inode, blocks, child)
             if below.level != block.level - 1:
                 raise Corrupt(
-                    f"inode {inode.number}: level in its index",
+                    Damage.INODE_LEVEL_IN_INDEX,
+                    of=inode.number,
                     expected=block.level - 1,
                     actual=below.level,
                 )
@@ -138,7 +140,7 @@ class DirectoryReader:
     async def _index_block(self, inode: Inode, blocks: _DirectoryMap, address: int) -> IndexBlock:
         size = self._superblock.directory_block_size
         if not INDEX_START <= address * self._superblock.block_size < FREE_START:
-            raise Corrupt(f"inode {inode.number}: address in its index", actual=address)
+            raise Corrupt(Damage.INODE_ADDRESS_IN_INDEX, of=inode.number, actual=address)
         number = address * self._superblock.block_size // size
         [(data, where)] = await self._checked(
             inode, blocks, [number], DIRECTORY_INDEX, "directory index"
@@ -167,8 +169,9 @@ class DirectoryReader:
         fork, size = inode.data_fork, inode.attrs.size
         if size > len(fork.data):
             raise Corrupt(
-                f"directory {inode.number}: size",
+                Damage.DIRECTORY_SIZE,
                 inode.where,
+                of=inode.number,
                 expected=f"at most {len(fork.data)}",
                 actual=size,
             )
@@ -204,7 +207,9 @@ class _DirectoryMap:
         data: list[int] = []
         for extent in extents:
             if extent.unwritten:
-                raise Corrupt(f"directory {inode.number} has a block never written", inode.where)
+                raise Corrupt(
+                    Damage.DIRECTORY_HAS_BLOCK_NEVER_WRITTEN, inode.where, of=inode.number
+                )
             used.append((extent.start, extent.blocks))
             if extent.block * volume.block_size >= INDEX_START:
                 continue
@@ -219,10 +224,10 @@ class _DirectoryMap:
         end = 0
         for start, count in used:
             if start < end:
-                raise Corrupt(f"directory {inode.number} has a block twice", inode.where)
+                raise Corrupt(Damage.DIRECTORY_HAS_BLOCK_TWICE, inode.where, of=inode.number)
             end = start + count
         if not data:
-            raise Corrupt(f"directory {inode.number} has no block", inode.where)
+            raise Corrupt(Damage.DIRECTORY_HAS_NO_BLOCK, inode.where, of=inode.number)
         self.indexed = any(extent.block * volume.block_size >= INDEX_START for extent in extents)
         """It has an index in blocks of its own."""
         self.data = data
@@ -260,7 +265,7 @@ class _DirectoryMap:
         while block < end:
             extent = self._extents[index] if 0 <= index < len(self._extents) else None
             if extent is None or not extent.block <= block < extent.block + extent.blocks:
-                raise Corrupt(f"directory {self._ino}: a block of it is a hole", actual=offset)
+                raise Corrupt(Damage.DIRECTORY_BLOCK_OF_IT_IS_HOLE, of=self._ino, actual=offset)
             part = min(end, extent.block + extent.blocks) - block
             start = self._volume.offset(extent.start + block - extent.block, part)
             spans.append(Span(start, part * block_size))

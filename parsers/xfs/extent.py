@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 MAX_LEVEL = 9
 """More than the smallest blocks need for the 2**48 extents that a file can have."""
@@ -76,13 +77,13 @@ def decode_extents(data: bytes, count: int, where: int) -> list[Extent]:
     """Decode `count` extents. Raises Corrupt if `data` is too short for them or one is empty."""
     if count * EXTENT_SIZE > len(data):
         raise Corrupt(
-            "extents", where, expected=f"at most {len(data) // EXTENT_SIZE}", actual=count
+            Damage.EXTENTS, where, expected=f"at most {len(data) // EXTENT_SIZE}", actual=count
         )
     extents = []
     for high, low in _iter_extents(data[: count * EXTENT_SIZE]):
         blocks = low & _COUNT_MASK
         if not blocks:
-            raise Corrupt("extent without blocks", where)
+            raise Corrupt(Damage.EXTENT_WITHOUT_BLOCKS, where)
         extents.append(
             Extent(
                 high >> 9 & (FILE_BLOCKS - 1),
@@ -98,7 +99,7 @@ def decode_root(data: bytes, where: int) -> Node:
     """Decode the root of a B+tree, which fills a fork in its inode. Raises Corrupt."""
     level, count = _ROOT_HEADER.unpack_from(data)
     if not 0 < level <= MAX_LEVEL:
-        raise Corrupt("extent B+tree: level", where, expected=f"1 to {MAX_LEVEL}", actual=level)
+        raise Corrupt(Damage.EXTENT_BTREE_LEVEL, where, expected=f"1 to {MAX_LEVEL}", actual=level)
     return Node(level, [], _children(data, _ROOT_HEADER.size, count, where))
 
 
@@ -107,12 +108,12 @@ def decode_node(data: bytes, where: int, *, level: int, version_5: bool) -> Node
     wanted = _MAGIC_5 if version_5 else _MAGIC_4
     magic, actual, count = _HEADER.unpack_from(data)
     if magic != wanted:
-        raise Corrupt("extent B+tree: magic", where, expected=wanted, actual=magic)
+        raise Corrupt(Damage.EXTENT_BTREE_MAGIC, where, expected=wanted, actual=magic)
     if actual != level:
-        raise Corrupt("extent B+tree: level", where, expected=level, actual=actual)
+        raise Corrupt(Damage.EXTENT_BTREE_LEVEL, where, expected=level, actual=actual)
     start = _HEADER_SIZE[wanted]
     if not count:
-        raise Corrupt("extent B+tree: empty node", where)
+        raise Corrupt(Damage.EXTENT_BTREE_EMPTY_NODE, where)
     if level:
         return Node(level, [], _children(data, start, count, where))
     return Node(level, decode_extents(data[start:], count, where), [])
@@ -122,7 +123,7 @@ def _children(data: bytes, start: int, count: int, where: int) -> list[tuple[int
     """Decode keys and, after the space for as many as would fit, block numbers."""
     fitting = (len(data) - start) // 16
     if not 0 < count <= fitting:
-        raise Corrupt("extent B+tree: children", where, expected=f"1 to {fitting}", actual=count)
+        raise Corrupt(Damage.EXTENT_BTREE_CHILDREN, where, expected=f"1 to {fitting}", actual=count)
     keys = struct.unpack_from(f">{count}Q", data, start)
     blocks = struct.unpack_from(f">{count}Q", data, start + fitting * 8)
     return list(zip(keys, blocks, strict=True))
