@@ -22,6 +22,12 @@ from vmount.parsers.runs import RunList
 Ino: TypeAlias = int
 """A file's number in its file system: below 2**48."""
 
+VOLUME_SHIFT = 48
+"""Above these bits of a file's number in a mount is the number of its volume."""
+
+MOST_LINKS = 40
+"""Symbolic links followed on one path: as many as Linux follows."""
+
 
 class Attrs(NamedTuple):
     """What `stat` tells of a file."""

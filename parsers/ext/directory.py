@@ -6,12 +6,10 @@ Source: Linux kernel documentation, filesystems/ext4, "Directory Entries".
 
 from __future__ import annotations
 
-import stat
-from typing import NamedTuple
-
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
 from vmount.parsers.ext.errors import Damage
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.layout import Field, Layout
 
 ENTRY_HEADER = Layout(
@@ -49,28 +47,8 @@ _TAIL_START = [0, 12, 0, 0xDE]
 """A pseudo entry without a name, at the end of each block that has a checksum."""
 _LONGEST_SHORT_RECORD = 65535
 
-KINDS = {
-    1: stat.S_IFREG,
-    2: stat.S_IFDIR,
-    3: stat.S_IFCHR,
-    4: stat.S_IFBLK,
-    5: stat.S_IFIFO,
-    6: stat.S_IFSOCK,
-    7: stat.S_IFLNK,
-}
-"""Type bits of st_mode by an entry's file_type."""
 
-
-class Entry(NamedTuple):
-    """A name in a directory."""
-
-    name: bytes
-    ino: int
-    file_type: int
-    """A key of KINDS, or 0."""
-
-
-def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[Entry]:
+def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[InodeEntry]:
     """Decode the entries of a block (or of a piece of inline data) that lies at `where` in the volume.
 
     "." and ".." are left out. Raises Corrupt if the chain does not fill `data` exactly, or a name
@@ -98,7 +76,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
             if not name or (not encrypted and (b"/" in name or b"\0" in name)):
                 raise Corrupt(Damage.DIRECTORY_ENTRY_IMPOSSIBLE_NAME, where + position)
             if name != b"." and name != b"..":
-                entries.append(Entry(name, ino, file_type))
+                entries.append(InodeEntry(name, ino, file_type))
         position = following
     return entries
 

@@ -58,7 +58,7 @@ MAX_INITIALISED = 32768
 """Blocks of an extent; a larger number stands for one that was never written."""
 
 
-class Extent(NamedTuple):
+class Ext4Extent(NamedTuple):
     """Neighbouring blocks of a file that are neighbours in the volume."""
 
     block: int
@@ -82,7 +82,7 @@ class Node(NamedTuple):
     """A node; one of the two is empty."""
 
     depth: int
-    extents: list[Extent]
+    extents: list[Ext4Extent]
     children: list[IndexEntry]
 
 
@@ -117,9 +117,9 @@ def decode_node(data: bytes, where: int, *, depth: int | None = None) -> Node:
         children = [IndexEntry(block, low | high << 32) for block, low, high in _iter_index(body)]
         return Node(actual_depth, [], children)
     extents = [
-        Extent(block, length, high << 32 | low)
+        Ext4Extent(block, length, high << 32 | low)
         if length <= MAX_INITIALISED
-        else Extent(block, length - MAX_INITIALISED, None)
+        else Ext4Extent(block, length - MAX_INITIALISED, None)
         for block, length, high, low in _iter_extents(body)
     ]
     return Node(0, extents, [])

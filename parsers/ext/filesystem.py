@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
 from vmount.parsers.ext.acl import system_acl
 from vmount.parsers.ext.checksum import crc32c
-from vmount.parsers.ext.directory import KINDS
 from vmount.parsers.ext.directory_reader import DirectoryReader
 from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Incompat, RoCompat
@@ -44,6 +43,7 @@ from vmount.parsers.ext.xattr import (
     decode_inode_attributes,
     hash_with_inode,
 )
+from vmount.parsers.inode_entry import KINDS
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
 from vmount.parsers.reader import BlockSource, Span, let_others_run
 

@@ -91,7 +91,7 @@ _SELF_AND_PARENT = HEADER_6.size
 _DOTS = (b".", b"..")
 
 
-class Entry(NamedTuple):
+class DescriptorEntry(NamedTuple):
     """A name in a directory."""
 
     name: bytes
@@ -100,7 +100,7 @@ class Entry(NamedTuple):
     """As in the file's descriptor."""
 
 
-def decode_directory_5(data: Buffer) -> list[Entry]:
+def decode_directory_5(data: Buffer) -> list[DescriptorEntry]:
     """Return the entries of a VMFS-5 directory, "." and ".." left out.
 
     Raises Corrupt for an impossible name or a directory that ends within an entry.
@@ -114,11 +114,11 @@ def decode_directory_5(data: Buffer) -> list[Entry]:
         if address:
             name = _name(name, position * ENTRY_5.size)
             if name not in _DOTS:
-                entries.append(Entry(name, address, kind))
+                entries.append(DescriptorEntry(name, address, kind))
     return entries
 
 
-def decode_directory_6(data: Buffer, block_size: int) -> list[Entry]:
+def decode_directory_6(data: Buffer, block_size: int) -> list[DescriptorEntry]:
     """Return the entries of a VMFS-6 directory, "." and ".." left out.
 
     `block_size`: the volume's metadata alignment. Raises Unsupported for another version, Corrupt if not
@@ -137,7 +137,7 @@ def decode_directory_6(data: Buffer, block_size: int) -> list[Entry]:
         _, address, _ = _ENTRY_6.unpack_from(view, _SELF_AND_PARENT + index * ENTRY_6.size)
         left -= bool(address)
 
-    entries: list[Entry] = []
+    entries: list[DescriptorEntry] = []
     for block in _entry_blocks(view, header.maps[: header.map_count], block_size):
         entries += _block_entries(view, HEADER_SIZE + block * block_size, block_size)
     if len(entries) != left:
@@ -162,7 +162,7 @@ def _entry_blocks(view: memoryview, maps: list[int], block_size: int) -> list[in
     return blocks
 
 
-def _block_entries(view: memoryview, start: int, block_size: int) -> list[Entry]:
+def _block_entries(view: memoryview, start: int, block_size: int) -> list[DescriptorEntry]:
     """Return the entries of a block. A bit of its bitmap is set where a slot is free."""
     header = BLOCK_HEADER_6.parse(view, start)
     first = start + BLOCK_HEADER_6.size
@@ -174,7 +174,7 @@ def _block_entries(view: memoryview, start: int, block_size: int) -> list[Entry]
         if not header.free[slot >> 3] >> (slot & 7) & 1:
             where = first + slot * ENTRY_6.size
             kind, address, name = _ENTRY_6.unpack_from(view, where)
-            entries.append(Entry(_name(name, where), address, kind))
+            entries.append(DescriptorEntry(_name(name, where), address, kind))
     return entries
 
 

@@ -40,14 +40,14 @@ from vmount.parsers.vmfs.block_map import file_runs
 from vmount.parsers.vmfs.descriptor import Addressing, Descriptor, Type, decode_descriptor
 from vmount.parsers.vmfs.directory import (
     MAX_DIRECTORY,
-    Entry,
+    DescriptorEntry,
     decode_directory_5,
     decode_directory_6,
 )
 from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, FsInfo, decode_fs_info
 from vmount.parsers.vmfs.resource_table import ResourceTable
-from vmount.parsers.vmfs.volume import Extent, LogicalVolume, open_volume
+from vmount.parsers.vmfs.volume import DatastoreExtent, LogicalVolume, open_volume
 
 _MAX_LINK = 4096
 """The kernel's PATH_MAX."""
@@ -125,7 +125,7 @@ class Vmfs:
         return f"{6 if self._header.is_vmfs6 else 5}.{self._header.minor_version}"
 
     @property
-    def extents(self) -> tuple[Extent, ...]:
+    def extents(self) -> tuple[DatastoreExtent, ...]:
         """The devices, in the order of the volume."""
         return self.volume.extents
 
@@ -223,7 +223,7 @@ class Vmfs:
             return descriptor.data
         return await read_runs(self.volume, await self._map(descriptor))
 
-    async def _entries(self, ino: Ino) -> list[Entry]:
+    async def _entries(self, ino: Ino) -> list[DescriptorEntry]:
         descriptor = await self._descriptor(ino)
         if not stat.S_ISDIR(descriptor.attrs.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))

@@ -20,7 +20,7 @@ from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.lvm import VolumeState
 
 
-class Piece(NamedTuple):
+class VolumePiece(NamedTuple):
     """A part of a volume that is in one piece on a device. In bytes."""
 
     offset: int
@@ -32,7 +32,7 @@ class Piece(NamedTuple):
     """In the device."""
 
 
-class Extent(NamedTuple):
+class DatastoreExtent(NamedTuple):
     """A device of a datastore."""
 
     device: int
@@ -50,8 +50,8 @@ class LogicalVolume:
     def __init__(
         self,
         uuid: str,
-        extents: tuple[Extent, ...],
-        pieces: Sequence[Piece],
+        extents: tuple[DatastoreExtent, ...],
+        pieces: Sequence[VolumePiece],
         readers: Sequence[Reader],
     ) -> None:
         self.uuid = uuid
@@ -62,7 +62,7 @@ class LogicalVolume:
         self._readers = tuple(readers)
         self.size = pieces[-1].offset + pieces[-1].length
 
-    def locate(self, offset: int, length: int) -> Iterator[Piece]:
+    def locate(self, offset: int, length: int) -> Iterator[VolumePiece]:
         """Tell where bytes of the volume are, in order.
 
         Raises OutOfBounds if they are not all in the volume.
@@ -73,7 +73,7 @@ class LogicalVolume:
             piece = self.pieces[index]
             skipped = offset - piece.offset
             part = min(length, piece.length - skipped)
-            yield Piece(offset, part, piece.device, piece.start + skipped)
+            yield VolumePiece(offset, part, piece.device, piece.start + skipped)
             offset += part
             length -= part
             index += 1
@@ -119,9 +119,11 @@ async def open_volume(readers: Sequence[Reader]) -> LogicalVolume:
         for extent in await read_physical_extents(readers[index], devices[index]):
             if extent.physical + extent.length > size:
                 raise OutOfBounds(extent.physical, extent.length, size)
-            pieces.append(Piece(extent.logical, extent.length, index, extent.physical))
+            pieces.append(VolumePiece(extent.logical, extent.length, index, extent.physical))
     extents = tuple(
-        Extent(index, device.uuid, names[place] if place < len(names) else "", device.header.size)
+        DatastoreExtent(
+            index, device.uuid, names[place] if place < len(names) else "", device.header.size
+        )
         for place, (index, device) in enumerate(zip(order, ordered, strict=True))
     )
     size = ordered[0].volume.size
@@ -162,7 +164,7 @@ def _check_complete(ordered: list[Device], names: tuple[str, ...]) -> None:
     raise Unsupported(what, remedy="give the device of every extent")
 
 
-def _joined(pieces: list[Piece], size: int) -> list[Piece]:
+def _joined(pieces: list[VolumePiece], size: int) -> list[VolumePiece]:
     """Return pieces in order, neighbours made one; raise Corrupt unless they cover the volume."""
     pieces.sort()
     if not pieces or pieces[0].offset != 0:

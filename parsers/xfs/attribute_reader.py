@@ -29,7 +29,7 @@ from vmount.parsers.xfs.inode import Format, Inode
 from vmount.parsers.xfs.mapping import read_extents
 
 if TYPE_CHECKING:
-    from vmount.parsers.xfs.extent import Extent
+    from vmount.parsers.xfs.extent import XfsExtent
     from vmount.parsers.xfs.volume import Volume
 
 MAX_BYTES = 64 << 20
@@ -72,7 +72,7 @@ def _add(attributes: dict[bytes, bytes], attribute: Attribute, value: bytes) -> 
 class _Fork:
     """The blocks of an attribute fork."""
 
-    def __init__(self, volume: Volume, inode: Inode, extents: list[Extent]) -> None:
+    def __init__(self, volume: Volume, inode: Inode, extents: list[XfsExtent]) -> None:
         self._volume = volume
         self._ino = inode.number
         self._extents = extents

@@ -7,10 +7,8 @@ Source: "XFS Algorithms & Data Structures", "Directories".
 
 from __future__ import annotations
 
-import stat
-from typing import NamedTuple
-
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.hash_index import BLOCK_TAIL
@@ -45,28 +43,8 @@ _pick_entry = ENTRY.whole().unpack_from
 _NAME_AT = ENTRY.size
 _SHORT_HEADER = 2
 
-KINDS = {
-    1: stat.S_IFREG,
-    2: stat.S_IFDIR,
-    3: stat.S_IFCHR,
-    4: stat.S_IFBLK,
-    5: stat.S_IFIFO,
-    6: stat.S_IFSOCK,
-    7: stat.S_IFLNK,
-}
-"""Type bits of st_mode by an entry's file type."""
 
-
-class Entry(NamedTuple):
-    """A name in a directory."""
-
-    name: bytes
-    ino: int
-    file_type: int
-    """A key of KINDS, or 0."""
-
-
-def decode_short(data: bytes, where: int, *, file_types: bool) -> list[Entry]:
+def decode_short(data: bytes, where: int, *, file_types: bool) -> list[InodeEntry]:
     """Decode the entries of a directory that fills its fork exactly. Raises Corrupt."""
     if len(data) < _SHORT_HEADER:
         raise Corrupt(Damage.DIRECTORY_IN_INODE_CUT_OFF, where)
@@ -86,12 +64,12 @@ def decode_short(data: bytes, where: int, *, file_types: bool) -> list[Entry]:
         _check_name(name, where + position)
         file_type = data[name_end] if file_types else 0
         ino = int.from_bytes(data[name_end + type_size : following], "big")
-        entries.append(Entry(name, ino, file_type))
+        entries.append(InodeEntry(name, ino, file_type))
         position = following
     return entries
 
 
-def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) -> list[Entry]:
+def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) -> list[InodeEntry]:
     """Decode the entries of a directory block that starts at `where` in the volume.
 
     "." and ".." are left out. Raises Corrupt if the chain of entries does not fill the block, or a
@@ -127,14 +105,16 @@ def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) 
     return entries
 
 
-def entry_at(data: bytes, position: int, where: int, *, file_types: bool) -> Entry:
+def entry_at(data: bytes, position: int, where: int, *, file_types: bool) -> InodeEntry:
     """Decode the entry at `position` of a directory block that the index points at. Raises Corrupt."""
     if position < _DATA_HEADER[_BLOCK_4] or data[position : position + 2] == _UNUSED:
         raise Corrupt(Damage.DIRECTORY_INDEX_NO_ENTRY_THERE, where + position)
     return _entry(data, position, len(data), where, 1 if file_types else 0)[0]
 
 
-def _entry(data: bytes, position: int, end: int, where: int, type_size: int) -> tuple[Entry, int]:
+def _entry(
+    data: bytes, position: int, end: int, where: int, type_size: int
+) -> tuple[InodeEntry, int]:
     if end - position < _NAME_AT + 2:
         raise Corrupt(Damage.DIRECTORY_ENTRY_CUT_OFF, where + position)
     ino, name_length = _pick_entry(data, position)
@@ -148,7 +128,7 @@ def _entry(data: bytes, position: int, end: int, where: int, type_size: int) -> 
         raise Corrupt(Damage.DIRECTORY_ENTRY_TAG, where + position, expected=position, actual=tag)
     name = data[position + _NAME_AT : name_end]
     _check_name(name, where + position)
-    return Entry(name, ino, data[name_end] if type_size else 0), following
+    return InodeEntry(name, ino, data[name_end] if type_size else 0), following
 
 
 def _check_name(name: bytes, where: int) -> None:

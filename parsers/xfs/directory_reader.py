@@ -12,19 +12,19 @@ from bisect import bisect_right
 
 from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Span
 from vmount.parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
 from vmount.parsers.xfs.directory import (
     FREE_START,
     INDEX_START,
-    Entry,
     decode_block,
     decode_short,
     entry_at,
 )
 from vmount.parsers.xfs.errors import Damage
-from vmount.parsers.xfs.extent import Extent
+from vmount.parsers.xfs.extent import XfsExtent
 from vmount.parsers.xfs.hash_index import (
     IndexBlock,
     decode_index_block,
@@ -55,7 +55,7 @@ class DirectoryReader:
         self._superblock = volume.superblock
         self._maps: Lru[int, _DirectoryMap] = Lru(CACHED_MAPS)
 
-    async def entries(self, inode: Inode) -> list[Entry]:
+    async def entries(self, inode: Inode) -> list[InodeEntry]:
         """Return all entries but "." and "..".
 
         Raises Corrupt, and Unsupported for a directory that is too large.
@@ -63,7 +63,7 @@ class DirectoryReader:
         if inode.data_fork.format == Format.LOCAL:
             return self._short(inode)
         blocks = await self._map(inode)
-        entries: list[Entry] = []
+        entries: list[InodeEntry] = []
         per_read = blocks.per_read
         for first in range(0, len(blocks.data), per_read):
             for data, where in await self._checked(
@@ -162,10 +162,10 @@ class DirectoryReader:
                 self._volume.check(data, seal, kind, where, inode.number, replayed=replayed)
         return [(data, where) for data, where, _ in found]
 
-    def _entry(self, data: bytes, position: int, where: int) -> Entry:
+    def _entry(self, data: bytes, position: int, where: int) -> InodeEntry:
         return entry_at(data, position, where, file_types=self._superblock.file_types)
 
-    def _short(self, inode: Inode) -> list[Entry]:
+    def _short(self, inode: Inode) -> list[InodeEntry]:
         fork, size = inode.data_fork, inode.attrs.size
         if size > len(fork.data):
             raise Corrupt(
@@ -177,7 +177,7 @@ class DirectoryReader:
             )
         return decode_short(fork.data[:size], fork.where, file_types=self._superblock.file_types)
 
-    def _decode(self, data: bytes, where: int) -> list[Entry]:
+    def _decode(self, data: bytes, where: int) -> list[InodeEntry]:
         superblock = self._superblock
         return decode_block(
             data, where, version_5=superblock.checksums, file_types=superblock.file_types
@@ -196,7 +196,7 @@ class DirectoryReader:
 class _DirectoryMap:
     """The blocks of one directory. Its blocks may be made of several of the volume's."""
 
-    def __init__(self, volume: Volume, inode: Inode, extents: list[Extent]) -> None:
+    def __init__(self, volume: Volume, inode: Inode, extents: list[XfsExtent]) -> None:
         self._volume = volume
         self._ino = inode.number
         self._extents = extents
@@ -274,7 +274,7 @@ class _DirectoryMap:
         return spans
 
 
-def _search(entries: list[Entry], name: bytes) -> int | None:
+def _search(entries: list[InodeEntry], name: bytes) -> int | None:
     for entry in entries:
         if entry.name == name:
             return entry.ino

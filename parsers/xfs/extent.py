@@ -52,7 +52,7 @@ _UNWRITTEN = 1 << 63
 _COUNT_MASK = (1 << 21) - 1
 
 
-class Extent(NamedTuple):
+class XfsExtent(NamedTuple):
     """Neighbouring blocks of a file that are neighbours in the volume."""
 
     block: int
@@ -68,12 +68,12 @@ class Node(NamedTuple):
     """A node; one of the two is empty."""
 
     level: int
-    extents: list[Extent]
+    extents: list[XfsExtent]
     children: list[tuple[int, int]]
     """First block of the file that a child maps, and the block of the volume with the child."""
 
 
-def decode_extents(data: bytes, count: int, where: int) -> list[Extent]:
+def decode_extents(data: bytes, count: int, where: int) -> list[XfsExtent]:
     """Decode `count` extents. Raises Corrupt if `data` is too short for them or one is empty."""
     if count * EXTENT_SIZE > len(data):
         raise Corrupt(
@@ -85,7 +85,7 @@ def decode_extents(data: bytes, count: int, where: int) -> list[Extent]:
         if not blocks:
             raise Corrupt(Damage.EXTENT_WITHOUT_BLOCKS, where)
         extents.append(
-            Extent(
+            XfsExtent(
                 high >> 9 & (FILE_BLOCKS - 1),
                 blocks,
                 (high & 0x1FF) << 43 | low >> 21,

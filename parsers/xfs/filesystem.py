@@ -13,11 +13,11 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.inode_entry import KINDS
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Ino, Runs, XAttr
 from vmount.parsers.reader import BlockSource
 from vmount.parsers.xfs.attribute_reader import read_attributes
 from vmount.parsers.xfs.checksum import REMOTE
-from vmount.parsers.xfs.directory import KINDS
 from vmount.parsers.xfs.directory_reader import DirectoryReader
 from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.features import Incompat

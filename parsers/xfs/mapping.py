@@ -11,7 +11,7 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.runs import MAX_RUNS, RunBuilder, RunList
 from vmount.parsers.xfs.checksum import LONG_BTREE
 from vmount.parsers.xfs.errors import Damage
-from vmount.parsers.xfs.extent import Extent, Node, decode_extents, decode_node, decode_root
+from vmount.parsers.xfs.extent import Node, XfsExtent, decode_extents, decode_node, decode_root
 from vmount.parsers.xfs.inode import Fork, Format, Inode
 from vmount.parsers.xfs.volume import Volume
 
@@ -20,7 +20,7 @@ NODES_AT_ONCE = 256
 """Nodes fetched together: 1 MiB with the common block size."""
 
 
-async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]:
+async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[XfsExtent]:
     """Return the extents of a fork in the order of its blocks.
 
     Raises Corrupt for damage, Unsupported for more extents than can be held.
@@ -58,7 +58,7 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]
     return extents
 
 
-def file_runs(volume: Volume, extents: list[Extent], size: int) -> RunList:
+def file_runs(volume: Volume, extents: list[XfsExtent], size: int) -> RunList:
     """Return where the bytes of a file of `size` bytes are; what is not in extents or was never written is
     a hole."""
     block_size = volume.block_size
@@ -77,7 +77,7 @@ class _TreeWalk:
         self._ino = inode.number
         self._expected = fork.extents
         self._seen: set[int] = set()
-        self.extents: list[Extent] = []
+        self.extents: list[XfsExtent] = []
 
     async def walk(self, node: Node) -> None:
         self.extents += node.extents

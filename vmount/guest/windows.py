@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vmount.errors import explain
-from vmount.guest.files import find_file, open_guest_file, opened, printable
+from vmount.guest.files import find_file, guest_text, open_guest_file, opened
 from vmount.guest.info import GuestInfo
 from vmount.parsers.errors import ParseError
 from vmount.parsers.model import LinkTargets
@@ -99,7 +99,7 @@ async def _with_version(hive: Hive, info: GuestInfo) -> GuestInfo:
     values = {value.name.lower(): value for value in await hive.values(key)}
 
     def text(name: str) -> str:
-        return printable(values[name].text or "") if name in values else ""
+        return guest_text(values[name].text or "") if name in values else ""
 
     def number(name: str) -> int | None:
         return values[name].number if name in values else None

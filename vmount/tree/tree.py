@@ -23,7 +23,15 @@ import trio
 from vmount.blocks.file_map import BytesFile, FileMap, SourceFile, open_file
 from vmount.blocks.memory import PROCESS, MemoryBudget, TooLarge
 from vmount.parsers.errors import Corrupt, ParseError
-from vmount.parsers.model import Attrs, DirEntry, HiddenXattrs, Ino, LinkTargets, XAttr
+from vmount.parsers.model import (
+    VOLUME_SHIFT,
+    Attrs,
+    DirEntry,
+    HiddenXattrs,
+    Ino,
+    LinkTargets,
+    XAttr,
+)
 from vmount.tree.dismounted import Dismounted
 from vmount.tree.listing import Listing, cost_of, is_unusable, shown, usable
 from vmount.tree.shared import Shared
@@ -35,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
 RAW_MODE = 0o400

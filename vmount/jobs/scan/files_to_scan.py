@@ -15,6 +15,7 @@ from vmount.api.globs import compile_glob
 from vmount.api.spelling import CASELESS
 from vmount.jobs.scan.report import Seen
 from vmount.jobs.unread import NotRead
+from vmount.parsers.model import VOLUME_SHIFT
 
 if TYPE_CHECKING:
     import io
@@ -29,7 +30,6 @@ T = TypeVar("T")
 
 LOCATED_TOGETHER = 256
 """Files that are opened at the same time to see where they lie."""
-VOLUME_SHIFT = 48
 
 
 class Source(Protocol):
