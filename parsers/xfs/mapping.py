@@ -11,16 +11,26 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.runs import MAX_RUNS, RunBuilder, RunList
 from vmount.parsers.xfs.checksum import LONG_BTREE
 from vmount.parsers.xfs.errors import Damage
-from vmount.parsers.xfs.extent import Node, XfsExtent, decode_extents, decode_node, decode_root
+from vmount.parsers.xfs.extent import (
+    EXTENT_SIZE,
+    Extents,
+    Node,
+    decode_extents,
+    decode_node,
+    decode_root,
+)
 from vmount.parsers.xfs.inode import Fork, Format, Inode
 from vmount.parsers.xfs.volume import Volume
 
 MAX_EXTENTS = MAX_RUNS
+"""Of one fork: 32 MiB as they are on the disk."""
+MAX_NODES = 1 << 18
+"""Of the B+tree of one fork. Nodes are half full at least, so MAX_EXTENTS take 2**18 with the smallest blocks."""
 NODES_AT_ONCE = 256
 """Nodes fetched together: 1 MiB with the common block size."""
 
 
-async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[XfsExtent]:
+async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> Extents:
     """Return the extents of a fork in the order of its blocks.
 
     Raises Corrupt for damage, Unsupported for more extents than can be held.
@@ -32,7 +42,7 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[XfsExte
     elif fork.format == Format.BTREE:
         walk = _TreeWalk(volume, inode, fork)
         await walk.walk(decode_root(fork.data, fork.where))
-        extents = walk.extents
+        extents = Extents(walk.extents)
     else:
         raise Corrupt(Damage.INODE_FORMAT_OF_FORK, fork.where, of=inode.number, actual=fork.format)
     if len(extents) != fork.extents:
@@ -58,7 +68,7 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[XfsExte
     return extents
 
 
-def file_runs(volume: Volume, extents: list[XfsExtent], size: int) -> RunList:
+def file_runs(volume: Volume, extents: Extents, size: int) -> RunList:
     """Return where the bytes of a file of `size` bytes are; what is not in extents or was never written is
     a hole."""
     block_size = volume.block_size
@@ -77,11 +87,11 @@ class _TreeWalk:
         self._ino = inode.number
         self._expected = fork.extents
         self._seen: set[int] = set()
-        self.extents: list[XfsExtent] = []
+        self.extents = bytearray()
 
     async def walk(self, node: Node) -> None:
-        self.extents += node.extents
-        if len(self.extents) > self._expected:
+        self.extents += node.extents.data
+        if len(self.extents) > self._expected * EXTENT_SIZE:
             raise Corrupt(
                 Damage.INODE_MORE_EXTENTS_THAN_IT_SAYS, of=self._ino, expected=self._expected
             )
@@ -103,6 +113,8 @@ class _TreeWalk:
         self._seen.update(blocks)
         if len(self._seen) != before + len(blocks):
             raise Corrupt(Damage.INODE_BLOCK_OF_MAP_IS_USED_TWICE, of=self._ino)
+        if before + len(blocks) > MAX_NODES:
+            raise Unsupported(f"a file with a map of more than {MAX_NODES} blocks")
         offsets = [self._volume.offset(block) for block in blocks]
         ordered = sorted(offsets)
         pieces = await self._volume.read_pieces(ordered, self._volume.block_size)
