@@ -130,8 +130,11 @@ class FolderSet:
         """Open a regular file; a link is not followed. Raises OSError."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         descriptor = os.open(self._place(path), flags)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
             os.close(descriptor)
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
             raise OSError(errno.EINVAL, "not a regular file", path)
         return FolderFile(descriptor, "rb")
 
