@@ -23,9 +23,22 @@ if TYPE_CHECKING:
     from vmount.vsphere.settings import ConnectionSettings
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
-LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
+LIBRARIES = (
+    "pyfuse3",
+    "trio",
+    "construct",
+    "libfwnt-python",
+    "google-crc32c",
+    "rich",
+    "httpcore",
+    "shtab",
+)
+"""The dependencies that pyproject.toml declares."""
 HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
-EXTRAS = {"pyvmomi": "for vCenter and ESXi: pip install 'vmount[vsphere]'"}
+EXTRAS = {
+    "pyvmomi": "for vCenter and ESXi: pip install 'vmount[vsphere]'",
+    "keyring": "for passwords in the keyring: pip install 'vmount[keyring]'",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
