@@ -93,6 +93,13 @@ class Layout:
             position = start + struct.calcsize(self.byte_order + field.format)
         return struct.Struct(code)
 
+    def whole(self) -> struct.Struct:
+        """Return a Struct that decodes all fields and covers the structure to its end: for `iter_unpack`.
+
+        Padding has no value.
+        """
+        return struct.Struct(self.byte_order + "".join(field.format for field in self.fields))
+
     @cached_property
     def construct(self) -> Any:
         """The structure as a construct."""

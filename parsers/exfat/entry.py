@@ -35,29 +35,35 @@ ROOT_ONLY = (BITMAP, UPCASE, LABEL)
 
 BITMAP_ENTRY = Layout(
     "exFAT allocation bitmap entry",
-    Field("type", "B"),
-    Field("flags", "B"),
-    Field("reserved", "18x"),
-    Field("first_cluster", "I"),
-    Field("length", "Q"),
+    Field("type", "B", at=0x00, note="EntryType: 0x81"),
+    Field("flags", "B", at=0x01, note="BitmapFlags: 1: of the second FAT"),
+    Field("reserved", "18x", at=0x02),
+    Field("first_cluster", "I", at=0x14),
+    Field("length", "Q", at=0x18, note="DataLength: bytes"),
+    size=32,
+    source="Microsoft exFAT specification, 7.1 (Allocation Bitmap)",
 )
 
 UPCASE_ENTRY = Layout(
     "exFAT up-case table entry",
-    Field("type", "B"),
-    Field("reserved1", "3x"),
-    Field("checksum", "I"),
-    Field("reserved2", "12x"),
-    Field("first_cluster", "I"),
-    Field("length", "Q"),
+    Field("type", "B", at=0x00, note="EntryType: 0x82"),
+    Field("reserved1", "3x", at=0x01),
+    Field("checksum", "I", at=0x04, note="TableChecksum"),
+    Field("reserved2", "12x", at=0x08),
+    Field("first_cluster", "I", at=0x14),
+    Field("length", "Q", at=0x18, note="DataLength: bytes"),
+    size=32,
+    source="Microsoft exFAT specification, 7.2 (Up-case Table)",
 )
 
 LABEL_ENTRY = Layout(
     "exFAT volume label entry",
-    Field("type", "B"),
-    Field("units", "B"),
-    Field("label", "22s"),
-    Field("reserved", "8x"),
+    Field("type", "B", at=0x00, note="EntryType: 0x83"),
+    Field("units", "B", at=0x01, note="CharacterCount"),
+    Field("label", "22s", at=0x02, note="11 UTF-16 code units"),
+    Field("reserved", "8x", at=0x18),
+    size=32,
+    source="Microsoft exFAT specification, 7.3 (Volume Label)",
 )
 
 MAX_LABEL_UNITS = 11

@@ -7,7 +7,6 @@ Source: Linux kernel documentation, filesystems/ext4, "Directory Entries".
 from __future__ import annotations
 
 import stat
-import struct
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
@@ -16,10 +15,17 @@ from vmount.parsers.layout import Field, Layout
 
 ENTRY_HEADER = Layout(
     "ext4 directory entry",
-    Field("inode", "I"),
-    Field("record_length", "H"),
-    Field("name_length", "B"),
-    Field("file_type", "B"),
+    Field("inode", "I", at=0x00, note="0: the entry is free"),
+    Field("record_length", "H", at=0x04, note="rec_len: bytes to the next entry"),
+    Field("name_length", "B", at=0x06, note="name_len: bytes; the name follows"),
+    Field(
+        "file_type",
+        "B",
+        at=0x07,
+        note="EXT4_FT_...; the upper byte of name_len where the volume has no filetype feature",
+    ),
+    size=8,
+    source="Linux fs/ext4/ext4.h struct ext4_dir_entry_2",
 )
 """The name follows. Without FILETYPE, file_type is the upper half of the name's length and zero."""
 
@@ -27,7 +33,17 @@ _pick_header = ENTRY_HEADER.picker("inode", "record_length", "name_length", "fil
 _HEADER_SIZE = ENTRY_HEADER.size
 _SMALLEST = 12
 """Bytes of an entry with the shortest name."""
-_TAIL = struct.Struct("<IHBBI")
+ENTRY_TAIL = Layout(
+    "ext4 directory block tail",
+    Field("reserved", "I", at=0x00, note="det_reserved_zero1: an entry's inode"),
+    Field("record_length", "H", at=0x04, note="det_rec_len: 12"),
+    Field("reserved_2", "B", at=0x06, note="det_reserved_zero2: an entry's name_length"),
+    Field("file_type", "B", at=0x07, note="det_reserved_ft: 0xDE"),
+    Field("checksum", "I", at=0x08, note="crc32c of the block before this"),
+    size=12,
+    source="Linux fs/ext4/ext4.h struct ext4_dir_entry_tail",
+)
+_TAIL = ENTRY_TAIL.whole()
 _TAIL_START = [0, 12, 0, 0xDE]
 """A pseudo entry without a name, at the end of each block that has a checksum."""
 _LONGEST_SHORT_RECORD = 65535

@@ -18,29 +18,40 @@ MAGIC = 0xF30A
 
 HEADER = Layout(
     "ext4 extent header",
-    Field("magic", "H"),
-    Field("entries", "H"),
-    Field("maximum", "H"),
-    Field("depth", "H"),
-    Field("generation", "I"),
+    Field("magic", "H", at=0x00, note="0xF30A"),
+    Field("entries", "H", at=0x02),
+    Field("maximum", "H", at=0x04, note="eh_max: entries that there is room for"),
+    Field("depth", "H", at=0x06, note="levels below; 0: the entries are extents"),
+    Field("generation", "I", at=0x08),
+    size=12,
+    source="Linux fs/ext4/ext4_extents.h struct ext4_extent_header",
 )
 EXTENT = Layout(
     "ext4 extent",
-    Field("block", "I"),
-    Field("length", "H"),
-    Field("start_high", "H"),
-    Field("start_low", "I"),
+    Field("block", "I", at=0x00, note="first block in the file"),
+    Field(
+        "length",
+        "H",
+        at=0x04,
+        note="ee_len: blocks; above 32768: 32768 more than blocks that are not written",
+    ),
+    Field("start_high", "H", at=0x06, note="upper 16 bits of the first block on the volume"),
+    Field("start_low", "I", at=0x08),
+    size=12,
+    source="Linux fs/ext4/ext4_extents.h struct ext4_extent",
 )
 INDEX = Layout(
     "ext4 extent index",
-    Field("block", "I"),
-    Field("leaf_low", "I"),
-    Field("leaf_high", "H"),
-    Field("unused", "2x"),
+    Field("block", "I", at=0x00, note="first block in the file below this entry"),
+    Field("leaf_low", "I", at=0x04, note="ei_leaf_lo: block of the node below"),
+    Field("leaf_high", "H", at=0x08),
+    Field("unused", "2x", at=0x0A),
+    size=12,
+    source="Linux fs/ext4/ext4_extents.h struct ext4_extent_idx",
 )
 _pick_header = HEADER.picker("magic", "entries", "maximum", "depth").unpack_from
 _iter_extents = EXTENT.picker("block", "length", "start_high", "start_low").iter_unpack
-_iter_index = struct.Struct("<IIHxx").iter_unpack
+_iter_index = INDEX.whole().iter_unpack
 _ENTRY_SIZE = EXTENT.size
 MAX_INITIALISED = 32768
 """Blocks of an extent; a larger number stands for one that was never written."""

@@ -22,6 +22,7 @@ from vmount.parsers.ext.checksum import crc32c
 from vmount.parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
 from vmount.parsers.ext.inode import INODE, InodeFlag
 from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE
+from vmount.parsers.layout import Field, Layout
 from vmount.parsers.model import Run
 from vmount.parsers.runs import RunBuilder, RunList
 
@@ -40,9 +41,47 @@ class TagType(IntEnum):
     HEAD = 9
 
 
-_TAG = struct.Struct("<HH")
-_PAIR = struct.Struct("<II")
-_TRIPLE = struct.Struct("<III")
+TAG = Layout(
+    "ext4 fast commit tag",
+    Field("type", "H", at=0x00, note="fc_tag: TagType"),
+    Field("length", "H", at=0x02, note="fc_len: bytes of the value, which follows"),
+    size=4,
+    source="Linux fs/ext4/fast_commit.h struct ext4_fc_tl",
+)
+DELETED_RANGE = Layout(
+    "ext4 fast commit: deleted range",
+    Field("ino", "I", at=0x00),
+    Field("block", "I", at=0x04, note="fc_lblk: first block in the file"),
+    Field("length", "I", at=0x08, note="fc_len: blocks"),
+    size=12,
+    source="Linux fs/ext4/fast_commit.h struct ext4_fc_del_range",
+)
+NAME_CHANGE = Layout(
+    "ext4 fast commit: name",
+    Field("parent", "I", at=0x00, note="fc_parent_ino: of the directory"),
+    Field("ino", "I", at=0x04, note="the name follows, to the end of the value"),
+    size=8,
+    source="Linux fs/ext4/fast_commit.h struct ext4_fc_dentry_info",
+)
+COMMIT_HEAD = Layout(
+    "ext4 fast commit head",
+    Field("features", "I", at=0x00, note="fc_features: 0"),
+    Field("sequence", "I", at=0x04, note="fc_tid: of the transaction that the fast commits follow"),
+    size=8,
+    source="Linux fs/ext4/fast_commit.h struct ext4_fc_head",
+)
+COMMIT_TAIL = Layout(
+    "ext4 fast commit tail",
+    Field("sequence", "I", at=0x00, note="fc_tid"),
+    Field("checksum", "I", at=0x04, note="fc_crc: crc32c of all tags since the last tail"),
+    size=8,
+    source="Linux fs/ext4/fast_commit.h struct ext4_fc_tail",
+)
+_TAG = TAG.whole()
+_DELETED_RANGE = DELETED_RANGE.whole()
+_NAME_CHANGE = NAME_CHANGE.whole()
+_HEAD = COMMIT_HEAD.whole()
+_TAIL = COMMIT_TAIL.whole()
 _LENGTHS = {
     TagType.ADD_RANGE: range(16, 17),
     TagType.DEL_RANGE: range(12, 13),
@@ -156,11 +195,11 @@ class FastCommits:
                 start, length = None, length - MAX_INITIALISED
             self._map(ino, MappedRange(extent.block, length, start))
         elif kind == TagType.DEL_RANGE:
-            ino, block, length = _TRIPLE.unpack(value)
+            ino, block, length = _DELETED_RANGE.unpack(value)
             self._map(ino, MappedRange(block, length, None))
         elif kind in (TagType.CREATE, TagType.LINK, TagType.UNLINK):
-            parent, ino = _PAIR.unpack_from(value)
-            name = value[_PAIR.size :]
+            parent, ino = _NAME_CHANGE.unpack_from(value)
+            name = value[NAME_CHANGE.size :]
             if b"/" in name or b"\0" in name or name in (b".", b".."):
                 raise Corrupt("fast commit: impossible name")
             names = self.names.setdefault(parent, {})
@@ -202,14 +241,14 @@ def decode_fast_commits(blocks: Sequence[bytes], sequence: int) -> FastCommits:
             value = data[value_at : value_at + length]
             covered = data[position : value_at + length]
             if kind == TagType.HEAD:
-                features, head_sequence = _PAIR.unpack(value)
+                features, head_sequence = _HEAD.unpack(value)
                 if features:
                     raise Unsupported(f"fast commits with features {features:#x}")
                 if head_sequence != sequence:
                     return commits
                 commits.torn = not commits.inodes
             if kind == TagType.TAIL:
-                tail_sequence, stored = _PAIR.unpack_from(value)
+                tail_sequence, stored = _TAIL.unpack_from(value)
                 computed = crc32c(crc, data[position : value_at + 4])
                 if (tail_sequence, stored) != (sequence, computed):
                     return commits

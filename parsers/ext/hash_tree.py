@@ -19,25 +19,51 @@ MAX_LEVELS = 3
 
 ROOT_INFO = Layout(
     "ext4 hash tree root",
-    Field("reserved", "I"),
-    Field("hash_version", "B"),
-    Field("length", "B"),
-    Field("indirect_levels", "B"),
-    Field("flags", "B"),
+    Field("reserved", "I", at=0x00, note="reserved_zero"),
+    Field("hash_version", "B", at=0x04, note="DX_HASH_..."),
+    Field("length", "B", at=0x05, note="info_length: bytes of this structure: 8"),
+    Field("indirect_levels", "B", at=0x06, note="levels of nodes between the root and the leaves"),
+    Field("flags", "B", at=0x07, note="unused_flags"),
+    size=8,
+    source="Linux fs/ext4/namei.c struct dx_root_info",
+)
+COUNTS = Layout(
+    "ext4 hash tree counts",
+    Field("limit", "H", at=0x00, note="children that there is room for"),
+    Field("count", "H", at=0x02, note="children, with the one that has these counts for a hash"),
+    size=4,
+    source="Linux fs/ext4/namei.c struct dx_countlimit",
+)
+CHILD = Layout(
+    "ext4 hash tree child",
+    Field(
+        "hash", "I", at=0x00, note="the lowest below the child; bit 0: it began in the child before"
+    ),
+    Field("block", "I", at=0x04, note="in the directory; the upper 4 bits are reserved"),
+    size=8,
+    source="Linux fs/ext4/namei.c struct dx_entry",
+)
+TREE_TAIL = Layout(
+    "ext4 hash tree tail",
+    Field("reserved", "I", at=0x00, note="dt_reserved"),
+    Field("checksum", "I", at=0x04, note="dt_checksum: crc32c of the node's entries in use"),
+    size=8,
+    source="Linux fs/ext4/namei.c struct dx_tail",
 )
 _ROOT_INFO_AT = 24
 """After the entries "." and "..", twelve bytes each."""
 _ROOT_ENTRIES_AT = _ROOT_INFO_AT + ROOT_INFO.size
 _NODE_ENTRIES_AT = 8
 """After an entry without a name that covers the block."""
-_ENTRY_SIZE = 8
+_ENTRY_SIZE = CHILD.size
 _BLOCK_MASK = 0x0FFFFFFF
 """The upper bits of a child's block number are reserved."""
 
 _pick_root = ROOT_INFO.picker("reserved", "hash_version", "length", "indirect_levels").unpack_from
 _pick_entry = ENTRY_HEADER.picker("inode", "record_length").unpack_from
-_counts = struct.Struct("<HH")
-_child = struct.Struct("<II")
+_counts = COUNTS.whole()
+_child = CHILD.whole()
+_tail = TREE_TAIL.whole()
 
 
 class Root(NamedTuple):
@@ -104,9 +130,9 @@ def check_tree_checksum(data: bytes, where: int, seed: int, *, root: bool) -> No
     start = _ROOT_ENTRIES_AT if root else _NODE_ENTRIES_AT
     limit, count = _counts.unpack_from(data, start)
     tail = start + limit * _ENTRY_SIZE
-    if count > limit or tail + 8 > len(data):
+    if count > limit or tail + TREE_TAIL.size > len(data):
         raise Corrupt("hash tree node has no space for its checksum", where)
-    reserved, stored = _child.unpack_from(data, tail)
+    reserved, stored = _tail.unpack_from(data, tail)
     covered = data[: start + count * _ENTRY_SIZE] + struct.pack("<II", reserved, 0)
     expected = crc32c(seed, covered)
     if stored != expected:

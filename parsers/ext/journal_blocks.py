@@ -47,56 +47,87 @@ _COMPAT_CHECKSUM = 0x1
 
 HEADER = Layout(
     "jbd2 block header",
-    Field("magic", "I"),
-    Field("block_type", "I"),
-    Field("sequence", "I"),
+    Field("magic", "I", at=0x00, note="h_magic: 0xC03B3998"),
+    Field("block_type", "I", at=0x04, note="h_blocktype: JBD2_..._BLOCK"),
+    Field("sequence", "I", at=0x08, note="of the transaction"),
     byte_order=">",
+    size=12,
+    source="Linux include/linux/jbd2.h struct journal_header_s",
 )
 JOURNAL_SUPERBLOCK = Layout(
     "jbd2 superblock",
-    Field("magic", "I"),
-    Field("block_type", "I"),
-    Field("header_sequence", "I"),
-    Field("block_size", "I"),
-    Field("blocks", "I"),
-    Field("first", "I"),
-    Field("sequence", "I"),
-    Field("start", "I"),
-    Field("error", "I"),
-    Field("feature_compat", "I"),
-    Field("feature_incompat", "I"),
-    Field("feature_ro_compat", "I"),
-    Field("uuid", "16s"),
-    Field("users", "I"),
-    Field("dynamic_superblock", "I"),
-    Field("max_transaction", "I"),
-    Field("max_transaction_data", "I"),
-    Field("checksum_type", "B"),
-    Field("padding", "3x"),
-    Field("fast_commit_blocks", "I"),
-    Field("head", "I"),
-    Field("padding_2", "160x"),
-    Field("checksum", "I"),
-    Field("user_uuids", "768s"),
+    Field("magic", "I", at=0x00),
+    Field("block_type", "I", at=0x04),
+    Field("header_sequence", "I", at=0x08, note="of the header: not used"),
+    Field("block_size", "I", at=0x0C, note="bytes"),
+    Field("blocks", "I", at=0x10, note="s_maxlen: of the journal"),
+    Field("first", "I", at=0x14, note="first block of the log itself"),
+    Field("sequence", "I", at=0x18, note="of the first transaction that is not checkpointed"),
+    Field("start", "I", at=0x1C, note="block where that one begins; 0: the journal is empty"),
+    Field("error", "I", at=0x20, note="s_errno: of an aborted journal"),
+    Field("feature_compat", "I", at=0x24),
+    Field("feature_incompat", "I", at=0x28),
+    Field("feature_ro_compat", "I", at=0x2C),
+    Field("uuid", "16s", at=0x30),
+    Field("users", "I", at=0x40, note="s_nr_users: file systems with this journal"),
+    Field("dynamic_superblock", "I", at=0x44, note="s_dynsuper: not used"),
+    Field("max_transaction", "I", at=0x48),
+    Field("max_transaction_data", "I", at=0x4C),
+    Field("checksum_type", "B", at=0x50, note="4: crc32c"),
+    Field("padding", "3x", at=0x51),
+    Field("fast_commit_blocks", "I", at=0x54, note="s_num_fc_blks: at the end of the journal"),
+    Field("head", "I", at=0x58, note="s_head: block after the last transaction"),
+    Field("padding_2", "160x", at=0x5C),
+    Field("checksum", "I", at=0xFC),
+    Field(
+        "user_uuids", "768s", at=0x100, note="s_users: UUIDs of the file systems, 48 of 16 bytes"
+    ),
     byte_order=">",
+    size=1024,
+    source="Linux include/linux/jbd2.h struct journal_superblock_s",
 )
 _CHECKSUM_TYPE_CRC32C = 4
 _CHECKSUM_TYPE_CRC32 = 1
 
 COMMIT = Layout(
     "jbd2 commit",
-    Field("magic", "I"),
-    Field("block_type", "I"),
-    Field("sequence", "I"),
-    Field("checksum_type", "B"),
-    Field("checksum_size", "B"),
-    Field("padding", "2x"),
-    Field("checksum", "I"),
-    Field("more_checksums", "28x"),
-    Field("seconds", "Q"),
-    Field("nanoseconds", "I"),
+    Field("magic", "I", at=0x00),
+    Field("block_type", "I", at=0x04),
+    Field("sequence", "I", at=0x08),
+    Field("checksum_type", "B", at=0x0C, note="h_chksum_type"),
+    Field("checksum_size", "B", at=0x0D),
+    Field("padding", "2x", at=0x0E),
+    Field("checksum", "I", at=0x10, note="h_chksum[0]: crc32c of the block with 0 here"),
+    Field("more_checksums", "28x", at=0x14, note="h_chksum[1] to [7]: not used"),
+    Field("seconds", "Q", at=0x30, note="h_commit_sec: since 1970"),
+    Field("nanoseconds", "I", at=0x38),
     byte_order=">",
+    size=60,
+    source="Linux include/linux/jbd2.h struct commit_header",
 )
+BLOCK_TAG = Layout(
+    "jbd2 block tag",
+    Field("block", "I", at=0x00, note="t_blocknr: lower half of the block's number on the volume"),
+    Field("checksum", "H", at=0x04, note="lower half of the block's crc32c, with CSUM_V2"),
+    Field("flags", "H", at=0x06, note="JBD2_FLAG_..."),
+    Field("block_high", "I", at=0x08, note="t_blocknr_high: only with the feature 64BIT"),
+    byte_order=">",
+    size=12,
+    source="Linux include/linux/jbd2.h struct journal_block_tag_s",
+)
+BLOCK_TAG_3 = Layout(
+    "jbd2 block tag, version 3",
+    Field("block", "I", at=0x00, note="t_blocknr"),
+    Field("flags", "I", at=0x04, note="JBD2_FLAG_..."),
+    Field("block_high", "I", at=0x08, note="t_blocknr_high"),
+    Field("checksum", "I", at=0x0C, note="crc32c of the sequence and the block"),
+    byte_order=">",
+    size=16,
+    source="Linux include/linux/jbd2.h struct journal_block_tag3_s",
+)
+_tag = BLOCK_TAG.picker("block", "checksum", "flags").unpack_from
+_tag_high = BLOCK_TAG.picker("block_high").unpack_from
+_tag_3 = BLOCK_TAG_3.whole().unpack_from
 _COMMIT_CHECKSUM_AT = COMMIT.offset("checksum")
 _pick_commit = COMMIT.picker("checksum_type", "checksum_size", "checksum", "seconds").unpack_from
 
@@ -205,19 +236,21 @@ def decode_tags(superblock: JournalSuperblock, data: bytes) -> list[Tag]:
     wide = bool(superblock.features & JournalFeature.BITS_64)
     version_3 = bool(superblock.features & JournalFeature.CSUM_V3)
     if version_3:
-        size = 16
+        size = BLOCK_TAG_3.size
     else:
-        size = (12 if wide else 8) + (2 if superblock.features & JournalFeature.CSUM_V2 else 0)
+        size = (BLOCK_TAG.size if wide else 8) + (
+            2 if superblock.features & JournalFeature.CSUM_V2 else 0
+        )
     position, end = HEADER.size, len(data) - (4 if superblock.checksums else 0)
     tags = []
     while position + size <= end:
         high = 0
         if version_3:
-            block, flags, high, checksum = struct.unpack_from(">IIII", data, position)
+            block, flags, high, checksum = _tag_3(data, position)
         else:
-            block, checksum, flags = struct.unpack_from(">IHH", data, position)
+            block, checksum, flags = _tag(data, position)
             if wide:
-                (high,) = struct.unpack_from(">I", data, position + 8)
+                (high,) = _tag_high(data, position)
         tags.append(Tag(block | (high << 32 if wide else 0), bool(flags & _TAG_ESCAPED), checksum))
         position += size
         if not flags & _TAG_SAME_UUID:

@@ -18,21 +18,30 @@ MAX_VALUE = 64 << 10
 
 BLOCK_HEADER = Layout(
     "ext4 attribute block header",
-    Field("magic", "I"),
-    Field("reference_count", "I"),
-    Field("blocks", "I"),
-    Field("hash", "I"),
-    Field("checksum", "I"),
-    Field("reserved", "12x"),
+    Field("magic", "I", at=0x00, note="0xEA020000"),
+    Field("reference_count", "I", at=0x04, note="h_refcount: inodes that share the block"),
+    Field("blocks", "I", at=0x08, note="1"),
+    Field("hash", "I", at=0x0C, note="of all attributes"),
+    Field("checksum", "I", at=0x10, note="crc32c of the block's number and the block"),
+    Field("reserved", "12x", at=0x14),
+    size=32,
+    source="Linux fs/ext4/xattr.h struct ext4_xattr_header",
 )
 ENTRY = Layout(
     "ext4 attribute entry",
-    Field("name_length", "B"),
-    Field("name_index", "B"),
-    Field("value_offset", "H"),
-    Field("value_inode", "I"),
-    Field("value_size", "I"),
-    Field("hash", "I"),
+    Field("name_length", "B", at=0x00, note="e_name_len: bytes; the name follows"),
+    Field("name_index", "B", at=0x01, note="EXT4_XATTR_INDEX_...: the prefix"),
+    Field(
+        "value_offset",
+        "H",
+        at=0x02,
+        note="e_value_offs: from the block, or in an inode from the first entry",
+    ),
+    Field("value_inode", "I", at=0x04, note="e_value_inum: inode with the value; 0: it is here"),
+    Field("value_size", "I", at=0x08, note="bytes"),
+    Field("hash", "I", at=0x0C, note="of name and value"),
+    size=16,
+    source="Linux fs/ext4/xattr.h struct ext4_xattr_entry",
 )
 """The name follows, padded to four bytes."""
 

@@ -16,52 +16,80 @@ if TYPE_CHECKING:
     from vmount.parsers.reader import Buffer
 
 _BPB = (
-    Field("jump", "3s"),
-    Field("oem_name", "8s"),
-    Field("bytes_per_sector", "H"),
-    Field("sectors_per_cluster", "B"),
-    Field("reserved_sectors", "H"),
-    Field("fats", "B"),
-    Field("root_entries", "H"),
-    Field("sectors_16", "H"),
-    Field("media", "B"),
-    Field("sectors_per_fat_16", "H"),
-    Field("sectors_per_track", "H"),
-    Field("heads", "H"),
-    Field("hidden_sectors", "I"),
-    Field("sectors_32", "I"),
+    Field("jump", "3s", at=0x00),
+    Field("oem_name", "8s", at=0x03, note="BS_OEMName: not evidence of anything"),
+    Field("bytes_per_sector", "H", at=0x0B),
+    Field("sectors_per_cluster", "B", at=0x0D, note="BPB_SecPerClus"),
+    Field("reserved_sectors", "H", at=0x0E, note="BPB_RsvdSecCnt: before the first FAT"),
+    Field("fats", "B", at=0x10, note="BPB_NumFATs"),
+    Field("root_entries", "H", at=0x11, note="BPB_RootEntCnt; 0 in FAT32"),
+    Field("sectors_16", "H", at=0x13, note="BPB_TotSec16; 0: sectors_32 counts"),
+    Field("media", "B", at=0x15),
+    Field("sectors_per_fat_16", "H", at=0x16, note="BPB_FATSz16; 0 in FAT32"),
+    Field("sectors_per_track", "H", at=0x18),
+    Field("heads", "H", at=0x1A),
+    Field("hidden_sectors", "I", at=0x1C, note="BPB_HiddSec: before the partition"),
+    Field("sectors_32", "I", at=0x20, note="BPB_TotSec32"),
 )
 
-_EXTENDED = (
-    Field("drive", "B"),
-    Field("state", "B"),
-    Field("extended_signature", "B"),
-    Field("serial", "I"),
-    Field("label", "11s"),
-    Field("type_name", "8s"),
-)
+
+def _extended(start: int) -> tuple[Field, ...]:
+    """Return the extended boot record, which is at another offset in FAT32."""
+    return (
+        Field("drive", "B", at=start, note="BS_DrvNum"),
+        Field("state", "B", at=start + 0x01, note="BS_Reserved1: Windows' dirty flags"),
+        Field(
+            "extended_signature",
+            "B",
+            at=start + 0x02,
+            note="BS_BootSig: 0x29: what follows is valid",
+        ),
+        Field("serial", "I", at=start + 0x03, note="BS_VolID"),
+        Field(
+            "label",
+            "11s",
+            at=start + 0x07,
+            note="BS_VolLab; the root directory's is the one that counts",
+        ),
+        Field(
+            "type_name",
+            "8s",
+            at=start + 0x12,
+            note="BS_FilSysType: not evidence of anything",
+        ),
+    )
+
 
 BOOT_SECTOR_16 = Layout(
     "FAT12/FAT16 boot sector",
     *_BPB,
-    *_EXTENDED,
-    Field("boot_code", "448s"),
-    Field("signature", "2s"),
+    *_extended(0x24),
+    Field("boot_code", "448s", at=0x3E),
+    Field("signature", "2s", at=0x1FE, note="0x55 0xAA"),
+    size=512,
+    source="Microsoft FAT specification (fatgen103), Boot Sector and BPB",
 )
 
 BOOT_SECTOR_32 = Layout(
     "FAT32 boot sector",
     *_BPB,
-    Field("sectors_per_fat_32", "I"),
-    Field("fat_flags", "H"),
-    Field("version", "H"),
-    Field("root_cluster", "I"),
-    Field("info_sector", "H"),
-    Field("backup_sector", "H"),
-    Field("reserved", "12x"),
-    *_EXTENDED,
-    Field("boot_code", "420s"),
-    Field("signature", "2s"),
+    Field("sectors_per_fat_32", "I", at=0x24, note="BPB_FATSz32"),
+    Field(
+        "fat_flags",
+        "H",
+        at=0x28,
+        note="BPB_ExtFlags: 0x80: one FAT only, its number in the low 4 bits",
+    ),
+    Field("version", "H", at=0x2A, note="BPB_FSVer: 0"),
+    Field("root_cluster", "I", at=0x2C, note="BPB_RootClus"),
+    Field("info_sector", "H", at=0x30, note="BPB_FSInfo"),
+    Field("backup_sector", "H", at=0x32, note="BPB_BkBootSec"),
+    Field("reserved", "12x", at=0x34),
+    *_extended(0x40),
+    Field("boot_code", "420s", at=0x5A),
+    Field("signature", "2s", at=0x1FE, note="0x55 0xAA"),
+    size=512,
+    source="Microsoft FAT specification (fatgen103), Boot Sector and BPB, FAT32",
 )
 
 BOOT_SIZE = 512

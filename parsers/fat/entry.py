@@ -15,18 +15,37 @@ from vmount.parsers.reader import Buffer
 
 SHORT_ENTRY = Layout(
     "FAT directory entry",
-    Field("name", "11s"),
-    Field("attributes", "B"),
-    Field("case_flags", "B"),
-    Field("created_centiseconds", "B"),
-    Field("created_time", "H"),
-    Field("created_date", "H"),
-    Field("accessed_date", "H"),
-    Field("cluster_high", "H"),
-    Field("modified_time", "H"),
-    Field("modified_date", "H"),
-    Field("cluster_low", "H"),
-    Field("size", "I"),
+    Field(
+        "name",
+        "11s",
+        at=0x00,
+        note="8 and 3 characters, padded with spaces; 0: the end, 0xE5: free, 0x05: 0xE5",
+    ),
+    Field("attributes", "B", at=0x0B),
+    Field(
+        "case_flags", "B", at=0x0C, note="DIR_NTRes: 8: the name in lower case, 0x10: the extension"
+    ),
+    Field("created_centiseconds", "B", at=0x0D, note="DIR_CrtTimeTenth: 10 ms, 0 to 199"),
+    Field(
+        "created_time",
+        "H",
+        at=0x0E,
+        note="2 s; hour in the upper 5 bits, minute in 6, as modified_time",
+    ),
+    Field(
+        "created_date",
+        "H",
+        at=0x10,
+        note="years since 1980 in 7 bits, month in 4, day in 5, as the others",
+    ),
+    Field("accessed_date", "H", at=0x12, note="DIR_LstAccDate"),
+    Field("cluster_high", "H", at=0x14, note="DIR_FstClusHI: FAT32 only"),
+    Field("modified_time", "H", at=0x16, note="DIR_WrtTime"),
+    Field("modified_date", "H", at=0x18, note="DIR_WrtDate"),
+    Field("cluster_low", "H", at=0x1A, note="DIR_FstClusLO"),
+    Field("size", "I", at=0x1C, note="bytes; 0 in directories"),
+    size=32,
+    source="Microsoft FAT specification (fatgen103), FAT Directory Structure",
 )
 
 END = 0x00

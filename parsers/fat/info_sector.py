@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 INFO_SECTOR = Layout(
     "FSInfo sector",
-    Field("lead_signature", "I"),
-    Field("reserved1", "480x"),
-    Field("signature", "I"),
-    Field("free_clusters", "I"),
-    Field("next_free", "I"),
-    Field("reserved2", "12x"),
-    Field("trail_signature", "I"),
+    Field("lead_signature", "I", at=0x00, note="RRaA"),
+    Field("reserved1", "480x", at=0x04),
+    Field("signature", "I", at=0x1E4, note="FSI_StrucSig: rrAa"),
+    Field("free_clusters", "I", at=0x1E8, note="FSI_Free_Count; all bits set: not known"),
+    Field("next_free", "I", at=0x1EC, note="FSI_Nxt_Free: a hint"),
+    Field("reserved2", "12x", at=0x1F0),
+    Field("trail_signature", "I", at=0x1FC),
+    size=512,
+    source="Microsoft FAT specification (fatgen103), FAT32 FSInfo Sector Structure",
 )
 
 _SIGNATURES = (0x41615252, 0x61417272, 0xAA550000)

@@ -12,14 +12,21 @@ from vmount.parsers.wtf8 import from_utf16
 
 LONG_ENTRY = Layout(
     "FAT long directory entry",
-    Field("order", "B"),
-    Field("name1", "10s"),
-    Field("attributes", "B"),
-    Field("type", "B"),
-    Field("checksum", "B"),
-    Field("name2", "12s"),
-    Field("cluster", "H"),
-    Field("name3", "4s"),
+    Field(
+        "order",
+        "B",
+        at=0x00,
+        note="LDIR_Ord: from 1 in the entry next to the short one; 0x40: the last part",
+    ),
+    Field("name1", "10s", at=0x01, note="5 UTF-16 code units"),
+    Field("attributes", "B", at=0x0B, note="0x0F"),
+    Field("type", "B", at=0x0C, note="0"),
+    Field("checksum", "B", at=0x0D, note="LDIR_Chksum: of the short name"),
+    Field("name2", "12s", at=0x0E, note="6 code units"),
+    Field("cluster", "H", at=0x1A, note="LDIR_FstClusLO: 0"),
+    Field("name3", "4s", at=0x1C, note="2 code units"),
+    size=32,
+    source="Microsoft FAT specification (fatgen103), FAT Long Directory Entries",
 )
 
 LAST = 0x40

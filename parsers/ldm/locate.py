@@ -2,16 +2,17 @@
 
 On an MBR disk the first is in sector 6 and the database fills the last MiB of the disk; on a GPT disk it
 has a partition of its own. The other copies are 1856 sectors into the database and in its last sector.
+Source: Linux-NTFS project, "LDM Documentation" (flatcap.github.io/linux-ntfs/ldm).
 """
 
 from __future__ import annotations
 
-import struct
 import uuid
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import NotRecognised
 from vmount.parsers.ldm.structures import SECTOR
+from vmount.parsers.partition import gpt
 
 if TYPE_CHECKING:
     from vmount.parsers.reader import Reader
@@ -27,8 +28,8 @@ MIDDLE_COPY = 1856 * SECTOR
 MOST_GPT_ENTRIES = 1024
 """Windows makes 128."""
 
-_GPT_TABLE = struct.Struct("<8s64xQII")
-_GPT_ENTRY = struct.Struct("<16s16xQQ")
+_GPT_TABLE = gpt.HEADER.picker("signature", "array_lba", "entry_count", "entry_size")
+_GPT_ENTRY = gpt.ENTRY.picker("type_guid", "first_lba", "last_lba")
 
 
 async def privhead_offsets(reader: Reader) -> list[int]:

@@ -19,22 +19,32 @@ from vmount.parsers.reader import Buffer
 
 VBLK = Layout(
     "VBLK",
-    Field("magic", "4s"),
-    Field("number", "I"),
-    Field("group", "I"),
-    Field("index", "H"),
-    Field("count", "H"),
+    Field("magic", "4s", at=0x00, note="VBLK"),
+    Field("number", "I", at=0x04, note="sequence number of the place"),
+    Field("group", "I", at=0x08, note="the same in all fragments of a record"),
+    Field("index", "H", at=0x0C, note="rec: of this fragment"),
+    Field("count", "H", at=0x0E, note="nrec: fragments of the record"),
     byte_order=">",
+    size=16,
+    source=(
+        "Linux-LDM documentation (reverse engineered), VBLK; "
+        "Linux block/partitions/ldm.h struct vblk_head"
+    ),
 )
 """In front of every fragment. A place with a count of 0 is free."""
 
 RECORD = Layout(
     "VBLK record",
-    Field("status", "H"),
-    Field("flags", "B"),
-    Field("type", "B"),
-    Field("size", "I"),
+    Field("status", "H", at=0x00, note="update status"),
+    Field("flags", "B", at=0x02, note="which optional fields the record has"),
+    Field("type", "B", at=0x03, note="kind of object and version: Volume 0x51 ..."),
+    Field("size", "I", at=0x04, note="bytes behind this header"),
     byte_order=">",
+    size=8,
+    source=(
+        "Linux-LDM documentation (reverse engineered), VBLK; "
+        "Linux block/partitions/ldm.c ldm_parse_vblk"
+    ),
 )
 """In front of every record. The upper four bits of the type are its revision."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import ParseError, Unsupported
+from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lvm.raid import SUPERBLOCK_SIZE, RaidSuperblock, decode_superblock
 from vmount.parsers.lvm.segments import ArrayState, Resolver, segments_of
 from vmount.parsers.reader import Span
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
 MAX_REGIONS = 1 << 23
 """Of a mirror: 1 MiB of bits. The kernel's log has no bound; LVM2 enlarges regions long before."""
-_LOG = struct.Struct("<IIQ")
+LOG = Layout(
+    "dm-mirror log header",
+    Field("magic", "I", at=0x00, note="MiRr"),
+    Field("version", "I", at=0x04, note="1, or 2 in LVM2's own"),
+    Field("regions", "Q", at=0x08, note="nr_regions; the bits begin at 1024"),
+    size=16,
+    source="Linux drivers/md/dm-log.c struct log_header_disk",
+)
+_LOG = LOG.whole()
 _LOG_MAGIC = 0x4D695272
 _LOG_BITS = 1024
 """Bytes from the start of a mirror log to its bits."""

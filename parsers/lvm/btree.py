@@ -30,13 +30,15 @@ _INTERNAL, _LEAF = 1, 2
 
 NODE = Layout(
     "B-tree node",
-    Field("checksum", "I"),
-    Field("flags", "I"),
-    Field("block", "Q"),
-    Field("entries", "I"),
-    Field("max_entries", "I"),
-    Field("value_size", "I"),
-    Field("padding", "4x"),
+    Field("checksum", "I", at=0x00, note="csum: crc32c of the rest of the block"),
+    Field("flags", "I", at=0x04, note="1: internal; 2: leaf"),
+    Field("block", "Q", at=0x08, note="blocknr: of this node"),
+    Field("entries", "I", at=0x10, note="nr_entries"),
+    Field("max_entries", "I", at=0x14),
+    Field("value_size", "I", at=0x18, note="bytes"),
+    Field("padding", "4x", at=0x1C),
+    size=32,
+    source="Linux drivers/md/persistent-data/dm-btree-internal.h struct node_header",
 )
 _HEADER = NODE.picker("flags", "block", "entries", "max_entries", "value_size")
 

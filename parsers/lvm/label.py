@@ -5,7 +5,6 @@ Source: lib/label/label.c, lib/format_text/layout.h of LVM2. All little-endian, 
 
 from __future__ import annotations
 
-import struct
 import zlib
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,25 +29,36 @@ _CRC_START = 0xF597A6CF
 
 LABEL = Layout(
     "LVM2 label",
-    Field("id", "8s"),
-    Field("sector", "Q"),
-    Field("crc", "I"),
-    Field("content_offset", "I"),
-    Field("type", "8s"),
+    Field("id", "8s", at=0x00, note="LABELONE"),
+    Field("sector", "Q", at=0x08, note="of this label on the device"),
+    Field("crc", "I", at=0x10, note="of the sector from content_offset's field on"),
+    Field("content_offset", "I", at=0x14, note="offset_xl: bytes to pv_header"),
+    Field("type", "8s", at=0x18, note="LVM2 001"),
+    size=32,
+    source="lvm2 lib/label/label.h struct label_header",
 )
 AREA_HEADER = Layout(
     "LVM2 metadata area header",
-    Field("crc", "I"),
-    Field("magic", "16s"),
-    Field("version", "I"),
-    Field("start", "Q"),
-    Field("size", "Q"),
-    Field("text_offset", "Q"),
-    Field("text_size", "Q"),
-    Field("text_crc", "I"),
-    Field("text_flags", "I"),
+    Field("crc", "I", at=0x00, note="checksum_xl: of the rest of the sector"),
+    Field("magic", "16s", at=0x04),
+    Field("version", "I", at=0x14),
+    Field("start", "Q", at=0x18, note="bytes on the device, of this header"),
+    Field("size", "Q", at=0x20, note="bytes of the area, a ring behind the header"),
+    Field("text_offset", "Q", at=0x28, note="raw_locns[0].offset: bytes from the header"),
+    Field("text_size", "Q", at=0x30, note="bytes"),
+    Field("text_crc", "I", at=0x38, note="checksum"),
+    Field("text_flags", "I", at=0x3C, note="1: RAW_LOCN_IGNORED"),
+    size=64,
+    source="lvm2 lib/format_text/layout.h struct mda_header and raw_locn",
 )
-_RANGE = struct.Struct("<QQ")
+RANGE = Layout(
+    "LVM2 area of a device",
+    Field("offset", "Q", at=0x00, note="bytes from the device's start; 0: the list's end"),
+    Field("size", "Q", at=0x08, note="bytes; 0 of a data area: to the device's end"),
+    size=16,
+    source="lvm2 lib/format_text/format-text.h struct disk_locn",
+)
+_RANGE = RANGE.whole()
 
 
 @dataclass(frozen=True, slots=True)

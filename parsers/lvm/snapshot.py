@@ -6,12 +6,12 @@ Source: Linux kernel, drivers/md/dm-snap-persistent.c and Documentation/admin-gu
 
 from __future__ import annotations
 
-import struct
 from array import array
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lvm.composite import Piece, announce, gather, joined, try_gather
 from vmount.parsers.reader import Span, check_bounds
 
@@ -29,8 +29,24 @@ MAX_EXCEPTIONS = 1 << 23
 AREAS_AHEAD = 64
 """Areas of exceptions that are fetched together."""
 
-_HEADER = struct.Struct("<4I")
-_EXCEPTION = struct.Struct("<QQ")
+HEADER = Layout(
+    "dm-snapshot header",
+    Field("magic", "I", at=0x00, note="SnAp"),
+    Field("valid", "I", at=0x04, note="0: the store was full"),
+    Field("version", "I", at=0x08),
+    Field("chunk_sectors", "I", at=0x0C, note="chunk_size: sectors of 512 bytes"),
+    size=16,
+    source="Linux drivers/md/dm-snap-persistent.c struct disk_header",
+)
+EXCEPTION = Layout(
+    "dm-snapshot exception",
+    Field("old_chunk", "Q", at=0x00, note="in the origin"),
+    Field("new_chunk", "Q", at=0x08, note="in the store; 0: the table's end"),
+    size=16,
+    source="Linux drivers/md/dm-snap-persistent.c struct disk_exception",
+)
+_HEADER = HEADER.whole()
+_EXCEPTION = EXCEPTION.whole()
 
 _ORIGIN, _STORE = 0, 1
 

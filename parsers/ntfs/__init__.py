@@ -8,6 +8,9 @@ special (links and devices), volume_state, open, and filesystem, which walks. st
 as files. file_attrs, file_data, compression, filtered and wof turn what was decoded into the words of
 parsers.model; permissions, user_map and owners a descriptor into owner and mode; system_xattrs and object_id
 all else into what ntfs-3g shows.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel) for the structures that Microsoft does not
+publish, [MS-FSCC], [MS-DTYP] and [MS-XCA] for the others; ntfs-3g where the two say nothing.
 """
 
 from vmount.parsers.ntfs.filesystem import NtfsFilesystem

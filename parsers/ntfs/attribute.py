@@ -1,4 +1,7 @@
-"""Attribute records: what an MFT record is made of."""
+"""Attribute records: what an MFT record is made of.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "Attribute Header".
+"""
 
 from __future__ import annotations
 
@@ -32,41 +35,73 @@ SPARSE = 0x8000
 
 ATTRIBUTE = Layout(
     "attribute record",
-    Field("type", "I"),
-    Field("length", "I"),
-    Field("nonresident", "B"),
-    Field("name_length", "B"),
-    Field("name_offset", "H"),
-    Field("flags", "H"),
-    Field("instance", "H"),
+    Field("type", "I", at=0x00),
+    Field("length", "I", at=0x04, note="bytes of the whole record, header and value"),
+    Field("nonresident", "B", at=0x08, note="0: the value is in the record; 1: it is in clusters"),
+    Field("name_length", "B", at=0x09, note="UTF-16 code units; 0: no name"),
+    Field("name_offset", "H", at=0x0A, note="from the start of the record"),
+    Field(
+        "flags", "H", at=0x0C, note="compression in the low byte, 0x4000 encrypted, 0x8000 sparse"
+    ),
+    Field("instance", "H", at=0x0E, note="number of the attribute, unique in its MFT record"),
+    size=16,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Attribute Header; "
+        "ntfs-3g layout.h ATTR_RECORD"
+    ),
 )
 
 RESIDENT = Layout(
     "resident attribute record",
     *ATTRIBUTE.fields,
-    Field("value_length", "I"),
-    Field("value_offset", "H"),
-    Field("indexed", "B"),
-    Field("pad", "1x"),
+    Field("value_length", "I", at=0x10, note="bytes"),
+    Field("value_offset", "H", at=0x14, note="from the start of the record"),
+    Field("indexed", "B", at=0x16, note="resident_flags: 1: the value is the key of an index"),
+    Field("pad", "1x", at=0x17),
+    size=24,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Attribute Header; "
+        "ntfs-3g layout.h ATTR_RECORD"
+    ),
 )
 
 NONRESIDENT = Layout(
     "non-resident attribute record",
     *ATTRIBUTE.fields,
-    Field("lowest_vcn", "q"),
-    Field("highest_vcn", "q"),
-    Field("mapping_offset", "H"),
-    Field("compression_unit", "B"),
-    Field("pad", "5x"),
-    Field("allocated_size", "q"),
-    Field("data_size", "q"),
-    Field("initialized_size", "q"),
+    Field("lowest_vcn", "q", at=0x10, note="first VCN of this extent of the attribute"),
+    Field("highest_vcn", "q", at=0x18, note="last VCN of this extent; -1: it has no clusters"),
+    Field(
+        "mapping_offset",
+        "H",
+        at=0x20,
+        note="mapping_pairs_offset: of the run list, from the start of the record",
+    ),
+    Field("compression_unit", "B", at=0x22, note="log2 of clusters in a unit; 0: not compressed"),
+    Field("pad", "5x", at=0x23),
+    Field(
+        "allocated_size",
+        "q",
+        at=0x28,
+        note="bytes; in the first extent only, as the two sizes behind it",
+    ),
+    Field("data_size", "q", at=0x30, note="bytes that a reader sees"),
+    Field("initialized_size", "q", at=0x38, note="bytes; from here to data_size reads as zeros"),
+    size=64,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Attribute Header; "
+        "ntfs-3g layout.h ATTR_RECORD"
+    ),
 )
 
 COMPRESSED_SIZE = Layout(
     "non-resident attribute record of compressed or sparse data",
     *NONRESIDENT.fields,
-    Field("compressed_size", "q"),
+    Field("compressed_size", "q", at=0x40, note="bytes that clusters are allocated for"),
+    size=72,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Attribute Header; "
+        "ntfs-3g layout.h ATTR_RECORD"
+    ),
 )
 
 _common = ATTRIBUTE.picker(

@@ -1,4 +1,7 @@
-"""Attribute lists: where the attributes of a file are that needs more than one MFT record."""
+"""Attribute lists: where the attributes of a file are that needs more than one MFT record.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$ATTRIBUTE_LIST".
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,25 @@ from vmount.parsers.layout import Field, Layout
 
 LIST_ENTRY = Layout(
     "attribute list entry",
-    Field("type", "I"),
-    Field("length", "H"),
-    Field("name_length", "B"),
-    Field("name_offset", "B"),
-    Field("lowest_vcn", "Q"),
-    Field("reference", "Q"),
-    Field("instance", "H"),
+    Field("type", "I", at=0x00),
+    Field("length", "H", at=0x04, note="bytes of the entry with its name"),
+    Field("name_length", "B", at=0x06, note="UTF-16 code units"),
+    Field("name_offset", "B", at=0x07, note="from the start of the entry"),
+    Field(
+        "lowest_vcn",
+        "Q",
+        at=0x08,
+        note="of the extent; 0 for the first and for resident attributes",
+    ),
+    Field(
+        "reference", "Q", at=0x10, note="mft_reference: to the MFT record that has the attribute"
+    ),
+    Field("instance", "H", at=0x18, note="of the attribute in that record"),
+    size=26,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $ATTRIBUTE_LIST; "
+        "ntfs-3g layout.h ATTR_LIST_ENTRY"
+    ),
 )
 
 MAX_SIZE = 256 << 10

@@ -2,6 +2,8 @@
 
 A compressed attribute is cut into units of 16 clusters. A unit without clusters is a hole, one
 with all 16 is stored as it is, and one with less is compressed and followed by a hole.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "Data Runs".
 """
 
 from __future__ import annotations

@@ -4,6 +4,8 @@ Strategy: a listing reads every index block that the directory's bitmap says is 
 the order of the disk; blocks read together have their fix-ups checked together. A lookup reads one block
 a level. Names that differ in case only are equal to the order of the tree, so a lookup visits all of
 those, which lie side by side. Nodes that lookups went through are kept decoded, damaged ones too.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$INDEX_ALLOCATION" and "$BITMAP".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""$EA: extended attributes of OS/2 kind. WSL keeps the numbers of device files there."""
+"""$EA: extended attributes of OS/2 kind. WSL keeps the numbers of device files there.
+
+Source: [MS-FSCC] 2.4, FileFullEaInformation; $LXDEV as WSL writes it.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,17 @@ from vmount.parsers.layout import Field, Layout
 
 EA_ENTRY = Layout(
     "extended attribute",
-    Field("next_offset", "I"),
-    Field("flags", "B"),
-    Field("name_length", "B"),
-    Field("value_length", "H"),
+    Field(
+        "next_offset",
+        "I",
+        at=0x00,
+        note="NextEntryOffset: from the start of this entry; 0: the last",
+    ),
+    Field("flags", "B", at=0x04, note="0x80: FILE_NEED_EA"),
+    Field("name_length", "B", at=0x05, note="bytes, without the zero byte behind the name"),
+    Field("value_length", "H", at=0x06, note="bytes; the value follows the zero byte"),
+    size=8,
+    source="[MS-FSCC] 2.4, FileFullEaInformation (FILE_FULL_EA_INFORMATION)",
 )
 
 LXDEV = b"$LXDEV"

@@ -1,4 +1,8 @@
-"""From an MFT record to what `stat` tells."""
+"""From an MFT record to what `stat` tells.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "FILE Record" and
+"$STANDARD_INFORMATION"; what stat gets from them is as in ntfs-3g.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Where the bytes of a stream are, from the extents of its $DATA attribute."""
+"""Where the bytes of a stream are, from the extents of its $DATA attribute.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$DATA".
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Strategy: a listing tells everything about its files, so it asks for all their MFT records at once
 (mft.py); what it read is kept for the opens that follow. What needs more than a file's first record (an
 attribute list, a reparse point that is not in the record) is the rare case and read one at a time.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$MFT" and "Directory".
 """
 
 from __future__ import annotations

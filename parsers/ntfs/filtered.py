@@ -2,6 +2,8 @@
 
 Each has a reparse point with the tag of that driver. What is not surely known is refused by name: the
 unnamed $DATA of such a file is mostly a hole, which would read as zeros.
+
+Source: [MS-FSCC] 2.1.2.1 for the tags; each driver's own module for the rest.
 """
 
 from __future__ import annotations

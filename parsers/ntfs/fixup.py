@@ -3,6 +3,8 @@
 The last two bytes of every 512 bytes of a record hold its update sequence number; the bytes that belong
 there are in the update sequence array. Records that lie side by side are checked and restored together
 with strided slices: a dozen of operations for a thousand records.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "Fixup".
 """
 
 from __future__ import annotations
@@ -15,9 +17,21 @@ STRIDE = 512
 
 MULTI_SECTOR_HEADER = Layout(
     "multi-sector header",
-    Field("magic", "4s"),
-    Field("array_offset", "H"),
-    Field("array_count", "H"),
+    Field("magic", "4s", at=0x00),
+    Field(
+        "array_offset",
+        "H",
+        at=0x04,
+        note="usa_ofs: of the update sequence array, from the start of the record",
+    ),
+    Field(
+        "array_count", "H", at=0x06, note="usa_count: 16-bit words of the array: 1 and one a sector"
+    ),
+    size=8,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Fixup; "
+        "ntfs-3g layout.h NTFS_RECORD"
+    ),
 )
 
 _header = MULTI_SECTOR_HEADER.picker("magic", "array_offset", "array_count").unpack_from

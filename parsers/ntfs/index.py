@@ -2,6 +2,8 @@
 
 The root node is in $INDEX_ROOT, all others are index blocks in $INDEX_ALLOCATION. A node's entries are in
 order of their names; each may have a child with the names before its own, and the last one has no name.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$INDEX_ROOT" and "Index Header".
 """
 
 from __future__ import annotations
@@ -18,38 +20,70 @@ COLLATION_FILE_NAME = 1
 
 INDEX_HEADER = Layout(
     "index node header",
-    Field("first_entry", "I"),
-    Field("bytes_in_use", "I"),
-    Field("bytes_allocated", "I"),
-    Field("flags", "B"),
-    Field("pad", "3x"),
+    Field(
+        "first_entry",
+        "I",
+        at=0x00,
+        note="entries_offset: from the start of this header, as both sizes",
+    ),
+    Field("bytes_in_use", "I", at=0x04, note="index_length"),
+    Field("bytes_allocated", "I", at=0x08, note="allocated_size"),
+    Field("flags", "B", at=0x0C, note="1: the node has children"),
+    Field("pad", "3x", at=0x0D),
+    size=16,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $INDEX_ROOT; "
+        "ntfs-3g layout.h INDEX_HEADER"
+    ),
 )
 
 INDEX_ROOT_HEAD = Layout(
     "$INDEX_ROOT",
-    Field("attribute_type", "I"),
-    Field("collation", "I"),
-    Field("block_size", "I"),
-    Field("clusters_per_block", "B"),
-    Field("pad", "3x"),
+    Field(
+        "attribute_type", "I", at=0x00, note="of the attribute that is indexed; 0 in a view index"
+    ),
+    Field("collation", "I", at=0x04, note="COLLATION_...: the order of the keys"),
+    Field("block_size", "I", at=0x08, note="bytes of an index block"),
+    Field("clusters_per_block", "B", at=0x0C, note="not used: block_size says it"),
+    Field("pad", "3x", at=0x0D),
+    size=16,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $INDEX_ROOT; "
+        "ntfs-3g layout.h INDEX_ROOT"
+    ),
 )
 
 INDEX_BLOCK = Layout(
     "index block",
-    Field("magic", "4s"),
-    Field("array_offset", "H"),
-    Field("array_count", "H"),
-    Field("lsn", "Q"),
-    Field("vcn", "Q"),
+    Field("magic", "4s", at=0x00, note="INDX"),
+    Field("array_offset", "H", at=0x04, note="usa_ofs"),
+    Field("array_count", "H", at=0x06, note="usa_count"),
+    Field("lsn", "Q", at=0x08, note="of $LogFile's last record about the block"),
+    Field("vcn", "Q", at=0x10, note="index_block_vcn: of the block itself"),
+    size=24,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $INDEX_ALLOCATION; "
+        "ntfs-3g layout.h INDEX_BLOCK"
+    ),
 )
 
 INDEX_ENTRY = Layout(
     "index entry",
-    Field("reference", "Q"),
-    Field("length", "H"),
-    Field("key_length", "H"),
-    Field("flags", "H"),
-    Field("pad", "2x"),
+    Field("reference", "Q", at=0x00, note="indexed_file: to the file's MFT record"),
+    Field("length", "H", at=0x08, note="bytes of the entry, a multiple of 8"),
+    Field("key_length", "H", at=0x0A, note="bytes of the key, which follows"),
+    Field(
+        "flags",
+        "H",
+        at=0x0C,
+        note="1: a child's VCN is in the last 8 bytes; 2: the last entry, without a key",
+    ),
+    Field("pad", "2x", at=0x0E),
+    size=16,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Index Entry; "
+        "ntfs-3g layout.h INDEX_ENTRY"
+    ),
 )
 
 HAS_CHILD = 1

@@ -1,4 +1,7 @@
-"""Index blocks: the nodes of an index below its root, found by their VCNs."""
+"""Index blocks: the nodes of an index below its root, found by their VCNs.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$INDEX_ALLOCATION".
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 ntfs-3g reads and writes them this way by default. A system file that is not hidden and empty is
 a FIFO, one with a single byte a socket.
+
+Source: ntfs-3g's layout.h (INTX_FILE); Microsoft publishes none.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from vmount.parsers.ntfs.names import to_wtf8
 
 INTERIX_DEVICE = Layout(
     "Interix device file",
-    Field("magic", "8s"),
-    Field("major", "Q"),
-    Field("minor", "Q"),
+    Field("magic", "8s", at=0x00, note="IntxCHR or IntxBLK and a zero byte"),
+    Field("major", "Q", at=0x08),
+    Field("minor", "Q", at=0x10),
+    size=24,
+    source="ntfs-3g layout.h INTX_FILE (Services for Unix publishes none)",
 )
 
 LINK = b"IntxLNK\x01"

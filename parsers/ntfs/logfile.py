@@ -16,24 +16,34 @@ from vmount.parsers.reader import check_bounds
 
 RESTART_PAGE = Layout(
     "restart page",
-    Field("magic", "4s"),
-    Field("array_offset", "H"),
-    Field("array_count", "H"),
-    Field("chkdsk_lsn", "Q"),
-    Field("system_page_size", "I"),
-    Field("log_page_size", "I"),
-    Field("area_offset", "H"),
-    Field("minor", "h"),
-    Field("major", "h"),
+    Field("magic", "4s", at=0x00, note="RSTR, or CHKD after chkdsk"),
+    Field("array_offset", "H", at=0x04, note="usa_ofs"),
+    Field("array_count", "H", at=0x06, note="usa_count"),
+    Field("chkdsk_lsn", "Q", at=0x08, note="last LSN that chkdsk found"),
+    Field("system_page_size", "I", at=0x10, note="bytes"),
+    Field("log_page_size", "I", at=0x14, note="bytes"),
+    Field("area_offset", "H", at=0x18, note="restart_area_offset: from the start of the page"),
+    Field("minor", "h", at=0x1A),
+    Field("major", "h", at=0x1C),
+    size=30,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $LogFile; "
+        "ntfs-3g logfile.h RESTART_PAGE_HEADER"
+    ),
 )
 
 RESTART_AREA = Layout(
     "restart area",
-    Field("current_lsn", "Q"),
-    Field("clients", "H"),
-    Field("client_free_list", "H"),
-    Field("client_in_use_list", "H"),
-    Field("flags", "H"),
+    Field("current_lsn", "Q", at=0x00),
+    Field("clients", "H", at=0x08, note="log_clients"),
+    Field("client_free_list", "H", at=0x0A, note="0xFFFF: empty"),
+    Field("client_in_use_list", "H", at=0x0C, note="0xFFFF: empty: the log is closed"),
+    Field("flags", "H", at=0x0E, note="2: the volume is cleanly unmounted"),
+    size=16,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $LogFile; "
+        "ntfs-3g logfile.h RESTART_AREA"
+    ),
 )
 
 RESTART = b"RSTR"

@@ -4,6 +4,8 @@ Strategy: whoever needs many records asks for all of them at once. Their places 
 are joined into large reads that the reader hears of before the first is awaited, and the records of one
 read have their fix-ups checked together. Decoded records are kept, so that opening a file after its
 directory was listed reads nothing.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$MFT" and "$MFTMirr".
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""$OBJECT_ID: the GUID that Windows finds a file by when it was moved, and where it was born."""
+"""$OBJECT_ID: the GUID that Windows finds a file by when it was moved, and where it was born.
+
+Source: [MS-DLTM] and [MS-FSCC] 2.1.3 (object ids); the form of the attribute is ntfs-3g's.
+"""
 
 from __future__ import annotations
 

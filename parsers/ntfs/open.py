@@ -1,4 +1,7 @@
-"""Opening a volume: its boot sector, its MFT, what it says of itself."""
+"""Opening a volume: its boot sector, its MFT, what it says of itself.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "Files on an NTFS volume".
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""How a volume is to be shown."""
+"""How a volume is to be shown.
+
+Source: none, these choices are vmount's.
+"""
 
 from __future__ import annotations
 

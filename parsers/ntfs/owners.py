@@ -1,6 +1,8 @@
 """Owner, group and permissions of files, from their security descriptors.
 
 Strategy: files share descriptors, so what one comes to is worked out once for each number in $Secure.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$Secure"; [MS-DTYP] 2.4.
 """
 
 from __future__ import annotations

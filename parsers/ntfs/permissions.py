@@ -7,6 +7,9 @@ not in them, and neither is what a user may do through groups that he is in.
 ntfs-3g keeps modes in such lists (a list that it wrote comes out as the mode that it was written for): set-ID
 and sticky bits are in an entry for nobody (S-1-0-0), and where owner and group are one and the same, the
 owner's entry is the one with the right to take ownership.
+
+Source: [MS-DTYP] 2.4 and 2.5.3 (access check); the forms of lists that ntfs-3g writes are its secaudit's
+and security.c's.
 """
 
 from __future__ import annotations

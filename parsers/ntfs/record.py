@@ -1,4 +1,7 @@
-"""MFT records: one or more for each file."""
+"""MFT records: one or more for each file.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "FILE Record".
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,33 @@ DIRECTORY = 2
 
 RECORD = Layout(
     "MFT record",
-    Field("magic", "4s"),
-    Field("array_offset", "H"),
-    Field("array_count", "H"),
-    Field("lsn", "Q"),
-    Field("sequence", "H"),
-    Field("links", "H"),
-    Field("attributes_offset", "H"),
-    Field("flags", "H"),
-    Field("bytes_in_use", "I"),
-    Field("bytes_allocated", "I"),
-    Field("base", "Q"),
-    Field("next_instance", "H"),
+    Field("magic", "4s", at=0x00, note="FILE, or BAAD where chkdsk gave it up"),
+    Field("array_offset", "H", at=0x04, note="usa_ofs"),
+    Field("array_count", "H", at=0x06, note="usa_count"),
+    Field("lsn", "Q", at=0x08, note="of $LogFile's last record about this one"),
+    Field(
+        "sequence",
+        "H",
+        at=0x10,
+        note="sequence_number: counts the uses of the record; part of a reference to it",
+    ),
+    Field("links", "H", at=0x12, note="link_count: names, DOS names too"),
+    Field("attributes_offset", "H", at=0x14, note="attrs_offset: from the start of the record"),
+    Field("flags", "H", at=0x16, note="1: in use; 2: a directory"),
+    Field("bytes_in_use", "I", at=0x18, note="of the record, from its start"),
+    Field("bytes_allocated", "I", at=0x1C),
+    Field(
+        "base",
+        "Q",
+        at=0x20,
+        note="base_mft_record: reference to the file's first record; 0: this is it",
+    ),
+    Field("next_instance", "H", at=0x28, note="next_attr_instance"),
+    size=42,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), FILE Record; "
+        "ntfs-3g layout.h MFT_RECORD"
+    ),
 )
 
 _head = RECORD.picker(

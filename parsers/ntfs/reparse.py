@@ -27,22 +27,37 @@ from vmount.parsers.reader import check_bounds
 
 REPARSE_HEAD = Layout(
     "reparse point",
-    Field("tag", "I"),
-    Field("length", "H"),
-    Field("reserved", "2x"),
+    Field("tag", "I", at=0x00, note="ReparseTag"),
+    Field("length", "H", at=0x04, note="ReparseDataLength: bytes behind this header"),
+    Field("reserved", "2x", at=0x06),
+    size=8,
+    source="[MS-FSCC] 2.1.2.2 REPARSE_DATA_BUFFER",
 )
 
 _head = REPARSE_HEAD.picker("tag", "length").unpack_from
 
 MOUNT_POINT_NAMES = Layout(
     "mount point",
-    Field("substitute_offset", "H"),
-    Field("substitute_length", "H"),
-    Field("print_offset", "H"),
-    Field("print_length", "H"),
+    Field(
+        "substitute_offset",
+        "H",
+        at=0x00,
+        note="SubstituteNameOffset: bytes from the end of the structure, as print_offset",
+    ),
+    Field("substitute_length", "H", at=0x02, note="bytes"),
+    Field("print_offset", "H", at=0x04, note="PrintNameOffset: of the name for display"),
+    Field("print_length", "H", at=0x06, note="bytes"),
+    size=8,
+    source="[MS-FSCC] 2.1.2.5 Mount Point Reparse Data Buffer",
 )
 
-SYMLINK_NAMES = Layout("symbolic link", *MOUNT_POINT_NAMES.fields, Field("flags", "I"))
+SYMLINK_NAMES = Layout(
+    "symbolic link",
+    *MOUNT_POINT_NAMES.fields,
+    Field("flags", "I", at=0x08, note="1: SYMLINK_FLAG_RELATIVE"),
+    size=12,
+    source="[MS-FSCC] 2.1.2.4 Symbolic Link Reparse Data Buffer",
+)
 
 MAX_SIZE = 16 << 10
 """Bytes that Windows lets a reparse point have (MAXIMUM_REPARSE_DATA_BUFFER_SIZE)."""

@@ -2,6 +2,8 @@
 
 Each pair is a byte with two sizes, a length in clusters and the signed difference of its first cluster
 to that of the run before; without a difference the run is a hole.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "Data Runs".
 """
 
 from __future__ import annotations

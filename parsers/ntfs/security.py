@@ -3,6 +3,8 @@
 A file has a number (security_id in its $STANDARD_INFORMATION); the index $SII tells where in the stream
 $SDS the descriptor of that number is. $SDS has everything twice: each 256 KiB are repeated in the next
 256 KiB. Where the index is damaged the stream is walked: each descriptor has its number with it. Files of NT 4 have a descriptor of their own instead, in $SECURITY_DESCRIPTOR.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$Secure".
 """
 
 from __future__ import annotations
@@ -34,10 +36,15 @@ SII = "$SII"
 
 SDS_HEAD = Layout(
     "security descriptor header",
-    Field("hash", "I"),
-    Field("security_id", "I"),
-    Field("offset", "Q"),
-    Field("size", "I"),
+    Field("hash", "I", at=0x00, note="of the descriptor that follows"),
+    Field("security_id", "I", at=0x04),
+    Field("offset", "Q", at=0x08, note="of this entry in $SDS"),
+    Field("size", "I", at=0x10, note="length: bytes of the entry with this header"),
+    size=20,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $Secure; "
+        "ntfs-3g layout.h SECURITY_DESCRIPTOR_HEADER"
+    ),
 )
 """In front of each descriptor in $SDS, and the data of an entry of $SII. `size` counts this header too."""
 

@@ -13,30 +13,41 @@ from vmount.parsers.layout import Field, Layout
 
 DESCRIPTOR = Layout(
     "security descriptor",
-    Field("revision", "B"),
-    Field("pad", "1x"),
-    Field("control", "H"),
-    Field("owner", "I"),
-    Field("group", "I"),
-    Field("sacl", "I"),
-    Field("dacl", "I"),
+    Field("revision", "B", at=0x00),
+    Field("pad", "1x", at=0x01, note="Sbz1"),
+    Field("control", "H", at=0x02, note="SE_...: which parts it has"),
+    Field(
+        "owner",
+        "I",
+        at=0x04,
+        note="OffsetOwner: from the start of the descriptor, as all four; 0: none",
+    ),
+    Field("group", "I", at=0x08, note="OffsetGroup"),
+    Field("sacl", "I", at=0x0C, note="OffsetSacl"),
+    Field("dacl", "I", at=0x10, note="OffsetDacl"),
+    size=20,
+    source="[MS-DTYP] 2.4.6 SECURITY_DESCRIPTOR, self-relative",
 )
 
 ACL = Layout(
     "access control list",
-    Field("revision", "B"),
-    Field("pad", "1x"),
-    Field("size", "H"),
-    Field("count", "H"),
-    Field("pad_2", "2x"),
+    Field("revision", "B", at=0x00),
+    Field("pad", "1x", at=0x01, note="Sbz1"),
+    Field("size", "H", at=0x02, note="AclSize: bytes with the entries"),
+    Field("count", "H", at=0x04, note="AceCount"),
+    Field("pad_2", "2x", at=0x06, note="Sbz2"),
+    size=8,
+    source="[MS-DTYP] 2.4.5 ACL",
 )
 
 ACE = Layout(
     "access control entry",
-    Field("type", "B"),
-    Field("flags", "B"),
-    Field("size", "H"),
-    Field("mask", "I"),
+    Field("type", "B", at=0x00),
+    Field("flags", "B", at=0x01),
+    Field("size", "H", at=0x02, note="AceSize: bytes of the entry"),
+    Field("mask", "I", at=0x04, note="rights ([MS-DTYP] 2.4.3); a SID follows"),
+    size=8,
+    source="[MS-DTYP] 2.4.4.1 ACE_HEADER and 2.4.4.2 ACCESS_ALLOWED_ACE",
 )
 
 MAX_SIZE = 128 << 10

@@ -1,4 +1,7 @@
-"""Files that are not what their records say: links, devices, placeholders."""
+"""Files that are not what their records say: links, devices, placeholders.
+
+Source: reparse, ea and interix name theirs.
+"""
 
 from __future__ import annotations
 

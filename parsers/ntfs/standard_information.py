@@ -1,4 +1,7 @@
-"""$STANDARD_INFORMATION: a file's times and attribute bits."""
+"""$STANDARD_INFORMATION: a file's times and attribute bits.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$STANDARD_INFORMATION".
+"""
 
 from __future__ import annotations
 
@@ -15,23 +18,38 @@ if TYPE_CHECKING:
 
 STANDARD = Layout(
     "$STANDARD_INFORMATION",
-    Field("created", "q"),
-    Field("modified", "q"),
-    Field("changed", "q"),
-    Field("accessed", "q"),
-    Field("file_attributes", "I"),
+    Field(
+        "created",
+        "q",
+        at=0x00,
+        note="FILETIME ([MS-DTYP] 2.3.3): 100 ns since 1601, as the other times",
+    ),
+    Field("modified", "q", at=0x08, note="last_data_change_time"),
+    Field("changed", "q", at=0x10, note="last_mft_change_time: of the MFT record"),
+    Field("accessed", "q", at=0x18, note="last_access_time"),
+    Field("file_attributes", "I", at=0x20, note="FILE_ATTRIBUTE_... ([MS-FSCC] 2.6)"),
+    size=36,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $STANDARD_INFORMATION; "
+        "ntfs-3g layout.h STANDARD_INFORMATION"
+    ),
 )
 
 STANDARD_3 = Layout(
     "$STANDARD_INFORMATION of NTFS 3",
     *STANDARD.fields,
-    Field("maximum_versions", "I"),
-    Field("version", "I"),
-    Field("class_id", "I"),
-    Field("owner_id", "I"),
-    Field("security_id", "I"),
-    Field("quota_charged", "Q"),
-    Field("usn", "Q"),
+    Field("maximum_versions", "I", at=0x24),
+    Field("version", "I", at=0x28, note="version_number"),
+    Field("class_id", "I", at=0x2C),
+    Field("owner_id", "I", at=0x30, note="key of $Quota's $Q; 0: no quotas"),
+    Field("security_id", "I", at=0x34, note="key of $Secure's $SII"),
+    Field("quota_charged", "Q", at=0x38, note="bytes"),
+    Field("usn", "Q", at=0x40, note="offset in $UsnJrnl of the last record about the file"),
+    size=72,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $STANDARD_INFORMATION; "
+        "ntfs-3g layout.h STANDARD_INFORMATION"
+    ),
 )
 
 HIDDEN = 0x2

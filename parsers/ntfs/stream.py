@@ -1,4 +1,8 @@
-"""An attribute put together from its extents, and how the walkers read one."""
+"""An attribute put together from its extents, and how the walkers read one.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "Attribute Header" and
+"$ATTRIBUTE_LIST".
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@
 Strategy: a stream's inode number is that of its file with the stream's place among the file's streams, counted
 from 1, in the upper 16 of the 48 bits. So it is worked out and never stored. A volume has fewer than 2**32
 files, and a file whose number is larger, or a stream beyond the 65535th, is shown without.
+
+Source: [MS-FSCC] 2.1.5.3 (stream names); the inode numbers are vmount's.
 """
 
 from __future__ import annotations

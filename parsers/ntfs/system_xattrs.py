@@ -2,6 +2,8 @@
 
 These attributes are not listed, there as here: who copies a file to some other file system would only
 fail to set them. A program that asks for one by its name gets it: `getfattr -n system.ntfs_acl`.
+
+Source: ntfs-3g's manual, "Extended attributes".
 """
 
 from __future__ import annotations

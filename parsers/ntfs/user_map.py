@@ -4,6 +4,8 @@ Without a map a user or group of a machine or domain goes by the last part of it
 first user of a machine), and what Windows has built in (SYSTEM, Administrators ...) by 0. A map in the form
 of ntfs-3g's UserMapping names each: a line is `uid:gid:SID`, with one of the numbers for a user or a
 group, both for one that is used as either. What it does not name is 0.
+
+Source: ntfs-3g's manual, "UserMapping"; [MS-DTYP] 2.4.2.4 for the well-known SIDs.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 They are built as directories are (index.py); an entry has data of its own where those of a directory
 have the reference to a file.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$Secure", "$O" and "$Q".
 """
 
 from __future__ import annotations
@@ -38,13 +40,23 @@ COLLATION_ULONGS = 0x13
 
 VIEW_ENTRY = Layout(
     "entry of a view index",
-    Field("data_offset", "H"),
-    Field("data_length", "H"),
-    Field("reserved", "4x"),
-    Field("length", "H"),
-    Field("key_length", "H"),
-    Field("flags", "H"),
-    Field("pad", "2x"),
+    Field("data_offset", "H", at=0x00, note="from the start of the entry"),
+    Field("data_length", "H", at=0x02, note="bytes"),
+    Field("reserved", "4x", at=0x04),
+    Field("length", "H", at=0x08, note="bytes of the entry"),
+    Field("key_length", "H", at=0x0A, note="bytes of the key, which follows"),
+    Field(
+        "flags",
+        "H",
+        at=0x0C,
+        note="1: a child's VCN is in the last 8 bytes; 2: the last entry, without a key",
+    ),
+    Field("pad", "2x", at=0x0E),
+    size=16,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), Index Entry; "
+        "ntfs-3g layout.h INDEX_ENTRY (view index)"
+    ),
 )
 
 MOST_LEVELS = 64

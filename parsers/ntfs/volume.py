@@ -1,4 +1,7 @@
-"""The $Volume file: label, version of the format, whether it was unmounted."""
+"""The $Volume file: label, version of the format, whether it was unmounted.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$VOLUME_INFORMATION".
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,15 @@ from vmount.parsers.layout import Field, Layout
 
 VOLUME_INFO = Layout(
     "$VOLUME_INFORMATION",
-    Field("reserved", "Q"),
-    Field("major", "B"),
-    Field("minor", "B"),
-    Field("flags", "H"),
+    Field("reserved", "Q", at=0x00),
+    Field("major", "B", at=0x08, note="major_ver: of NTFS: 3"),
+    Field("minor", "B", at=0x09, note="minor_ver"),
+    Field("flags", "H", at=0x0A, note="1: VOLUME_IS_DIRTY"),
+    size=12,
+    source=(
+        "reverse engineered: Linux-NTFS documentation (Russon, Fledel), $VOLUME_INFORMATION; "
+        "ntfs-3g layout.h VOLUME_INFORMATION"
+    ),
 )
 
 DIRTY = 0x0001

@@ -1,4 +1,8 @@
-"""Whether a volume was dismounted, or lies as a running or sleeping Windows left it."""
+"""Whether a volume was dismounted, or lies as a running or sleeping Windows left it.
+
+Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$Volume" and "$LogFile"; the
+hibernation file's signatures as ntfs-3g knows them.
+"""
 
 from __future__ import annotations
 

@@ -33,10 +33,17 @@ STREAM = "WofCompressedData".encode("utf-16-le")
 
 WOF_POINT = Layout(
     "WOF reparse point",
-    Field("version", "I"),
-    Field("provider", "I"),
-    Field("provider_version", "I"),
-    Field("algorithm", "I"),
+    Field("version", "I", at=0x00, note="WOF_CURRENT_VERSION: 1"),
+    Field("provider", "I", at=0x04, note="WOF_PROVIDER_...: 2: files"),
+    Field("provider_version", "I", at=0x08, note="FILE_PROVIDER_CURRENT_VERSION: 1"),
+    Field(
+        "algorithm",
+        "I",
+        at=0x0C,
+        note="FILE_PROVIDER_COMPRESSION_...; flags follow and are not read",
+    ),
+    size=16,
+    source="Windows SDK ntifs.h, WOF_EXTERNAL_INFO and FILE_PROVIDER_EXTERNAL_INFO_V1",
 )
 
 PROVIDERS = {1: "WIM image", 2: "file"}

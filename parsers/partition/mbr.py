@@ -33,20 +33,31 @@ may be left empty when its partition is deleted."""
 
 ENTRY = Layout(
     "MBR partition entry",
-    Field("boot", "B"),
-    Field("chs_first", "3x"),
-    Field("type", "B"),
-    Field("chs_last", "3x"),
-    Field("first_lba", "I"),
-    Field("sectors", "I"),
+    Field("boot", "B", at=0x00, note="BootIndicator: 0x80: active"),
+    Field("chs_first", "3x", at=0x01),
+    Field("type", "B", at=0x04, note="OSType"),
+    Field("chs_last", "3x", at=0x05),
+    Field(
+        "first_lba",
+        "I",
+        at=0x08,
+        note="StartingLBA: in a logical one from its own table or the extended partition",
+    ),
+    Field("sectors", "I", at=0x0C, note="SizeInLBA"),
+    size=16,
+    source="UEFI 2.10, 5.2.1 (Legacy MBR Partition Record)",
 )
 BOOT_RECORD = Layout(
     "boot record",
-    Field("code", "440x"),
-    Field("disk_signature", "I"),
-    Field("reserved", "2x"),
-    Field("entries", f"{ENTRY_COUNT * ENTRY.size}s"),
-    Field("magic", "H"),
+    Field("code", "440x", at=0x00),
+    Field(
+        "disk_signature", "I", at=0x1B8, note="UniqueMBRDiskSignature: Windows knows the disk by it"
+    ),
+    Field("reserved", "2x", at=0x1BC),
+    Field("entries", f"{ENTRY_COUNT * ENTRY.size}s", at=0x1BE, note="four ENTRY"),
+    Field("magic", "H", at=0x1FE, note="0xAA55"),
+    size=512,
+    source="UEFI 2.10, 5.2.1 (Legacy MBR)",
 )
 MAGIC = 0xAA55
 _PICK_ENTRY = ENTRY.picker("boot", "type", "first_lba", "sectors")

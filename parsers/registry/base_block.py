@@ -16,20 +16,29 @@ MAGIC = b"regf"
 
 BASE_BLOCK = Layout(
     "base block",
-    Field("magic", "4s"),
-    Field("primary_sequence", "I"),
-    Field("secondary_sequence", "I"),
-    Field("written", "Q"),
-    Field("major", "I"),
-    Field("minor", "I"),
-    Field("type", "I"),
-    Field("format", "I"),
-    Field("root", "I"),
-    Field("bins_size", "I"),
-    Field("clustering", "I"),
-    Field("file_name", "64s"),
-    Field("reserved", "396x"),
-    Field("checksum", "I"),
+    Field("magic", "4s", at=0x00, note="regf"),
+    Field(
+        "primary_sequence",
+        "I",
+        at=0x04,
+        note="equal to the secondary one unless a write was cut off",
+    ),
+    Field("secondary_sequence", "I", at=0x08),
+    Field("written", "Q", at=0x0C, note="FILETIME: 100 ns since 1601"),
+    Field("major", "I", at=0x14, note="1"),
+    Field("minor", "I", at=0x18),
+    Field("type", "I", at=0x1C, note="0: a hive"),
+    Field("format", "I", at=0x20, note="1: direct memory load"),
+    Field("root", "I", at=0x24, note="root cell offset, from the end of the base block"),
+    Field("bins_size", "I", at=0x28, note="bytes of all hive bins"),
+    Field("clustering", "I", at=0x2C),
+    Field("file_name", "64s", at=0x30, note="UTF-16LE, the end of a path"),
+    Field("reserved", "396x", at=0x70, note="GUIDs and flags of later versions"),
+    Field("checksum", "I", at=0x1FC, note="XOR of the 127 words before it"),
+    size=512,
+    source=(
+        "reverse engineered: Windows registry file format specification (Maxim Suhanov), Base block"
+    ),
 )
 
 BINS_START = 4096

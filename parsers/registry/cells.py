@@ -19,42 +19,73 @@ NONE = 0xFFFFFFFF
 
 KEY = Layout(
     "key",
-    Field("magic", "2s"),
-    Field("flags", "H"),
-    Field("written", "Q"),
-    Field("access", "I"),
-    Field("parent", "I"),
-    Field("subkey_count", "I"),
-    Field("volatile_subkey_count", "I"),
-    Field("subkeys", "I"),
-    Field("volatile_subkeys", "I"),
-    Field("value_count", "I"),
-    Field("values", "I"),
-    Field("security", "I"),
-    Field("class_name", "I"),
-    Field("largest_subkey_name", "I"),
-    Field("largest_subkey_class", "I"),
-    Field("largest_value_name", "I"),
-    Field("largest_value_data", "I"),
-    Field("work", "I"),
-    Field("name_length", "H"),
-    Field("class_length", "H"),
+    Field("magic", "2s", at=0x00, note="nk"),
+    Field("flags", "H", at=0x02, note="4: the root; 0x20: the name is Latin-1"),
+    Field("written", "Q", at=0x04, note="FILETIME"),
+    Field("access", "I", at=0x0C),
+    Field(
+        "parent",
+        "I",
+        at=0x10,
+        note="cell offset, from the end of the base block, as the others; all bits set: none",
+    ),
+    Field("subkey_count", "I", at=0x14),
+    Field("volatile_subkey_count", "I", at=0x18),
+    Field("subkeys", "I", at=0x1C, note="cell offset of the list"),
+    Field("volatile_subkeys", "I", at=0x20),
+    Field("value_count", "I", at=0x24),
+    Field("values", "I", at=0x28, note="cell offset of the list"),
+    Field("security", "I", at=0x2C, note="cell offset"),
+    Field("class_name", "I", at=0x30, note="cell offset"),
+    Field("largest_subkey_name", "I", at=0x34, note="bytes"),
+    Field("largest_subkey_class", "I", at=0x38),
+    Field("largest_value_name", "I", at=0x3C),
+    Field("largest_value_data", "I", at=0x40),
+    Field("work", "I", at=0x44, note="WorkVar: not used"),
+    Field("name_length", "H", at=0x48, note="bytes; the name follows"),
+    Field("class_length", "H", at=0x4A, note="bytes"),
+    size=76,
+    source=(
+        "reverse engineered: Windows registry file format specification (Maxim Suhanov), Key node"
+    ),
 )
 
 VALUE = Layout(
     "value",
-    Field("magic", "2s"),
-    Field("name_length", "H"),
-    Field("data_size", "I"),
-    Field("data", "4s"),
-    Field("type", "I"),
-    Field("flags", "H"),
-    Field("spare", "H"),
+    Field("magic", "2s", at=0x00, note="vk"),
+    Field("name_length", "H", at=0x02, note="bytes; the name follows; 0: the default value"),
+    Field("data_size", "I", at=0x04, note="bytes; bit 31: the data is in the next field"),
+    Field("data", "4s", at=0x08, note="cell offset, or up to 4 bytes of data"),
+    Field("type", "I", at=0x0C, note="REG_..."),
+    Field("flags", "H", at=0x10, note="1: the name is Latin-1"),
+    Field("spare", "H", at=0x12),
+    size=20,
+    source=(
+        "reverse engineered: Windows registry file format specification (Maxim Suhanov), Key value"
+    ),
 )
 
-LIST = Layout("list of subkeys", Field("magic", "2s"), Field("count", "H"))
+LIST = Layout(
+    "list of subkeys",
+    Field("magic", "2s", at=0x00, note="lf, lh, li or ri"),
+    Field("count", "H", at=0x02, note="elements, which follow"),
+    size=4,
+    source=(
+        "reverse engineered: Windows registry file format specification (Maxim Suhanov), "
+        "Subkeys list"
+    ),
+)
 
-BIG_DATA = Layout("big data", Field("magic", "2s"), Field("count", "H"), Field("segments", "I"))
+BIG_DATA = Layout(
+    "big data",
+    Field("magic", "2s", at=0x00, note="db"),
+    Field("count", "H", at=0x02, note="segments"),
+    Field("segments", "I", at=0x04, note="cell offset of the list of segments"),
+    size=8,
+    source=(
+        "reverse engineered: Windows registry file format specification (Maxim Suhanov), Big data"
+    ),
+)
 
 BIG_DATA_SEGMENT = 16344
 """Bytes of a value in each segment of big data; a value that fits in one has no segments."""

@@ -7,10 +7,11 @@ identifiers as Windows 2000 to 11 and Server 2025 write them.
 from __future__ import annotations
 
 import re
-import struct
 import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from vmount.parsers.layout import Field, Layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +20,14 @@ if TYPE_CHECKING:
 
 _LETTER = re.compile(r"\\DosDevices\\([A-Z]):", re.IGNORECASE)
 _VOLUME = re.compile(r"\\\?\?\\Volume\{([0-9a-f-]{36})\}", re.IGNORECASE)
-_MBR = struct.Struct("<IQ")
+MBR_PLACE = Layout(
+    "MountedDevices: partition of a disk with an MBR",
+    Field("signature", "I", at=0x00, note="of the disk"),
+    Field("offset", "Q", at=0x04, note="of the partition, in bytes"),
+    size=12,
+    source="reverse engineered: values that Windows 2000 to 11 write",
+)
+_MBR = MBR_PLACE.whole()
 _PREFIX = b"DMIO:ID:"
 
 

@@ -52,21 +52,30 @@ NEWLINES = b"\n \r\n"
 
 HEADER = Layout(
     "SparseExtentHeader",
-    Field("magic", "4s"),
-    Field("version", "I"),
-    Field("flags", "I"),
-    Field("capacity", "Q"),
-    Field("grain_size", "Q"),
-    Field("descriptor_offset", "Q"),
-    Field("descriptor_size", "Q"),
-    Field("table_entries", "I"),
-    Field("redundant_directory", "Q"),
-    Field("directory", "Q"),
-    Field("overhead", "Q"),
-    Field("unclean", "B"),
-    Field("newlines", "4s"),
-    Field("compression", "H"),
-    Field("padding", "433x"),
+    Field("magic", "4s", at=0x00, note="magicNumber: KDMV"),
+    Field("version", "I", at=0x04),
+    Field(
+        "flags",
+        "I",
+        at=0x08,
+        note="1: newlines are valid; 2: redundant table; 4: zeroed grains; 0x10000: compressed; 0x20000: markers",
+    ),
+    Field("capacity", "Q", at=0x0C, note="sectors, as all places and sizes"),
+    Field("grain_size", "Q", at=0x14),
+    Field("descriptor_offset", "Q", at=0x1C, note="0: no descriptor inside"),
+    Field("descriptor_size", "Q", at=0x24),
+    Field("table_entries", "I", at=0x2C, note="numGTEsPerGT: 512"),
+    Field("redundant_directory", "Q", at=0x30, note="rgdOffset"),
+    Field("directory", "Q", at=0x38, note="gdOffset; all bits set: at the end of the stream"),
+    Field("overhead", "Q", at=0x40, note="overHead: of metadata, before the first grain"),
+    Field("unclean", "B", at=0x48, note="uncleanShutdown"),
+    Field("newlines", "4s", at=0x49, note="four bytes that a transfer as text would change"),
+    Field("compression", "H", at=0x4D, note="compressAlgorithm: 1: deflate"),
+    Field("padding", "433x", at=0x4F),
+    size=512,
+    source=(
+        "VMware Virtual Disk Format 5.0 technote, Hosted Sparse Extent Header (SparseExtentHeader)"
+    ),
 )
 
 

@@ -22,14 +22,22 @@ from vmount.parsers.vmdk.tablefile import TableFile
 GRAIN_CACHE = 64 << 20
 """Bytes of decoded grains kept for a disk."""
 
-GRAIN_MARKER = Layout("GrainMarker", Field("lba", "Q"), Field("length", "I"))
+GRAIN_MARKER = Layout(
+    "GrainMarker",
+    Field("lba", "Q", at=0x00, note="sector of the grain in the disk"),
+    Field("length", "I", at=0x08, note="size: bytes of the deflated grain, which follows"),
+    size=12,
+    source="VMware Virtual Disk Format 5.0 technote, Stream-Optimized (GrainMarker)",
+)
 
 MARKER = Layout(
     "Marker",
-    Field("sectors", "Q"),
-    Field("length", "I"),
-    Field("kind", "I"),
-    Field("padding", "496x"),
+    Field("sectors", "Q", at=0x00, note="val: of what follows"),
+    Field("length", "I", at=0x08, note="size: 0"),
+    Field("kind", "I", at=0x0C, note="type: 0 end, 1 grain table, 2 directory, 3 footer"),
+    Field("padding", "496x", at=0x10),
+    size=512,
+    source="VMware Virtual Disk Format 5.0 technote, Stream-Optimized (Marker)",
 )
 
 FOOTER_KIND = 3

@@ -1,5 +1,5 @@
 """VMFS-5 and VMFS-6: the file systems of VMware datastores, and the volume manager below them.
 
-Sources: the on-disk structures as vmfs-tools, vmfs6-tools and dissect.vmfs document them; VMware publishes
+Source: the on-disk structures as vmfs-tools, vmfs6-tools and dissect.vmfs document them; VMware publishes
 none.
 """

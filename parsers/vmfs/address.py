@@ -4,6 +4,8 @@ The three lowest bits are the kind. VMFS-5 has 32 bits, VMFS-6 has 64 (but 32 fo
 kinds live in a resource file and are told by cluster and number in the cluster; file blocks are told by
 their place in the volume. Bits that nothing is known of must be zero, else the address is refused. One bit, 0x20 (VMFS-5's file
 blocks: 0x10), says that a writer must copy the block first; it changes nothing for a reader.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (address.py).
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 Strategy: pointer blocks are read level by level, in batches. Addresses that follow each other are taken
 together without being decoded one by one: a disk of 2 TiB has two million of them.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (descriptor.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Reading what the volume manager has on one device."""
+"""Reading what the volume manager has on one device.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (lvm.py).
+"""
 
 from __future__ import annotations
 

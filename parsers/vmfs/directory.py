@@ -3,11 +3,13 @@
 VMFS-6 begins a directory with a header of 64 KiB, most of it a hash table of names. Metadata blocks
 follow: entries, links for names of one hash, and maps that tell four bits of each block. A listing needs
 the maps and the blocks of entries only, and the header says how many entries there must be.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, FS3_DirEntry and
+FS6_DirEntry); blocks and maps of VMFS-6 as vmfs6-tools reads them.
 """
 
 from __future__ import annotations
 
-import struct
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
@@ -19,50 +21,70 @@ MAX_DIRECTORY = 256 << 20
 
 ENTRY_5 = Layout(
     "VMFS-5 directory entry",
-    Field("type", "I"),
-    Field("address", "I"),
-    Field("generation", "I"),
-    Field("name", "128s"),
+    Field("type", "I", at=0x00, note="as in the file's descriptor"),
+    Field("address", "I", at=0x04, note="of the file's descriptor; 0: the entry is free"),
+    Field("generation", "I", at=0x08, note="of the descriptor"),
+    Field("name", "128s", at=0x0C, note="ends at a zero byte"),
+    size=140,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_vmfs.py FS3_DirEntry",
 )
 
 ENTRY_6 = Layout(
     "VMFS-6 directory entry",
-    Field("type", "I"),
-    Field("address", "I"),
-    Field("generation", "I"),
-    Field("hash_index", "H"),
-    Field("link_hash", "H"),
-    Field("offset", "Q"),
-    Field("name", "256s"),
-    Field("unknown", "8s"),
+    Field("type", "I", at=0x00, note="as in the file's descriptor"),
+    Field("address", "I", at=0x04, note="of the file's descriptor; 0: the entry is free"),
+    Field("generation", "I", at=0x08, note="of the descriptor"),
+    Field(
+        "hash_index",
+        "H",
+        at=0x0C,
+        note="lower half of hash in dissect.vmfs; the halves are a guess",
+    ),
+    Field("link_hash", "H", at=0x0E, note="upper half of hash; a guess"),
+    Field("offset", "Q", at=0x10, note="of the entry in the directory; unconfirmed"),
+    Field("name", "256s", at=0x18, note="ends at a zero byte"),
+    Field("unknown", "8s", at=0x118, note="meaning unconfirmed"),
+    size=288,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_vmfs.py FS6_DirEntry",
 )
 
 HEADER_6 = Layout(
     "VMFS-6 directory header",
-    Field("version", "I"),
-    Field("entries", "I"),
-    Field("allocated", "I"),
-    Field("map_count", "I"),
-    Field("maps", "128I"),
-    Field("unknown", "408s"),
-    Field("checksum", "Q"),
-    Field("checksum_generation", "Q"),
+    Field("version", "I", at=0x00, note="0xF50001 or 0xFDC001"),
+    Field("entries", "I", at=0x04, note="numEntries: with this directory's own and its parent's"),
+    Field("allocated", "I", at=0x08, note="numAllocated"),
+    Field(
+        "map_count", "I", at=0x0C, note="unknown in dissect.vmfs; a guess that the corpus confirms"
+    ),
+    Field(
+        "maps",
+        "128I",
+        at=0x10,
+        note="numbers of the blocks that are maps; a guess that the corpus confirms",
+    ),
+    Field("unknown", "408s", at=0x210, note="meaning unconfirmed"),
+    Field("checksum", "Q", at=0x3A8, note="unconfirmed, as is checksum_generation"),
+    Field("checksum_generation", "Q", at=0x3B0),
+    size=952,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_vmfs.py FS6_DirHeader",
 )
 
 BLOCK_HEADER_6 = Layout(
     "VMFS-6 directory block header",
-    Field("version", "H"),
-    Field("type", "H"),
-    Field("slots", "H"),
-    Field("free_slots", "H"),
-    Field("free", "56s"),
+    Field("version", "H", at=0x00, note="meaning unconfirmed"),
+    Field("type", "H", at=0x02, note="1: entries"),
+    Field("slots", "H", at=0x04, note="entries that there is room for"),
+    Field("free_slots", "H", at=0x06),
+    Field("free", "56s", at=0x08, note="a bit set for each slot that is free"),
+    size=64,
+    source="reverse engineered: vmfs6-tools; volumes that ESXi wrote",
 )
 
 HEADER_SIZE = 64 << 10
 VERSIONS = (0xF50001, 0xFDC001)
 BLOCK_ENTRIES = 1
 _MAPS = 128
-_ENTRY_5 = struct.Struct("<II4x128s")
+_ENTRY_5 = ENTRY_5.whole()
 _ENTRY_6 = ENTRY_6.picker("type", "address", "name")
 _SELF_AND_PARENT = HEADER_6.size
 _DOTS = (b".", b"..")
@@ -87,7 +109,7 @@ def decode_directory_5(data: Buffer) -> list[Entry]:
             "VMFS directory's length", expected=f"multiple of {ENTRY_5.size}", actual=len(data)
         )
     entries = []
-    for position, (kind, address, name) in enumerate(_ENTRY_5.iter_unpack(data)):
+    for position, (kind, address, _, name) in enumerate(_ENTRY_5.iter_unpack(data)):
         if address:
             name = _name(name, position * ENTRY_5.size)
             if name not in _DOTS:

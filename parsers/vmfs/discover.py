@@ -2,6 +2,8 @@
 
 A datastore's first device has the file system's header, with the UUID and the label that users know. Its
 other devices know the volume only: what joins them is `Member.volume_uuid`.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_lvm.py and c_vmfs.py).
 """
 
 from __future__ import annotations

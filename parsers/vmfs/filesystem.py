@@ -3,6 +3,8 @@
 Strategy: the resource files' maps are kept from their first use; descriptors and directories are read
 each time, because a datastore is written to while it is read. A file's number is its descriptor's
 address.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (vmfs.py).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The file system's header ("FS3 descriptor") at 2 MiB of a VMFS volume."""
+"""The file system's header ("FS3 descriptor") at 2 MiB of a VMFS volume.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, FS3_Descriptor).
+"""
 
 from __future__ import annotations
 
@@ -40,40 +43,49 @@ _KNOWN_CONFIG = 0x7FFF
 
 FS_INFO = Layout(
     "VMFS file-system header",
-    Field("magic", "I"),
-    Field("major_version", "I"),
-    Field("minor_version", "B"),
-    Field("uuid", "16s"),
-    Field("config", "I"),
-    Field("label", "128s"),
-    Field("sector_size", "I"),
-    Field("block_size", "Q"),
-    Field("created", "I"),
-    Field("snapshot_id", "I"),
-    Field("volume_id", "32s"),
-    Field("fdc_group_offset", "I"),
-    Field("fdc_clusters_per_group", "I"),
-    Field("sub_block_size", "I"),
-    Field("journal_slots", "I"),
-    Field("pb2_offset", "Q"),
-    Field("pb2_descriptor", "I"),
-    Field("host", "16s"),
-    Field("generation", "Q"),
-    Field("sdd_offset", "Q"),
-    Field("sdd_descriptor", "I"),
-    Field("checksum_type", "B"),
-    Field("unmap_priority", "H"),
-    Field("reserved", "4x"),
-    Field("checksum_generation", "Q"),
-    Field("checksum", "16s"),
-    Field("physical_sector_size", "I"),
-    Field("alignment", "I"),
-    Field("large_block_shift", "H"),
-    Field("reserved_2", "4x"),
-    Field("pointer_block_shift", "H"),
-    Field("small_block_address_bits", "H"),
-    Field("reserved_3", "2x"),
-    Field("zero_granularity", "I"),
+    Field("magic", "I", at=0x00, note="0x2FABF15E, VMFS-L 0x2FABF15F"),
+    Field("major_version", "I", at=0x04, note="Version"),
+    Field("minor_version", "B", at=0x08),
+    Field("uuid", "16s", at=0x09, note="UUID (identity)"),
+    Field("config", "I", at=0x19, note="flags: Config"),
+    Field("label", "128s", at=0x1D, note="fsLabel: ends at a zero byte"),
+    Field("sector_size", "I", at=0x9D, note="diskBlockSize: bytes"),
+    Field("block_size", "Q", at=0xA1, note="fileBlockSize: bytes; VMFS-6's small file blocks"),
+    Field("created", "I", at=0xA9, note="seconds since 1970"),
+    Field("snapshot_id", "I", at=0xAD, note="snapID"),
+    Field(
+        "volume_id", "32s", at=0xB1, note="volInfo: UUID of the LVM volume in its first 16 bytes"
+    ),
+    Field("fdc_group_offset", "I", at=0xD1, note="fdcClusterGroupOffset: bytes"),
+    Field("fdc_clusters_per_group", "I", at=0xD5),
+    Field("sub_block_size", "I", at=0xD9, note="bytes"),
+    Field("journal_slots", "I", at=0xDD, note="maxJournalSlotsPerTxn"),
+    Field("pb2_offset", "Q", at=0xE1, note="pb2VolAddr: bytes in the volume"),
+    Field("pb2_descriptor", "I", at=0xE9, note="pb2FDAddr: address"),
+    Field("host", "16s", at=0xED, note="hostUuid"),
+    Field("generation", "Q", at=0xFD, note="gblGeneration"),
+    Field("sdd_offset", "Q", at=0x105, note="sddVolAddr"),
+    Field("sdd_descriptor", "I", at=0x10D, note="sddFDAddr"),
+    Field("checksum_type", "B", at=0x111),
+    Field("unmap_priority", "H", at=0x112),
+    Field("reserved", "4x", at=0x114),
+    Field("checksum_generation", "Q", at=0x118, note="checksumGen"),
+    Field("checksum", "16s", at=0x120, note="value and generation"),
+    Field("physical_sector_size", "I", at=0x130, note="physDiskBlockSize: bytes"),
+    Field("alignment", "I", at=0x134, note="mdAlignment: bytes; VMFS-6 only, as what follows"),
+    Field(
+        "large_block_shift",
+        "H",
+        at=0x138,
+        note="sfbToLfbShift: log2 of small file blocks in a large one",
+    ),
+    Field("reserved_2", "4x", at=0x13A),
+    Field("pointer_block_shift", "H", at=0x13E, note="ptrBlockShift"),
+    Field("small_block_address_bits", "H", at=0x140, note="sfbAddrBits"),
+    Field("reserved_3", "2x", at=0x142),
+    Field("zero_granularity", "I", at=0x144, note="tbzGranularity"),
+    size=328,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_vmfs.py FS3_Descriptor",
 )
 
 

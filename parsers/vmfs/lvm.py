@@ -5,6 +5,8 @@ table follows, then the names of the volume's devices, then maps of PEs: a bitma
 entries, as often as the device needs. Where eight maps do not do, further headers elsewhere have more.
 
 LVM-6 aligns the header and the bitmaps to `alignment`, and has room for one volume instead of 512.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_lvm.py).
 """
 
 from __future__ import annotations
@@ -37,66 +39,82 @@ _ALIGNMENTS = (512, 64 << 10)
 
 DEVICE_HEADER = Layout(
     "VMFS LVM device header",
-    Field("magic", "I"),
-    Field("major_version", "I"),
-    Field("minor_version", "I"),
-    Field("disk_id", "78s"),
-    Field("sector_size", "I"),
-    Field("size", "Q"),
-    Field("volume_count", "I"),
-    Field("entry_count", "I"),
-    Field("last_entry", "I"),
-    Field("generation", "Q"),
-    Field("data_offset", "Q"),
-    Field("uuid", "16s"),
-    Field("created", "Q"),
-    Field("modified", "Q"),
-    Field("locked_by", "16s"),
-    Field("locked", "Q"),
-    Field("unknown", "I"),
-    Field("map_count", "I"),
-    Field("next_header", "Q"),
-    Field("alignment", "I"),
-    Field("unit_count", "I"),
-    Field("flags", "I"),
+    Field("magic", "I", at=0x00, note="0xC001D00D"),
+    Field("major_version", "I", at=0x04, note="5 or 6"),
+    Field("minor_version", "I", at=0x08),
+    Field("disk_id", "78s", at=0x0C, note="SCSI_DiskId: type, LUN, vendor, model, identifier"),
+    Field("sector_size", "I", at=0x5A, note="diskBlockSize: bytes"),
+    Field("size", "Q", at=0x5E, note="totalBytes"),
+    Field("volume_count", "I", at=0x66, note="numVolumes"),
+    Field("entry_count", "I", at=0x6A, note="numPEs: physical extents, in LVM-5"),
+    Field("last_entry", "I", at=0x6E, note="lastPEIndex"),
+    Field("generation", "Q", at=0x72),
+    Field("data_offset", "Q", at=0x7A, note="bytes from the device's start to the first PE"),
+    Field("uuid", "16s", at=0x82, note="devID (identity)"),
+    Field("created", "Q", at=0x92, note="initTimeUS: microseconds since 1970, as the other times"),
+    Field("modified", "Q", at=0x9A, note="modTimeUS"),
+    Field("locked_by", "16s", at=0xA2),
+    Field("locked", "Q", at=0xB2, note="lockedWhenUS"),
+    Field("unknown", "I", at=0xBA, note="meaning unconfirmed"),
+    Field("map_count", "I", at=0xBE, note="numPEMaps"),
+    Field("next_header", "Q", at=0xC2, note="extDevMetadataOffset: bytes; 0: none"),
+    Field(
+        "alignment",
+        "I",
+        at=0xCA,
+        note="mdAlignment: a guess that dissect.vmfs makes too; LVM-6 only",
+    ),
+    Field("unit_count", "I", at=0xCE, note="numPEs6: of LVM-6"),
+    Field("flags", "I", at=0xD2, note="1: VMFS-L; the others are unconfirmed"),
+    size=214,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_lvm.py LVM_DevMetadata",
 )
 
 FURTHER_HEADER = Layout(
     "VMFS LVM further header",
-    Field("magic", "I"),
-    Field("map_count", "I"),
-    Field("data_offset", "Q"),
-    Field("next_header", "Q"),
+    Field("magic", "I", at=0x00, note="0xC001D00D"),
+    Field("map_count", "I", at=0x04, note="numPEMaps"),
+    Field("data_offset", "Q", at=0x08),
+    Field("next_header", "Q", at=0x10, note="nextOffset: bytes; 0: none"),
+    size=24,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_lvm.py LVM_ExtDevMetadata",
 )
 
 VOLUME_DESCRIPTOR = Layout(
     "VMFS LVM volume descriptor",
-    Field("logical_size", "Q"),
-    Field("generation", "Q"),
-    Field("state", "I"),
-    Field("name", "64s"),
-    Field("uuid", "16s"),
-    Field("snapshot_id", "I"),
-    Field("created", "Q"),
-    Field("volume_id", "I"),
-    Field("entry_count", "I"),
-    Field("first_entry", "Q"),
-    Field("last_entry", "Q"),
-    Field("modified", "Q"),
-    Field("device_count", "I"),
-    Field("reserved", "124x"),
-    Field("consumed_entries", "I"),
+    Field("logical_size", "Q", at=0x00, note="bytes"),
+    Field("generation", "Q", at=0x08),
+    Field("state", "I", at=0x10, note="LVM_VolState"),
+    Field("name", "64s", at=0x14, note="the UUID as text"),
+    Field("uuid", "16s", at=0x54, note="lvID.uuid (identity)"),
+    Field("snapshot_id", "I", at=0x64, note="lvID.snapID"),
+    Field("created", "Q", at=0x68, note="creationTimeUS: microseconds since 1970"),
+    Field("volume_id", "I", at=0x70, note="index of the volume on the device"),
+    Field("entry_count", "I", at=0x74, note="numPEs"),
+    Field("first_entry", "Q", at=0x78, note="firstPE: on this device"),
+    Field("last_entry", "Q", at=0x80, note="lastPE"),
+    Field("modified", "Q", at=0x88, note="modTimeUS"),
+    Field("device_count", "I", at=0x90, note="numDevs"),
+    Field("reserved", "124x", at=0x94),
+    Field("consumed_entries", "I", at=0x110, note="consumedPEs: of all devices"),
+    size=276,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_lvm.py LVM_VolDescriptor",
 )
 
 MAP_ENTRY = Layout(
     "VMFS LVM physical extent",
-    Field("used", "B"),
-    Field("entry_id", "I"),
-    Field("volume_id", "I"),
-    Field("physical_offset", "Q"),
-    Field("logical_offset", "Q"),
-    Field("length", "Q"),
-    Field("version", "I"),
+    Field("used", "B", at=0x00, note="0: the entry is free"),
+    Field("entry_id", "I", at=0x01, note="peID"),
+    Field("volume_id", "I", at=0x05),
+    Field("physical_offset", "Q", at=0x09, note="pOffset: bytes on the device"),
+    Field("logical_offset", "Q", at=0x11, note="lOffset: bytes in the volume"),
+    Field("length", "Q", at=0x19, note="bytes"),
+    Field("version", "I", at=0x21),
+    size=37,
+    source=(
+        "reverse engineered: vmfs-tools; "
+        "dissect.vmfs c_lvm.py LVM_PETableEntry and LVM_PEDescriptor"
+    ),
 )
 _MAP_ENTRY = MAP_ENTRY.picker("used", "volume_id", "physical_offset", "logical_offset", "length")
 

@@ -3,6 +3,8 @@
 Such a file has a header and groups of clusters. A group begins with two metadata blocks (lock, allocation)
 for each of its clusters; the resources of all its clusters follow. What is allocated is not looked at:
 a file that points to a resource says so by that.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (c_vmfs.py, Res3_Metadata).
 """
 
 from __future__ import annotations
@@ -19,21 +21,23 @@ SIGNATURE = 0x72666D64
 
 RESOURCE_HEADER = Layout(
     "VMFS resource file header",
-    Field("per_cluster", "I"),
-    Field("clusters_per_group", "I"),
-    Field("groups_offset", "I"),
-    Field("resource_size", "I"),
-    Field("group_size", "I"),
-    Field("count_low", "I"),
-    Field("groups", "I"),
-    Field("count_high", "I"),
-    Field("signature", "I"),
-    Field("version", "I"),
-    Field("flags", "I"),
-    Field("affinity_per_cluster", "H"),
-    Field("affinity_per_resource", "H"),
-    Field("bits_per_resource", "I"),
-    Field("child_offset", "I"),
+    Field("per_cluster", "I", at=0x00, note="resourcePerCluster"),
+    Field("clusters_per_group", "I", at=0x04, note="clustersPerClusterGroup"),
+    Field("groups_offset", "I", at=0x08, note="firstClusterGroupOffset: bytes in the file"),
+    Field("resource_size", "I", at=0x0C, note="bytes"),
+    Field("group_size", "I", at=0x10, note="clusterGroupSize: bytes"),
+    Field("count_low", "I", at=0x14, note="numResourcesLo"),
+    Field("groups", "I", at=0x18, note="numClusterGroups"),
+    Field("count_high", "I", at=0x1C, note="numResourcesHi; from here on VMFS-6 only"),
+    Field("signature", "I", at=0x20, note="dmfr (0x72666D64)"),
+    Field("version", "I", at=0x24),
+    Field("flags", "I", at=0x28),
+    Field("affinity_per_cluster", "H", at=0x2C, note="affinityPerResourceCluster"),
+    Field("affinity_per_resource", "H", at=0x2E),
+    Field("bits_per_resource", "I", at=0x30),
+    Field("child_offset", "I", at=0x34, note="childMetaOffset"),
+    size=56,
+    source="reverse engineered: vmfs-tools; dissect.vmfs c_vmfs.py Res3_Metadata",
 )
 
 _VERSION = 1

@@ -2,6 +2,8 @@
 
 Strategy: a file of pointer blocks can itself be reached by pointer blocks of another file, so resource
 files are opened when the first address of their kind turns up. Their maps are then kept.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (resource.py).
 """
 
 from __future__ import annotations

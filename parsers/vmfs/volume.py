@@ -2,6 +2,8 @@
 
 Strategy: the maps of all devices make one sorted table of pieces when the volume is opened. Reading is a
 bisection in it, and so is telling which device has what, for whoever reads the devices by itself.
+
+Source: reverse engineered, vmfs-tools and dissect.vmfs (lvm.py).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 NAMES = {
     b"SGI_ACL_FILE": b"system.posix_acl_access",
@@ -20,7 +21,17 @@ _SYSTEM_VERSION = 2
 _NAMED_USER, _NAMED_GROUP = 0x02, 0x08
 _TAGS = frozenset((0x01, _NAMED_USER, 0x04, _NAMED_GROUP, 0x10, 0x20))
 _NO_ID = 0xFFFFFFFF
-_ENTRY = struct.Struct(">IIHxx")
+ENTRY = Layout(
+    "XFS access control list entry",
+    Field("tag", "I", at=0x00, note="ae_tag: as in the system's form"),
+    Field("id", "I", at=0x04, note="ae_id: of the user or group"),
+    Field("permissions", "H", at=0x08, note="ae_perm"),
+    Field("padding", "2x", at=0x0A),
+    byte_order=">",
+    size=12,
+    source="Linux fs/xfs/libxfs/xfs_format.h struct xfs_acl_entry",
+)
+_ENTRY = ENTRY.whole()
 
 
 def system_acl(value: bytes) -> bytes:

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 MAX_VALUE = 64 << 10
 """The kernel's XATTR_SIZE_MAX."""
@@ -24,13 +25,63 @@ _NODE_COUNTS_AT = {False: 12, True: 56}
 _NODE_ENTRIES_AT = {False: 16, True: 64}
 _LEAF_COUNT_AT = {False: 12, True: 56}
 _LEAF_ENTRIES_AT = {False: 32, True: 80}
-_LEAF_ENTRY = struct.Struct(">IHBx")
-_LOCAL = struct.Struct(">HB")
-_REMOTE = struct.Struct(">IIB")
-_SHORT_HEADER = struct.Struct(">HBx")
-_REMOTE_HEADER = struct.Struct(">4sII")
+LEAF_ENTRY = Layout(
+    "XFS attribute leaf entry",
+    Field("hash", "I", at=0x00, note="hashval: of the name"),
+    Field("position", "H", at=0x04, note="nameidx: of name and value, in bytes of the block"),
+    Field("flags", "B", at=0x06, note="AttributeFlag"),
+    Field("padding", "1x", at=0x07),
+    byte_order=">",
+    size=8,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_attr_leaf_entry",
+)
+LOCAL = Layout(
+    "XFS attribute in its leaf",
+    Field("size", "H", at=0x00, note="valuelen: bytes; the value follows the name"),
+    Field("name_length", "B", at=0x02, note="namelen: bytes; the name follows"),
+    byte_order=">",
+    size=3,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_attr_leaf_name_local",
+)
+REMOTE = Layout(
+    "XFS attribute with blocks of its own",
+    Field("block", "I", at=0x00, note="valueblk: address in the fork, in blocks"),
+    Field("size", "I", at=0x04, note="valuelen: bytes"),
+    Field("name_length", "B", at=0x08, note="namelen: bytes; the name follows"),
+    byte_order=">",
+    size=9,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_attr_leaf_name_remote",
+)
+SHORT_HEADER = Layout(
+    "XFS attributes in an inode",
+    Field("total", "H", at=0x00, note="totsize: bytes of all, with this header"),
+    Field("count", "B", at=0x02),
+    Field("padding", "1x", at=0x03),
+    byte_order=">",
+    size=4,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_attr_sf_hdr",
+)
+REMOTE_HEADER = Layout(
+    "XFS block of an attribute's value",
+    Field("magic", "4s", at=0x00),
+    Field("offset", "I", at=0x04, note="rm_offset: of this part, in bytes"),
+    Field("length", "I", at=0x08, note="rm_bytes: in this block"),
+    Field("checksum", "I", at=0x0C, note="rm_crc: little-endian"),
+    Field("uuid", "16s", at=0x10),
+    Field("owner", "Q", at=0x20, note="inode number"),
+    Field("block", "Q", at=0x28, note="rm_blkno: of this block, in basic blocks"),
+    Field("lsn", "Q", at=0x30),
+    byte_order=">",
+    size=56,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_attr3_rmt_hdr",
+)
+_LEAF_ENTRY = LEAF_ENTRY.whole()
+_LOCAL = LOCAL.whole()
+_REMOTE = REMOTE.whole()
+_SHORT_HEADER = SHORT_HEADER.whole()
+_REMOTE_HEADER = REMOTE_HEADER.picker("magic", "offset", "length")
 _REMOTE_MAGIC = b"XARM"
-REMOTE_HEADER_SIZE = 56
+REMOTE_HEADER_SIZE = REMOTE_HEADER.size
 
 
 class AttributeFlag(IntEnum):

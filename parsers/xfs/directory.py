@@ -8,10 +8,11 @@ Source: "XFS Algorithms & Data Structures", "Directories".
 from __future__ import annotations
 
 import stat
-import struct
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.hash_index import BLOCK_TAIL
 
 INDEX_START = 32 << 30
 """Address in bytes where a directory's index starts."""
@@ -20,11 +21,27 @@ FREE_START = 64 << 30
 _BLOCK_4, _BLOCK_5 = b"XD2B", b"XDB3"
 _DATA_4, _DATA_5 = b"XD2D", b"XDD3"
 _DATA_HEADER = {_BLOCK_4: 16, _DATA_4: 16, _BLOCK_5: 64, _DATA_5: 64}
-_TAIL = struct.Struct(">II")
+UNUSED = Layout(
+    "XFS directory: unused space",
+    Field("tag", "2s", at=0x00, note="freetag: 0xFFFF"),
+    Field("length", "H", at=0x02, note="bytes, with this"),
+    byte_order=">",
+    size=4,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_dir2_data_unused",
+)
+ENTRY = Layout(
+    "XFS directory entry",
+    Field("ino", "Q", at=0x00, note="inumber"),
+    Field("name_length", "B", at=0x08, note="namelen: bytes; name, file type and tag follow"),
+    byte_order=">",
+    size=9,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_dir2_data_entry",
+)
+_tail = BLOCK_TAIL.whole()
 _UNUSED = b"\xff\xff"
-_unused_length = struct.Struct(">2xH").unpack_from
-_pick_entry = struct.Struct(">QB").unpack_from
-_NAME_AT = 9
+_unused_length = UNUSED.picker("length").unpack_from
+_pick_entry = ENTRY.whole().unpack_from
+_NAME_AT = ENTRY.size
 _SHORT_HEADER = 2
 
 KINDS = {
@@ -84,8 +101,8 @@ def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) 
         raise Corrupt("directory block: magic", where, actual=magic)
     end = len(data)
     if magic in (_BLOCK_4, _BLOCK_5):
-        count, _ = _TAIL.unpack_from(data, end - _TAIL.size)
-        end -= _TAIL.size + count * 8
+        count, _ = _tail.unpack_from(data, end - BLOCK_TAIL.size)
+        end -= BLOCK_TAIL.size + count * 8
     position = _DATA_HEADER[magic]
     if end < position:
         raise Corrupt("directory block: size of its index", where)

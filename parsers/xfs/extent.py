@@ -9,6 +9,7 @@ import struct
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 MAX_LEVEL = 9
 """More than the smallest blocks need for the 2**48 extents that a file can have."""
@@ -17,10 +18,35 @@ FILE_BLOCKS = 1 << 54
 """What an extent has for the block number in its file."""
 
 _MAGIC_4, _MAGIC_5 = b"BMAP", b"BMA3"
-_HEADER = struct.Struct(">4sHH")
+NODE_HEADER = Layout(
+    "XFS B+tree block",
+    Field("magic", "4s", at=0x00),
+    Field("level", "H", at=0x04, note="0: the entries are extents"),
+    Field("count", "H", at=0x06, note="bb_numrecs; siblings and, in version 5, a seal follow"),
+    byte_order=">",
+    size=8,
+    source="Linux fs/xfs/libxfs/xfs_format.h struct xfs_btree_block",
+)
+ROOT_HEADER = Layout(
+    "XFS B+tree root in an inode",
+    Field("level", "H", at=0x00),
+    Field("count", "H", at=0x02, note="bb_numrecs"),
+    byte_order=">",
+    size=4,
+    source="Linux fs/xfs/libxfs/xfs_format.h struct xfs_bmdr_block",
+)
+EXTENT_RECORD = Layout(
+    "XFS extent",
+    Field("high", "Q", at=0x00, note="l0: unwritten (1 bit), block in the file (54), start (9)"),
+    Field("low", "Q", at=0x08, note="l1: start, lower bits (43), blocks (21)"),
+    byte_order=">",
+    size=16,
+    source="Linux fs/xfs/libxfs/xfs_format.h struct xfs_bmbt_rec",
+)
+_HEADER = NODE_HEADER.whole()
 _HEADER_SIZE = {_MAGIC_4: 24, _MAGIC_5: 72}
-_ROOT_HEADER = struct.Struct(">HH")
-_iter_extents = struct.Struct(">QQ").iter_unpack
+_ROOT_HEADER = ROOT_HEADER.whole()
+_iter_extents = EXTENT_RECORD.whole().iter_unpack
 _UNWRITTEN = 1 << 63
 _COUNT_MASK = (1 << 21) - 1
 

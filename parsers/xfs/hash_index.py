@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 MAX_LEVEL = 5
 """What the kernel allows."""
@@ -23,7 +24,28 @@ _MAGICS = {
 """By whether it is version 5: what may start a block, and whether it is a node."""
 _COUNTS_AT = {False: 12, True: 56}
 _ENTRIES_AT = {False: 16, True: 64}
-_TAIL = struct.Struct(">II")
+BLOCK_HEAD = Layout(
+    "XFS directory index block",
+    Field(
+        "following", "I", at=0x00, note="forw: address of the next block of the level, in blocks"
+    ),
+    Field("previous", "I", at=0x04, note="back"),
+    Field("magic", "H", at=0x08),
+    Field("padding", "2x", at=0x0A),
+    byte_order=">",
+    size=12,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_da_blkinfo",
+)
+BLOCK_TAIL = Layout(
+    "XFS directory block tail",
+    Field("count", "I", at=0x00, note="index entries, which stand before this"),
+    Field("stale", "I", at=0x04, note="of them, those of names that are gone"),
+    byte_order=">",
+    size=8,
+    source="Linux fs/xfs/libxfs/xfs_da_format.h struct xfs_dir2_block_tail",
+)
+_head = BLOCK_HEAD.picker("following", "magic").unpack_from
+_TAIL = BLOCK_TAIL.whole()
 
 
 class IndexBlock(NamedTuple):
@@ -61,7 +83,7 @@ def name_hash(name: bytes, *, ascii_ci: bool) -> int:
 
 def decode_index_block(data: bytes, where: int, *, version_5: bool) -> IndexBlock:
     """Decode a block of a directory's index. Raises Corrupt."""
-    following, _, magic = struct.unpack_from(">IIH", data)
+    following, magic = _head(data)
     node = _MAGICS[version_5].get(magic)
     if node is None:
         raise Corrupt("directory index: magic", where, actual=magic)

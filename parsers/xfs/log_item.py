@@ -5,11 +5,11 @@ Source: "XFS Algorithms & Data Structures", "Journaling Log" (Log Items).
 
 from __future__ import annotations
 
-import struct
 from enum import IntEnum
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 CHUNK = 128
 """Bytes of a buffer that one bit of its map stands for."""
@@ -84,12 +84,79 @@ class InodeField(IntEnum):
 DATA_FORK = InodeField.DATA | InodeField.EXTENTS | InodeField.ROOT
 ATTR_FORK = InodeField.ATTR_DATA | InodeField.ATTR_EXTENTS | InodeField.ATTR_ROOT
 
-_BUFFER = struct.Struct("<HHHHqI")
-_INODE = struct.Struct("<HHIHHxxxxQ16sqii")
-_INODE_32 = struct.Struct("<HHIHHQ16sqii")
+BUFFER_ITEM = Layout(
+    "XFS log buffer item",
+    Field("type", "H", at=0x00, note="blf_type: ItemType.BUFFER"),
+    Field("regions", "H", at=0x02, note="blf_size: regions of the item, with this one"),
+    Field("flags", "H", at=0x04, note="BufferFlag; what it holds in the upper 5 bits"),
+    Field("length", "H", at=0x06, note="blf_len: basic blocks of the buffer"),
+    Field("first", "q", at=0x08, note="blf_blkno: basic block of the volume"),
+    Field("words", "I", at=0x10, note="blf_map_size: of the bitmap that follows, 32 bits each"),
+    size=20,
+    source="Linux fs/xfs/libxfs/xfs_log_format.h struct xfs_buf_log_format",
+)
+INODE_ITEM = Layout(
+    "XFS log inode item",
+    Field("type", "H", at=0x00, note="ilf_type: ItemType.INODE"),
+    Field("regions", "H", at=0x02, note="ilf_size: regions of the item, with this one"),
+    Field("fields", "I", at=0x04, note="InodeField"),
+    Field("attr_size", "H", at=0x08, note="ilf_asize: bytes of the attribute fork's region"),
+    Field("data_size", "H", at=0x0A, note="ilf_dsize"),
+    Field("padding", "4x", at=0x0C),
+    Field("number", "Q", at=0x10, note="ilf_ino"),
+    Field("device", "16s", at=0x18, note="ilf_u: a device's number in the first 4 bytes"),
+    Field("first", "q", at=0x28, note="ilf_blkno: of the inode's buffer, in basic blocks"),
+    Field("length", "i", at=0x30, note="ilf_len: basic blocks of the buffer"),
+    Field("offset", "i", at=0x34, note="ilf_boffset: of the inode in the buffer, in bytes"),
+    size=56,
+    source="Linux fs/xfs/libxfs/xfs_log_format.h struct xfs_inode_log_format",
+)
+INODE_ITEM_32 = Layout(
+    "XFS log inode item of 32 bits",
+    Field("type", "H", at=0x00, note="ilf_type: ItemType.INODE"),
+    Field("regions", "H", at=0x02, note="ilf_size: regions of the item, with this one"),
+    Field("fields", "I", at=0x04, note="InodeField"),
+    Field("attr_size", "H", at=0x08, note="ilf_asize: bytes of the attribute fork's region"),
+    Field("data_size", "H", at=0x0A, note="ilf_dsize"),
+    Field("number", "Q", at=0xC, note="ilf_ino"),
+    Field("device", "16s", at=0x14, note="ilf_u: a device's number in the first 4 bytes"),
+    Field("first", "q", at=0x24, note="ilf_blkno: of the inode's buffer, in basic blocks"),
+    Field("length", "i", at=0x2C, note="ilf_len: basic blocks of the buffer"),
+    Field("offset", "i", at=0x30, note="ilf_boffset: of the inode in the buffer, in bytes"),
+    size=52,
+    source="Linux fs/xfs/libxfs/xfs_log_format.h struct xfs_inode_log_format_32",
+)
 """As a machine of 32 bits aligns it."""
-_ICREATE = struct.Struct(">IIIIII")
-_INTENT = struct.Struct("<HHIQ")
+INODE_CHUNK = Layout(
+    "XFS log item of new inodes",
+    Field("head", "4s", at=0x00, note="icl_type and icl_size, in the byte order of the machine"),
+    Field("group", "I", at=0x04, note="icl_ag: allocation group"),
+    Field("block", "I", at=0x08, note="icl_agbno: in the group"),
+    Field("inodes", "I", at=0x0C, note="icl_count"),
+    Field("inode_size", "I", at=0x10, note="icl_isize: bytes"),
+    Field("blocks", "I", at=0x14, note="icl_length"),
+    Field("generation", "I", at=0x18, note="icl_gen: of all of them"),
+    byte_order=">",
+    size=28,
+    source="Linux fs/xfs/libxfs/xfs_log_format.h struct xfs_icreate_log",
+)
+INTENT = Layout(
+    "XFS log intent",
+    Field("type", "H", at=0x00, note="ItemType"),
+    Field("regions", "H", at=0x02, note="..._size: regions of the item"),
+    Field("extents", "I", at=0x04, note="..._nextents; other meanings in ATTRI and XMI"),
+    Field("id", "Q", at=0x08, note="the same in an intent and in the item that finishes it"),
+    size=16,
+    source=(
+        "Linux fs/xfs/libxfs/xfs_log_format.h struct xfs_bui_log_format; "
+        "the others begin as it does"
+    ),
+)
+_BUFFER = BUFFER_ITEM.whole()
+_INODE = INODE_ITEM.whole()
+_INODE_32 = INODE_ITEM_32.whole()
+_ICREATE = INODE_CHUNK.picker("group", "block", "inodes", "inode_size", "blocks")
+_INTENT = INTENT.picker("id")
 
 
 class BufferItem(NamedTuple):
@@ -179,9 +246,9 @@ def decode_inode(regions: list[bytes]) -> InodeItem:
 
 def decode_icreate(regions: list[bytes]) -> InodeChunk:
     """Decode the item of new inodes, which is big-endian. Raises Corrupt."""
-    if len(regions[0]) < 4 + _ICREATE.size:
+    if len(regions[0]) < INODE_CHUNK.size:
         raise Corrupt("log: item of new inodes cut off")
-    group, block, inodes, inode_size, blocks, _ = _ICREATE.unpack_from(regions[0], 4)
+    group, block, inodes, inode_size, blocks = _ICREATE.unpack_from(regions[0])
     return InodeChunk(group, block, blocks, inode_size, inodes)
 
 
@@ -189,5 +256,6 @@ def intent_id(region: bytes) -> int:
     """Return what an intent and the item that finishes it have in common. Raises Corrupt."""
     if len(region) < _INTENT.size:
         raise Corrupt("log: intent cut off")
-    number: int = _INTENT.unpack_from(region)[3]
+    number: int
+    (number,) = _INTENT.unpack_from(region)
     return number

@@ -24,20 +24,22 @@ MAX_HEADERS = MAX_LENGTH // (32 << 10)
 
 RECORD_HEADER = Layout(
     "XFS log record header",
-    Field("magic", "I"),
-    Field("cycle", "I"),
-    Field("version", "I"),
-    Field("length", "I"),
-    Field("lsn", "Q"),
-    Field("tail_lsn", "Q"),
-    Field("checksum", "I"),
-    Field("previous_block", "I"),
-    Field("operations", "I"),
-    Field("words", "64I"),
-    Field("format", "I"),
-    Field("uuid", "16s"),
-    Field("size", "I"),
+    Field("magic", "I", at=0x00),
+    Field("cycle", "I", at=0x04, note="of the ring in which the record was written"),
+    Field("version", "I", at=0x08),
+    Field("length", "I", at=0x0C, note="h_len: bytes of the operations"),
+    Field("lsn", "Q", at=0x10, note="cycle and basic block of this record"),
+    Field("tail_lsn", "Q", at=0x18, note="of the oldest record that is still needed"),
+    Field("checksum", "I", at=0x20, note="h_crc: little-endian"),
+    Field("previous_block", "I", at=0x24, note="h_prev_block"),
+    Field("operations", "I", at=0x28, note="h_num_logops"),
+    Field("words", "64I", at=0x2C, note="h_cycle_data: the first word of each basic block"),
+    Field("format", "I", at=0x12C, note="h_fmt: 1: little-endian Linux"),
+    Field("uuid", "16s", at=0x130, note="h_fs_uuid"),
+    Field("size", "I", at=0x140, note="h_size: bytes of a log buffer; 64-bit machines pad to 328"),
     byte_order=">",
+    size=324,
+    source="Linux fs/xfs/libxfs/xfs_log_format.h struct xlog_rec_header",
 )
 _CHECKSUM_AT = RECORD_HEADER.offset("checksum")
 _WORDS_AT = RECORD_HEADER.offset("words")
@@ -58,7 +60,18 @@ _COVERED = (328, 324)
 """Bytes of the first block of a header that the checksum covers, on 64 and on 32 bits."""
 _COVERED_FURTHER = 260
 _LITTLE_ENDIAN = 1
-_OPERATION = struct.Struct(">IIBBxx")
+OPERATION = Layout(
+    "XFS log operation header",
+    Field("transaction", "I", at=0x00, note="oh_tid"),
+    Field("length", "I", at=0x04, note="oh_len: bytes of the region, which follows"),
+    Field("client", "B", at=0x08, note="oh_clientid: what of the kernel wrote it"),
+    Field("flags", "B", at=0x09, note="OperationFlag"),
+    Field("reserved", "2x", at=0x0A),
+    byte_order=">",
+    size=12,
+    source="Linux fs/xfs/libxfs/xfs_log_format.h struct xlog_op_header",
+)
+_OPERATION = OPERATION.whole()
 _UNMOUNT_MAGIC = 0x556E
 
 

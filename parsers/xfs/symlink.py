@@ -5,16 +5,29 @@ Source: "XFS Algorithms & Data Structures", "Symbolic Links".
 
 from __future__ import annotations
 
-import struct
-
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.layout import Field, Layout
 
 MAX_TARGET = 1024
 """Bytes: the longest target that the kernel writes."""
 
-HEADER_SIZE = 56
+HEADER = Layout(
+    "XFS block of a symbolic link's target",
+    Field("magic", "4s", at=0x00),
+    Field("offset", "I", at=0x04, note="sl_offset: of this part, in bytes"),
+    Field("length", "I", at=0x08, note="sl_bytes: in this block"),
+    Field("checksum", "I", at=0x0C, note="sl_crc: little-endian"),
+    Field("uuid", "16s", at=0x10),
+    Field("owner", "Q", at=0x20, note="inode number"),
+    Field("block", "Q", at=0x28, note="sl_blkno: of this block, in basic blocks"),
+    Field("lsn", "Q", at=0x30),
+    byte_order=">",
+    size=56,
+    source="Linux fs/xfs/libxfs/xfs_format.h struct xfs_dsymlink_hdr",
+)
+HEADER_SIZE = HEADER.size
 _MAGIC = b"XSLM"
-_HEADER = struct.Struct(">4sII")
+_HEADER = HEADER.picker("magic", "offset", "length")
 
 
 def decode_part(data: bytes, where: int, position: int) -> bytes:

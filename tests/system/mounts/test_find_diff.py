@@ -96,8 +96,8 @@ def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
 
 
 def test_messages_of_find(vmount: Vmount, volume: ExtFixture) -> None:
-    assert "no size such as" in vmount.error("find", volume.image, "--larger", "big", code=2)
-    assert "no date such as" in vmount.error("find", volume.image, "--newer", "soon", code=2)
+    assert "is not a size" in vmount.error("find", volume.image, "--larger", "big", code=2)
+    assert "invalid date or age" in vmount.error("find", volume.image, "--newer", "soon", code=2)
     assert "nowhere" in vmount.error("find", volume.image, "--below", "disk0/nowhere", code=3)
 
 

@@ -265,7 +265,7 @@ def test_half_a_file_is_continued_and_a_wrong_half_is_found(
     name = part_name(vmount, large, "disk0/one", "one")
     (target / name).write_bytes(whole.read_bytes()[: 10 * MIB + 17])
     line = vmount.error("cp", "--resume", large, "disk0/one", target, code=2)
-    assert "use -T; to copy into it, say" in line
+    assert "use -T to continue that copy" in line
     report = told(vmount, "--resume", large, "disk0/one", f"{target}/")
     assert report["bytes"] == 14 * MIB
     assert (target / "one").read_bytes() == whole.read_bytes()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import vmount.parsers
 from vmount.parsers.errors import OutOfBounds
 from vmount.parsers.layout import Field, Layout
 
@@ -53,3 +57,24 @@ def test_a_field_off_its_offset_is_refused_when_it_is_declared() -> None:
 def test_a_structure_of_another_size_is_refused_when_it_is_declared() -> None:
     with pytest.raises(ValueError, match="thing has 4 bytes, declared 8"):
         Layout("thing", Field("first", "I"), size=8)
+
+
+def test_every_structure_names_its_page_and_its_offsets() -> None:
+    found = {}
+    for module in pkgutil.walk_packages(vmount.parsers.__path__, "vmount.parsers."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Layout):
+                found[f"{module.name}.{name}"] = value
+    assert len(found) > 120
+    assert [name for name, layout in found.items() if not layout.source] == []
+    assert [
+        f"{name}.{field.name}"
+        for name, layout in found.items()
+        for field in layout.fields
+        if field.at is None
+    ] == []
+
+
+def test_whole_covers_a_structure_to_its_end() -> None:
+    layout = Layout("padded", Field("a", "H"), Field("pad", "2x"))
+    assert list(layout.whole().iter_unpack(bytes([1, 0, 9, 9, 2, 0, 9, 9]))) == [(1,), (2,)]
