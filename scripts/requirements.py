@@ -35,6 +35,7 @@ def requirements() -> Mapping[str, Mapping[str, str]]:
     return tomllib.loads(TEXTS.read_text("utf-8"))
 
 
+@cache
 def marked_tests() -> dict[str, list[str]]:
     """Return the tests that show each requirement, as "path::name", by id."""
     found: dict[str, list[str]] = defaultdict(list)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from vmount.vsphere.settings import ConnectionSettings
 
-FORCE = "to read it all the same: --force"
+FORCE = "to read it nevertheless: --force"
 
 
 @dataclass(frozen=True)
