@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 from scripts.tables import ROOT
