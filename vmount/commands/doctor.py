@@ -29,16 +29,14 @@ LIBRARIES = (
     "construct",
     "libfwnt-python",
     "google-crc32c",
+    "pyvmomi",
     "rich",
     "httpcore",
     "shtab",
 )
 """The dependencies that pyproject.toml declares."""
+EXTRAS = {"keyring": "for passwords in the keyring: pip install 'vmount[keyring]'"}
 HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
-EXTRAS = {
-    "pyvmomi": "for vCenter and ESXi: pip install 'vmount[vsphere]'",
-    "keyring": "for passwords in the keyring: pip install 'vmount[keyring]'",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
