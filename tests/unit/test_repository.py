@@ -12,7 +12,7 @@ from scripts import requirements
 from scripts.tables import filled_in, pages
 from tests.support.paths import ROOT
 
-PACKAGE_LISTS = ["packages.txt", "packages-demo.txt", "packages-test.txt"]
+PACKAGE_LISTS = ["packages.txt", "packages-demo.txt", "packages-test.txt", "packages-release.txt"]
 
 
 def lines(name: str) -> list[str]:
@@ -49,6 +49,14 @@ def test_no_package_is_listed_twice() -> None:
     names = [name for path in PACKAGE_LISTS for name in lines(path)]
     assert sorted(set(names)) == sorted(names)
     assert [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", name)] == []
+
+
+@pytest.mark.parametrize("folder", ["vmount", "parsers", "tests", "fixtures", "scripts", "docs"])
+def test_no_file_holds_the_marks_of_a_merge(folder: str) -> None:
+    marks = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".go"}]
+    assert files
+    assert [path.name for path in files if marks.search(path.read_bytes())] == []
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)

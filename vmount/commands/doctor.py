@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from vmount.vsphere.settings import ConnectionSettings
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
-LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
+LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "pyvmomi", "rich")
 HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
-EXTRAS = {"pyvmomi": "for vCenter and ESXi: pip install 'vmount[vsphere]'"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,8 +79,7 @@ def examine() -> list[CheckResult]:
         _allow_other(),
         _sandbox(),
     ]
-    results += [_library(name, State.MISSING, "reinstall vmount") for name in LIBRARIES]
-    results += [_library(name, State.OPTIONAL, remedy) for name, remedy in EXTRAS.items()]
+    results += [_library(name) for name in LIBRARIES]
     return [*results, *(_helper(name, use) for name, use in HELPERS.items())]
 
 
@@ -137,8 +135,8 @@ def _helper(name: str, use: str) -> CheckResult:
     )
 
 
-def _library(name: str, without: State, remedy: str) -> CheckResult:
+def _library(name: str) -> CheckResult:
     try:
         return CheckResult(name, State.OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return CheckResult(name, without, remedy)
+        return CheckResult(name, State.MISSING, "reinstall vmount")
