@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
-from vmount.parsers.errors import Corrupt
+from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.reader import Buffer, Span
 from vmount.parsers.runs import Run as Run
 from vmount.parsers.runs import RunList
@@ -166,7 +166,8 @@ class FileData:
 class XAttr(NamedTuple):
     """An extended attribute: the value itself, or where it is if it is large."""
 
-    value: bytes | FileData
+    value: bytes | FileData | ParseError
+    """What is wrong with it if it alone cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

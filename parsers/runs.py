@@ -234,6 +234,10 @@ class RunBuilder:
         for _, length, start in runs:
             self.add(length, start)
 
+    def so_far(self) -> RunList:
+        """Return the runs added up to now. What is added later comes to it too."""
+        return RunList(self._offsets, self._starts)
+
     def finish(self) -> RunList:
         """Return the runs. The builder must not be used after it."""
         return RunList(self._offsets, self._starts)

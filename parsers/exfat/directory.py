@@ -9,7 +9,7 @@ from bisect import bisect_right
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from vmount.parsers.errors import Corrupt, ParseError
+from vmount.parsers.errors import Corrupt, ParseError, Unsupported
 from vmount.parsers.exfat.entry import END, ENTRY_SIZE, FILE, ROOT_ONLY, is_unknown_critical
 from vmount.parsers.exfat.entry_set import FileEntry, decode_set, guess_name
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 MAX_SIZE = 256 << 20
 """Bytes of a directory, by the specification."""
+
+MAX_FILES = 1 << 19
+"""In a directory: some 400 MB decoded, and a look-up needs them all, for they are in no order."""
 
 
 class Named(NamedTuple):
@@ -80,11 +83,13 @@ def decode_directory(
     """Decode all of a directory. `runs` say where `data` is on the volume.
 
     A damaged set is an entry with an error if its name can be told. Raises Corrupt if there is an entry that
-    makes all of a directory invalid.
+    makes all of a directory invalid, Unsupported for more than MAX_FILES.
     """
     starts = [run.offset for run in runs]
     files: list[Named] = []
     for at in _primary_entries(data, is_root=is_root):
+        if len(files) == MAX_FILES:
+            raise Unsupported(f"a directory of more than {MAX_FILES} files")
         run = runs[bisect_right(starts, at) - 1]
         assert run.start is not None
         ino = file_number(run.start + at - run.offset, contiguous=contiguous)

@@ -144,7 +144,9 @@ def decode_set(data: Buffer, offset: int = 0) -> FileEntry:
     if valid > size:
         raise Corrupt("valid data longer than the file", expected=size, actual=valid)
     if size and not flags & ALLOCATED:
-        raise Corrupt("file that cannot have clusters has a size", actual=size)
+        # By the specification the other two fields say nothing then. Where they name clusters whose chain is
+        # as long as the file, the flags are what is wrong; `chain` refuses all else.
+        flags = ALLOCATED
     created10, modified10, *zones = details
     return _new(
         FileEntry,

@@ -55,6 +55,8 @@ class ExfatFilesystem:
         self._root_size = root_size
         self._utc_offset = utc_offset
         self._directories = directory_cache(Directory)
+        self._largest: dict[Ino, Directory] = {}
+        """The directory read last of those that are too large for the others' cache."""
         self.info = info
 
     async def attrs(self, ino: Ino) -> Attrs:
@@ -147,7 +149,8 @@ class ExfatFilesystem:
         """
         if ino == ROOT:
             return None
-        for directory in self._directories:
+        kept: list[Directory] = [*self._directories, *self._largest.values()]
+        for directory in kept:
             known = directory.by_ino.get(ino)
             if known is not None:
                 if isinstance(known.entry, ParseError):
@@ -162,7 +165,7 @@ class ExfatFilesystem:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     async def _directory(self, ino: Ino) -> Directory:
-        directory = self._directories.get(ino)
+        directory = self._directories.get(ino) or self._largest.get(ino)
         if directory is None:
             entry = await self._entry(ino)
             if entry is not None and not entry.is_directory:
@@ -176,6 +179,8 @@ class ExfatFilesystem:
                 is_root=entry is None,
             )
             self._directories.put(ino, directory)
+            if ino not in self._directories:
+                self._largest = {ino: directory}
         return directory
 
     def _attrs(self, entry: FileEntry, ino: Ino) -> Attrs:

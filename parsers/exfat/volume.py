@@ -35,6 +35,9 @@ class Volume:
         if size == 0:
             return NO_RUNS
         count = self.heap.count(size)
+        if count == 1:
+            # What the FAT says comes after it.
+            contiguous = True
         if not contiguous:
             return self.heap.runs(await self.table.chain(first, count), size)
         end = FIRST_CLUSTER + self.boot.clusters

@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 
-from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from vmount.parsers.ext.acl import system_acl
 from vmount.parsers.ext.checksum import crc32c
 from vmount.parsers.ext.directory import KINDS
@@ -35,6 +35,7 @@ from vmount.parsers.ext.volume import Volume
 from vmount.parsers.ext.xattr import (
     ACL_ACCESS,
     ACL_DEFAULT,
+    MAX_VALUES,
     PREFIXES,
     SYSTEM,
     StoredAttribute,
@@ -195,7 +196,10 @@ class ExtFilesystem:
         return inode.attrs.allocated == attribute_blocks
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
-        """Return a file's extended attributes by name, with the values that getxattr gives."""
+        """Return a file's extended attributes by name, with the values that getxattr gives.
+
+        One whose value is damaged, or too much with those before it, has its error for a value.
+        """
         inode = await self._inodes.get(ino)
         stored = decode_inode_attributes(inode.extra, inode.where)
         if inode.xattr_block:
@@ -206,14 +210,24 @@ class ExtFilesystem:
                 check_attribute_block(data, inode.xattr_block, where, seed)
             stored += decode_attribute_block(data, where)
         attributes: dict[bytes, XAttr] = {}
+        total = 0
         for attribute in stored:
             # "system.data" is inline data, and the system has no other attributes of its own.
             if attribute.name_index in PREFIXES and attribute.name_index != SYSTEM:
-                value = await self._attribute_value(inode, attribute)
-                if attribute.name_index in (ACL_ACCESS, ACL_DEFAULT):
-                    value = system_acl(value)
                 name = PREFIXES[attribute.name_index] + attribute.name
-                attributes.setdefault(name, XAttr(value))
+                if name in attributes:
+                    continue
+                total += attribute.value_size
+                value: bytes | ParseError
+                try:
+                    if total > MAX_VALUES:
+                        raise Unsupported(f"attributes of more than {MAX_VALUES} bytes at one file")
+                    value = await self._attribute_value(inode, attribute)
+                    if attribute.name_index in (ACL_ACCESS, ACL_DEFAULT):
+                        value = system_acl(value)
+                except ParseError as error:
+                    value = error.with_traceback(None)
+                attributes[name] = XAttr(value)
         return attributes
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:

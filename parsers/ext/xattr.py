@@ -15,6 +15,8 @@ from vmount.parsers.layout import Field, Layout
 MAGIC = 0xEA020000
 MAX_VALUE = 64 << 10
 """The kernel's XATTR_SIZE_MAX."""
+MAX_VALUES = 16 << 20
+"""Bytes of all values of one file: a block of 64 KiB could name three thousand inodes of MAX_VALUE each."""
 
 BLOCK_HEADER = Layout(
     "ext4 attribute block header",

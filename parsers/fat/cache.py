@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 WEIGHT_KEPT = 200_000
-"""Files in all directories that are kept: some 100 MiB at worst. One larger than that is not kept."""
+"""Files in all directories that are kept: some 100 MiB at worst. One larger than that is not kept; exFAT's keeps one
+such directory beside them."""
 
 DIRECTORIES_KEPT = 64
 """All of them are looked through for a file whose number alone is known."""

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 MAX_TEXT = 16 << 20
 """Bytes of text in all metadata areas of a physical volume.
 
-LVM2 bounds a text by its area alone: old and new one must fit beside each other (_vg_write_raw in
-lib/format_text/format-text.c), and an area has 1 MiB by default (default_pvmetadatasize_CFG in
-lib/config/config_settings.h). The largest known, those of oVirt, have 128 MiB and texts of a few MiB, as a
+LVM2 bounds a text by its area alone: old and new one must fit beside each other, so that it has less than
+half of the area (max_size in _vg_write_raw, lib/format_text/format-text.c). An area has 1 MiB by default
+(metadata/pvmetadatasize in lvm.conf(5)). The largest known, those of oVirt, have 128 MiB and texts of a few MiB, as a
 volume takes some 500 bytes of it.
 """
 

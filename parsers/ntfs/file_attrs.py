@@ -10,6 +10,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import Attrs
 from vmount.parsers.ntfs.attribute import (
     ATTRIBUTE,
@@ -152,7 +153,13 @@ def file_attrs(
     directory = record.is_directory
     created, modified, changed, accessed, bits = decode_standard_of(attributes)
     content = select(attributes, INDEX_ALLOCATION, I30) if directory else select(attributes, DATA)
-    size, _, allocated = content[0].sizes if content else (0, 0, 0)
+    try:
+        size, _, allocated = content[0].sizes if content else (0, 0, 0)
+    except Corrupt:
+        # An index is read by its clusters: its sizes are no more than what `ls` prints.
+        if not directory:
+            raise
+        size = allocated = 0
     if bits & REPARSE and not directory:
         if stored := select(attributes, DATA, WOF_STREAM):
             allocated = stored[0].sizes.allocated

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from vmount.parsers.ntfs.boot import Boot
 
 
+def has_wrong_flags(attribute: Attribute) -> bool:
+    """Tell whether an attribute in its record has flags that only damage can have set."""
+    return not attribute.nonresident and bool(attribute.flags & ~(LZNT1 | SPARSE))
+
+
 def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
     """Return where the bytes of an attribute are, given all its extents in order.
 
@@ -30,7 +35,8 @@ def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
         raise Unsupported(
             "EFS encryption", remedy="the key is with the user who encrypted the file"
         )
-    if unknown := first.flags & ~(LZNT1 | SPARSE):
+    # Bytes in the record are as they are, whatever the flags say: Windows compresses clusters only.
+    if first.nonresident and (unknown := first.flags & ~(LZNT1 | SPARSE)):
         name = "compression method" if unknown & COMPRESSED_MASK else "attribute flags"
         raise Unsupported(f"{name} {first.flags:#06x}")
     size, valid, _ = first.sizes

@@ -21,7 +21,7 @@ from vmount.parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAt
 from vmount.parsers.ntfs.attribute import DATA, FILE_NAME
 from vmount.parsers.ntfs.directory import Directory, NodeCache
 from vmount.parsers.ntfs.file_attrs import file_attrs, quick_attrs
-from vmount.parsers.ntfs.file_data import file_data
+from vmount.parsers.ntfs.file_data import file_data, has_wrong_flags
 from vmount.parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
 from vmount.parsers.ntfs.mft import MAX_READ
 from vmount.parsers.ntfs.names import collation_key, from_wtf8, to_wtf8
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vmount.parsers.model import Attrs, Ino
+    from vmount.parsers.notes import Notes
     from vmount.parsers.ntfs.attribute import Attribute
     from vmount.parsers.ntfs.boot import Boot
     from vmount.parsers.ntfs.index import IndexEntry
@@ -87,6 +88,7 @@ class NtfsFilesystem:
         info: FilesystemInfo,
         version: tuple[int, int],
         options: NtfsOptions,
+        notes: Notes,
     ) -> None:
         self._reader = reader
         self._boot = boot
@@ -100,6 +102,7 @@ class NtfsFilesystem:
         self._directories: Lru[Ino, Directory | Corrupt] = Lru(RUNS_KEPT, _weight)
         self._names: Lru[Ino, dict[bytes, IndexEntry]] = Lru(NAMES_KEPT, len)
         """All names of directories, where the order of their indexes is not known."""
+        self._notes = notes
         self._owners = None if options.users is None else Owners(self._security, options.users)
         self.info = info
         self.version = version
@@ -130,7 +133,7 @@ class NtfsFilesystem:
         if not found:
             return None
         record = await self._mft.record(found[0].reference & INO_MASK)
-        if not _means(found[0], record, home):
+        if not self._is_meant(found[0], record, home):
             raise Corrupt("name of a file that is gone", actual=found[0].reference)
         return await self._attrs(record)
 
@@ -169,7 +172,7 @@ class NtfsFilesystem:
                 await let_others_run(self._reader)
             number = entry.reference & INO_MASK
             record = records[number]
-            if isinstance(record, ParseError) or not _means(entry, record, home):
+            if isinstance(record, ParseError) or not self._is_meant(entry, record, home):
                 found = None
             else:
                 found = attrs[number]
@@ -277,13 +280,17 @@ class NtfsFilesystem:
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
         """Return a file's named streams as `user.` attributes, as ntfs-3g does by default.
 
-        Raises Unsupported if one of them is encrypted.
+        One that cannot be read, such as an encrypted one, has its error for a value.
         """
         attributes = await self._mft.attributes(await self._record(ino))
         found: dict[bytes, XAttr] = {}
         for name, extents in _named_streams(attributes).items():
-            data = file_data(extents, self._boot)
-            value = data.layout.data if isinstance(data.layout, Inline) else data
+            value: bytes | FileData | ParseError
+            try:
+                data = file_data(extents, self._boot)
+                value = data.layout.data if isinstance(data.layout, Inline) else data
+            except ParseError as error:
+                value = error.with_traceback(None)
             found[b"user." + to_wtf8(name)] = XAttr(value)
         return found
 
@@ -313,6 +320,10 @@ class NtfsFilesystem:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not extents:
             return FileData(0, 0, Inline(b""))
+        if has_wrong_flags(extents[0]):
+            self._notes.add(
+                f"file {ino}: its data has unknown flags, which mean nothing in a record"
+            )
         return file_data(extents, self._boot)
 
     async def free_bytes(self) -> int:
@@ -335,7 +346,7 @@ class NtfsFilesystem:
     async def _record(self, ino: Ino) -> Record:
         """Return the first record of a file."""
         record = await self._mft.record(ino)
-        if not record.in_use or record.base:
+        if not record.in_use or not record.is_first:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         return record
 
@@ -409,6 +420,18 @@ class NtfsFilesystem:
         except ParseError:
             return None
 
+    def _is_meant(self, entry: IndexEntry, record: Record, home: Record) -> bool:
+        """Tell whether a name in the directory `home` is one of the file that its record holds now."""
+        if _means(entry, record, home):
+            return True
+        if not _has_name(entry, record, home):
+            return False
+        self._notes.add(
+            f"directory {home.ino}: references between it and its files are damaged,"
+            " the files' own names say that they belong there"
+        )
+        return True
+
     def _is_shown(self, entry: IndexEntry) -> bool:
         ino = entry.reference & INO_MASK
         return ino != ROOT and (ino >= FIRST_USER or self._show_system)
@@ -420,7 +443,30 @@ def _weight(directory: Directory | Corrupt) -> int:
 
 def _means(entry: IndexEntry, record: Record, home: Record) -> bool:
     """Tell whether a name in the directory `home` is one of the file that its record holds now."""
-    return matches(record, entry.reference) and not record.base and matches(home, entry.parent)
+    return matches(record, entry.reference) and record.is_first and matches(home, entry.parent)
+
+
+def _has_name(entry: IndexEntry, record: Record, home: Record) -> bool:
+    """Tell whether a file says itself that it has this name in the directory `home`.
+
+    One of three references may be damaged then: from the name to the file, from the name to the directory,
+    or the number of either's record. A name that was left behind by another file is not confirmed.
+    """
+    if not record.in_use or not record.is_first or record.ino != entry.reference & INO_MASK:
+        return False
+    try:
+        values = [a.value for a in record.attributes if a.type == FILE_NAME]
+    except Corrupt:
+        return False
+    for value in values:
+        if value[FILE_NAME_KEY.size :] == entry.name and len(value) > FILE_NAME_KEY.size:
+            parent, _ = _PARENT.unpack_from(value)
+            if matches(home, parent):
+                return True
+            same = parent == entry.parent and parent & INO_MASK == home.ino
+            if same and matches(record, entry.reference):
+                return True
+    return False
 
 
 def _named_streams(attributes: Sequence[Attribute]) -> dict[bytes, list[Attribute]]:

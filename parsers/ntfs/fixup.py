@@ -34,22 +34,36 @@ MULTI_SECTOR_HEADER = Layout(
     ),
 )
 
+USUAL_OFFSETS = {b"FILE": (48, 42), b"INDX": (40,)}
+"""Where Windows and ntfs-3g have the array, in each kind of record; 42 before Windows XP."""
+
 _header = MULTI_SECTOR_HEADER.picker("magic", "array_offset", "array_count").unpack_from
 
+_NO_NUMBERS = {b"\0\0", b"\xff\xff"}
+"""No record has these for its number."""
 
-def restore(record: bytearray, magic: bytes, where: int) -> None:
-    """Check one record's fix-ups and put the bytes back that they replaced.
 
-    `where` is the record's offset in the volume, for the error. Raises Corrupt.
+def restore(record: bytearray, magic: bytes, where: int) -> bool:
+    """Check one record's fix-ups and put the bytes back that they replaced; tell if its header is right.
+
+    Where the header says a wrong place or size of the array, the usual ones are taken if all sectors agree
+    with what is there. `where` is the record's offset in the volume, for the error. Raises Corrupt.
     """
     found, offset, count = _header(record)
     if found != magic:
         raise Corrupt("record signature", where, expected=magic, actual=bytes(found))
     size = len(record)
-    if count != size // STRIDE + 1:
-        raise Corrupt("fix-up count", where, expected=size // STRIDE + 1, actual=count)
-    if offset & 1 or offset < MULTI_SECTOR_HEADER.size or offset + 2 * count > STRIDE - 2:
-        raise Corrupt("fix-up array offset", where, actual=offset)
+    most = size // STRIDE + 1
+    damage = None
+    if count != most:
+        damage = Corrupt("fix-up count", where, expected=most, actual=count)
+    elif offset & 1 or offset < MULTI_SECTOR_HEADER.size or offset + 2 * count > STRIDE - 2:
+        damage = Corrupt("fix-up array offset", where, actual=offset)
+    if damage is not None:
+        usual = _usual_offset(record, magic)
+        if usual is None:
+            raise damage
+        offset, count = usual, most
     number = record[offset : offset + 2]
     for index in range(1, count):
         end = index * STRIDE
@@ -57,6 +71,17 @@ def restore(record: bytearray, magic: bytes, where: int) -> None:
             raise Corrupt("torn record: fix-up", where + end - 2, expected=number.hex())
         start = offset + 2 * index
         record[end - 2 : end] = record[start : start + 2]
+    return damage is None
+
+
+def _usual_offset(record: bytearray, magic: bytes) -> int | None:
+    """Return where the array must be if the header is wrong: the number there ends every sector."""
+    ends = {bytes(record[end - 2 : end]) for end in range(STRIDE, len(record) + 1, STRIDE)}
+    if len(ends) != 1 or ends & _NO_NUMBERS:
+        return None
+    (number,) = ends
+    places = USUAL_OFFSETS.get(magic, ())
+    return next((at for at in places if record[at : at + 2] == number), None)
 
 
 def restore_all(records: bytearray, size: int, magic: bytes) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.attribute import FILE_NAME
 from vmount.parsers.ntfs.file_name import FILE_NAME_KEY
 
 MAGIC = b"INDX"
@@ -131,13 +132,22 @@ def decode_index_root(value: bytes) -> tuple[int, IndexNode]:
     """
     root = INDEX_ROOT_HEAD.parse(value)
     size = root.block_size
-    if root.collation != COLLATION_FILE_NAME:
+    # Either says that it is a directory's: no other index of names has them in another order.
+    if root.collation != COLLATION_FILE_NAME and root.attribute_type != FILE_NAME:
         raise Corrupt(
             "collation of a directory", expected=COLLATION_FILE_NAME, actual=root.collation
         )
     if not MIN_BLOCK <= size <= MAX_BLOCK or size & (size - 1):
         raise Corrupt("index block size", expected="a power of two to 64 KiB", actual=size)
     return size, decode_node(value, INDEX_ROOT_HEAD.size, len(value), 0)
+
+
+def _is_filled(length: int, name_length: int, flags: int) -> bool:
+    """Tell whether a name of `name_length` units makes an entry of just this length.
+
+    Then the name is known without the key's length.
+    """
+    return length == (_NAME + 2 * name_length + 7 & ~7) + (8 if flags & HAS_CHILD else 0)
 
 
 def decode_index_block(data: bytes, start: int, size: int, vcn: int, where: int) -> IndexNode:
@@ -177,13 +187,18 @@ def decode_node(data: bytes, header: int, limit: int, where: int) -> IndexNode:
             child = None
         if flags & LAST:
             return IndexNode(entries, child)
-        if key_length < FILE_NAME_KEY.size or _KEY + key_length > length:
+        if length < _NAME + 2:
             raise Corrupt("length of a name in an index", where, actual=key_length)
         parent, attributes, name_length, namespace = _key(data, position + _KEY)
         at = position + _NAME
         after = at + 2 * name_length
-        if name_length == 0 or after > position + _KEY + key_length:
-            raise Corrupt("name in an index", where, actual=name_length)
+        key_end = position + _KEY + key_length
+        if (name_length == 0 or after > key_end or key_length + _KEY > length) and not (
+            name_length and _is_filled(length, name_length, flags)
+        ):
+            raise Corrupt(
+                "name in an index", where, actual=f"{name_length} units in {key_length} bytes"
+            )
         entries.append(
             _new(IndexEntry, (reference, parent, data[at:after], namespace, attributes, child))
         )

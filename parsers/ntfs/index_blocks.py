@@ -33,7 +33,9 @@ class IndexBlocks:
         self.size = size
         self.vcn_size = boot.cluster_size if boot.cluster_size <= size else VCN_UNIT
         extents = select(attributes, INDEX_ALLOCATION, name)
-        self.stream = Stream(extents, boot) if extents else None
+        # Each block has a signature and says which it is: where the attribute's sizes are wrong, no other
+        # bytes are taken for one.
+        self.stream = Stream(extents, boot, trust_sizes=False) if extents else None
         self._reader = reader
         if self.stream and self.stream.size > boot.size:
             raise Corrupt("index is larger than its volume", actual=self.stream.size)

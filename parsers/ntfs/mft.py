@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.lru import Lru
+from vmount.parsers.notes import Notes
 from vmount.parsers.ntfs import attribute_list
 from vmount.parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
 from vmount.parsers.ntfs.fixup import restore, restore_all
@@ -21,7 +22,7 @@ from vmount.parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
 from vmount.parsers.ntfs.runlist import decode_runs
 from vmount.parsers.ntfs.stream import Stream, select
 from vmount.parsers.reader import Span
-from vmount.parsers.runs import RunList
+from vmount.parsers.runs import RunBuilder, RunList
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -84,6 +85,8 @@ class Mft:
         self._map = RunList.of(runs)
         self.count = size // boot.record_size
         self._kept: Lru[int, Record] = Lru(KEPT_RECORDS)
+        self.notes = Notes("NTFS volume")
+        """Of what is damaged and can be done without."""
 
     async def record(self, ino: int) -> Record:
         """Return a record. Raises Corrupt."""
@@ -200,7 +203,8 @@ class Mft:
                     found[ino] = decode_record(data, at, size, ino, offset + at)
                 else:
                     record = records[at : at + size]
-                    restore(record, MAGIC, offset + at)
+                    if not restore(record, MAGIC, offset + at):
+                        self.notes.add(f"MFT record {ino}: the place of its fix-ups is damaged")
                     found[ino] = decode_record(bytes(record), 0, size, ino, offset + at)
             except ParseError as error:
                 found[ino] = error
@@ -225,8 +229,9 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
         raise Corrupt("$MFT has no data", offset)
     size = data[0].sizes.valid
     _, after, mapping = data[0].mapping
-    runs = decode_runs(mapping, 0, after, boot.cluster_size, boot.clusters)
-    mft = Mft(reader, boot, runs, size)
+    runs = RunBuilder()
+    runs.extend(decode_runs(mapping, 0, after, boot.cluster_size, boot.clusters))
+    mft = Mft(reader, boot, runs.so_far(), size)
     lists = select(record.attributes, ATTRIBUTE_LIST)
     if lists:
         content = await Stream(lists, boot).read_all(reader, attribute_list.MAX_SIZE)
@@ -240,9 +245,8 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
             vcn, after_extent, mapping = extent.mapping
             if vcn != after:
                 raise Corrupt("extents of $MFT", offset, expected=after, actual=vcn)
-            runs += decode_runs(mapping, vcn, after_extent, boot.cluster_size, boot.clusters)
+            runs.extend(decode_runs(mapping, vcn, after_extent, boot.cluster_size, boot.clusters))
             after = after_extent
-            mft = Mft(reader, boot, runs, size)
     if after * boot.cluster_size < size:
         raise Corrupt("$MFT has fewer clusters than its size", offset, expected=size)
     return mft

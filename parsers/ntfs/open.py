@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from vmount.parsers.model import FilesystemInfo
+from vmount.parsers.notes import Notes
 from vmount.parsers.ntfs.attribute import (
     DATA,
     I30,
@@ -60,6 +61,7 @@ async def open_ntfs(reader: BlockSource, options: NtfsOptions = AS_USUAL) -> Ntf
     """
     warnings: list[str] = []
     boot, mft = await _boot_and_mft(reader, warnings)
+    notes = mft.notes = Notes(f"NTFS volume {boot.serial:016X}")
     # One read for all of the volume's own files.
     await mft.records(range(min(SYSTEM_RECORDS, mft.count)))
     await _ask_ahead(reader, boot, mft)
@@ -86,7 +88,7 @@ async def open_ntfs(reader: BlockSource, options: NtfsOptions = AS_USUAL) -> Ntf
         warnings=tuple(warnings),
     )
     kind = StreamsFilesystem if options.streams else NtfsFilesystem
-    return kind(reader, boot, mft, upcase, info, version, options)
+    return kind(reader, boot, mft, upcase, info, version, options, notes)
 
 
 async def _boot_and_mft(reader: BlockSource, warnings: list[str]) -> tuple[Boot, Mft]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.ntfs.attribute import Attribute, decode_attributes
+from vmount.parsers.ntfs.attribute import STANDARD_INFORMATION, Attribute, decode_attributes
 
 MAGIC = b"FILE"
 
@@ -52,6 +52,8 @@ _head = RECORD.picker(
 ).unpack_from
 _new = tuple.__new__
 
+_FIRST = STANDARD_INFORMATION.to_bytes(4, "little")
+
 _MIN_HEAD = RECORD.offset("next_instance")
 """Where the attributes of the oldest volumes' records can begin."""
 
@@ -85,6 +87,13 @@ class Record(NamedTuple):
     def in_use(self) -> bool:
         """Whether it holds a file at all."""
         return bool(self.flags & IN_USE)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is a file's first record. Only that one begins with $STANDARD_INFORMATION, so a damaged
+        reference to another does not make it a further one."""
+        at = self.attributes_offset
+        return not self.base or self.data[at : at + 4] == _FIRST
 
     @property
     def is_directory(self) -> bool:

@@ -29,8 +29,13 @@ def select(attributes: Iterable[Attribute], kind: int, name: bytes = b"") -> lis
     return found
 
 
-def decode_extents(extents: Sequence[Attribute], boot: Boot) -> RunList:
-    """Return the runs of a non-resident attribute. Raises Corrupt unless its extents are complete."""
+def decode_extents(
+    extents: Sequence[Attribute], boot: Boot, *, trust_sizes: bool = True
+) -> RunList:
+    """Return the runs of a non-resident attribute. Raises Corrupt unless its extents are complete.
+
+    What they must hold are the valid bytes, unless the attribute's sizes are not to be trusted.
+    """
     runs = RunBuilder()
     expected = 0
     for extent in extents:
@@ -41,7 +46,7 @@ def decode_extents(extents: Sequence[Attribute], boot: Boot) -> RunList:
             raise Corrupt("extents of an attribute", expected=f"VCN {expected:#x}", actual=first)
         runs.extend(decode_runs(mapping, first, after, boot.cluster_size, boot.clusters))
         expected = after
-    valid = extents[0].sizes.valid
+    valid = extents[0].sizes.valid if trust_sizes else 0
     if expected * boot.cluster_size < valid:
         raise Corrupt("attribute has fewer clusters than valid bytes", expected=valid)
     return runs.finish()
@@ -50,16 +55,23 @@ def decode_extents(extents: Sequence[Attribute], boot: Boot) -> RunList:
 class Stream:
     """The bytes of an attribute that a walker reads itself.
 
-    Raises Unsupported if it is compressed or encrypted, which such attributes are not, Corrupt.
+    With `trust_sizes` false its size is that of its clusters, whatever the attribute says. Raises Unsupported if it is compressed or encrypted, which such attributes are not, Corrupt.
     """
 
-    def __init__(self, extents: Sequence[Attribute], boot: Boot) -> None:
+    def __init__(
+        self, extents: Sequence[Attribute], boot: Boot, *, trust_sizes: bool = True
+    ) -> None:
         first = extents[0]
         if first.nonresident and first.flags & (COMPRESSED_MASK | ENCRYPTED):
             raise Unsupported(f"compressed or encrypted attribute of type {first.type:#x}")
-        self.size, self.valid, _ = first.sizes
         self._value = None if first.nonresident else first.value
-        self.map = decode_extents(extents, boot) if first.nonresident else NO_RUNS
+        self.map = NO_RUNS
+        if first.nonresident:
+            self.map = decode_extents(extents, boot, trust_sizes=trust_sizes)
+        if trust_sizes or not first.nonresident:
+            self.size, self.valid, _ = first.sizes
+        else:
+            self.size = self.valid = self.map.end
 
     async def read(self, reader: Reader, offset: int, length: int) -> bytes:
         """Read a range. Raises Corrupt where it is not all there."""

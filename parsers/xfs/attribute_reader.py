@@ -5,7 +5,6 @@ Strategy: the leaves under each node are fetched together, then the blocks of al
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
@@ -28,11 +27,12 @@ from vmount.parsers.xfs.inode import Format, Inode
 from vmount.parsers.xfs.mapping import read_extents
 
 if TYPE_CHECKING:
-    from vmount.parsers.xfs.extent import Extent
+    from vmount.parsers.xfs.extent import Extents
     from vmount.parsers.xfs.volume import Volume
 
-MAX_BYTES = 64 << 20
-"""Of all attributes of one file, names and values."""
+MAX_BYTES = 16 << 20
+"""Of all attributes of one file, names and values: the kernel lists 64 KiB of names and has values of as many,
+so that a small file could hold half a gigabyte."""
 _BLOCKS_AT_ONCE = 256
 
 
@@ -71,11 +71,10 @@ def _add(attributes: dict[bytes, bytes], attribute: Attribute, value: bytes) -> 
 class _Fork:
     """The blocks of an attribute fork."""
 
-    def __init__(self, volume: Volume, inode: Inode, extents: list[Extent]) -> None:
+    def __init__(self, volume: Volume, inode: Inode, extents: Extents) -> None:
         self._volume = volume
         self._ino = inode.number
         self._extents = extents
-        self._starts = [extent.block for extent in extents]
         self._version_5 = volume.superblock.checksums
         self._seen: set[int] = set()
         self._bytes = 0
@@ -175,7 +174,7 @@ class _Fork:
         return [(offset, by_offset[offset]) for offset in offsets]
 
     def _offset(self, address: int) -> int:
-        index = bisect_right(self._starts, address) - 1
+        index = self._extents.which(address)
         if index >= 0:
             extent = self._extents[index]
             if address < extent.block + extent.blocks:

@@ -8,7 +8,6 @@ damaged it looks through the whole directory.
 from __future__ import annotations
 
 import contextlib
-from bisect import bisect_right
 
 from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
@@ -23,7 +22,7 @@ from vmount.parsers.xfs.directory import (
     decode_short,
     entry_at,
 )
-from vmount.parsers.xfs.extent import Extent
+from vmount.parsers.xfs.extent import Extents
 from vmount.parsers.xfs.hash_index import (
     IndexBlock,
     decode_index_block,
@@ -44,6 +43,8 @@ MAX_COLLISIONS = 64
 """Leaves with names of one hash, one after the other, that a lookup follows."""
 CACHED_MAPS = 256
 """Directories whose place is remembered,"""
+MAX_PIECES = 1 << 18
+"""Of a directory: as many as MAX_DIRECTORY has blocks of 4 KiB."""
 CACHED_PIECES = 1 << 10
 """unless they are in more pieces than this, which would take much memory."""
 
@@ -187,6 +188,8 @@ class DirectoryReader:
     async def _map(self, inode: Inode) -> _DirectoryMap:
         known = self._maps.get(inode.number)
         if known is None:
+            if inode.data_fork.extents > MAX_PIECES:
+                raise Unsupported(f"a directory of more than {MAX_PIECES} pieces")
             extents = await read_extents(self._volume, inode, inode.data_fork)
             known = _DirectoryMap(self._volume, inode, extents)
             if len(extents) <= CACHED_PIECES:
@@ -197,11 +200,10 @@ class DirectoryReader:
 class _DirectoryMap:
     """The blocks of one directory. Its blocks may be made of several of the volume's."""
 
-    def __init__(self, volume: Volume, inode: Inode, extents: list[Extent]) -> None:
+    def __init__(self, volume: Volume, inode: Inode, extents: Extents) -> None:
         self._volume = volume
         self._ino = inode.number
         self._extents = extents
-        self._starts = [extent.block for extent in extents]
         self._block_size = volume.superblock.directory_block_size
         per_block = self._block_size // volume.block_size
         used: list[tuple[int, int]] = []
@@ -260,7 +262,7 @@ class _DirectoryMap:
         block_size = self._volume.block_size
         spans = []
         block, end = offset // block_size, (offset + length) // block_size
-        index = bisect_right(self._starts, block) - 1
+        index = self._extents.which(block)
         while block < end:
             extent = self._extents[index] if 0 <= index < len(self._extents) else None
             if extent is None or not extent.block <= block < extent.block + extent.blocks:

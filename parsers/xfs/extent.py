@@ -5,8 +5,12 @@ Source: "XFS Algorithms & Data Structures", "Data Extents" and "B+tree Extent Li
 
 from __future__ import annotations
 
+import itertools
+import operator
 import struct
-from typing import NamedTuple
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, overload
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
@@ -46,7 +50,9 @@ EXTENT_RECORD = Layout(
 _HEADER = NODE_HEADER.whole()
 _HEADER_SIZE = {_MAGIC_4: 24, _MAGIC_5: 72}
 _ROOT_HEADER = ROOT_HEADER.whole()
-_iter_extents = EXTENT_RECORD.whole().iter_unpack
+_EXTENT = EXTENT_RECORD.whole()
+_block = operator.attrgetter("block")
+_new = tuple.__new__
 _UNWRITTEN = 1 << 63
 _COUNT_MASK = (1 << 21) - 1
 
@@ -63,35 +69,73 @@ class Extent(NamedTuple):
     """Allocated and never written: reads as zeros."""
 
 
+class Extents(Sequence[Extent]):
+    """Extents as they are on the disk, 16 bytes each: as tuples they take over ten times as much.
+
+    `data` is a whole number of good ones.
+    """
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | bytearray = b"") -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data) // EXTENT_SIZE
+
+    @overload
+    def __getitem__(self, index: int) -> Extent: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Extent]: ...
+
+    def __getitem__(self, index: int | slice) -> Extent | list[Extent]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return _decode(*_EXTENT.unpack_from(self.data, index % len(self) * EXTENT_SIZE))
+
+    def __iter__(self) -> Iterator[Extent]:
+        return itertools.starmap(_decode, _EXTENT.iter_unpack(self.data))
+
+    def which(self, block: int) -> int:
+        """Return the number of the extent that has a block of the file, or of the last one before it; -1 if
+        all come after it. They must be in order."""
+        return bisect_right(self, block, key=_block) - 1
+
+
+def _decode(high: int, low: int) -> Extent:
+    extent: Extent = _new(
+        Extent,
+        (
+            high >> 9 & (FILE_BLOCKS - 1),
+            low & _COUNT_MASK,
+            (high & 0x1FF) << 43 | low >> 21,
+            high >= _UNWRITTEN,
+        ),
+    )
+    return extent
+
+
 class Node(NamedTuple):
     """A node; one of the two is empty."""
 
     level: int
-    extents: list[Extent]
+    extents: Extents
     children: list[tuple[int, int]]
     """First block of the file that a child maps, and the block of the volume with the child."""
 
 
-def decode_extents(data: bytes, count: int, where: int) -> list[Extent]:
+def decode_extents(data: bytes, count: int, where: int) -> Extents:
     """Decode `count` extents. Raises Corrupt if `data` is too short for them or one is empty."""
     if count * EXTENT_SIZE > len(data):
         raise Corrupt(
             "extents", where, expected=f"at most {len(data) // EXTENT_SIZE}", actual=count
         )
-    extents = []
-    for high, low in _iter_extents(data[: count * EXTENT_SIZE]):
-        blocks = low & _COUNT_MASK
-        if not blocks:
-            raise Corrupt("extent without blocks", where)
-        extents.append(
-            Extent(
-                high >> 9 & (FILE_BLOCKS - 1),
-                blocks,
-                (high & 0x1FF) << 43 | low >> 21,
-                high >= _UNWRITTEN,
-            )
-        )
-    return extents
+    found = data[: count * EXTENT_SIZE]
+    if not all(low & _COUNT_MASK for _, low in _EXTENT.iter_unpack(found)):
+        raise Corrupt("extent without blocks", where)
+    return Extents(found)
 
 
 def decode_root(data: bytes, where: int) -> Node:
@@ -99,7 +143,7 @@ def decode_root(data: bytes, where: int) -> Node:
     level, count = _ROOT_HEADER.unpack_from(data)
     if not 0 < level <= MAX_LEVEL:
         raise Corrupt("extent B+tree: level", where, expected=f"1 to {MAX_LEVEL}", actual=level)
-    return Node(level, [], _children(data, _ROOT_HEADER.size, count, where))
+    return Node(level, Extents(), _children(data, _ROOT_HEADER.size, count, where))
 
 
 def decode_node(data: bytes, where: int, *, level: int, version_5: bool) -> Node:
@@ -114,7 +158,7 @@ def decode_node(data: bytes, where: int, *, level: int, version_5: bool) -> Node
     if not count:
         raise Corrupt("extent B+tree: empty node", where)
     if level:
-        return Node(level, [], _children(data, start, count, where))
+        return Node(level, Extents(), _children(data, start, count, where))
     return Node(level, decode_extents(data[start:], count, where), [])
 
 

@@ -10,16 +10,26 @@ from __future__ import annotations
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.runs import MAX_RUNS, RunBuilder, RunList
 from vmount.parsers.xfs.checksum import LONG_BTREE
-from vmount.parsers.xfs.extent import Extent, Node, decode_extents, decode_node, decode_root
+from vmount.parsers.xfs.extent import (
+    EXTENT_SIZE,
+    Extents,
+    Node,
+    decode_extents,
+    decode_node,
+    decode_root,
+)
 from vmount.parsers.xfs.inode import Fork, Format, Inode
 from vmount.parsers.xfs.volume import Volume
 
 MAX_EXTENTS = MAX_RUNS
+"""Of one fork: 32 MiB as they are on the disk."""
+MAX_NODES = 1 << 18
+"""Of the B+tree of one fork. Nodes are half full at least, so MAX_EXTENTS take 2**18 with the smallest blocks."""
 NODES_AT_ONCE = 256
 """Nodes fetched together: 1 MiB with the common block size."""
 
 
-async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]:
+async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> Extents:
     """Return the extents of a fork in the order of its blocks.
 
     Raises Corrupt for damage, Unsupported for more extents than can be held.
@@ -31,7 +41,7 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]
     elif fork.format == Format.BTREE:
         walk = _TreeWalk(volume, inode, fork)
         await walk.walk(decode_root(fork.data, fork.where))
-        extents = walk.extents
+        extents = Extents(walk.extents)
     else:
         raise Corrupt(f"inode {inode.number}: format of a fork", fork.where, actual=fork.format)
     if len(extents) != fork.extents:
@@ -55,7 +65,7 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> list[Extent]
     return extents
 
 
-def file_runs(volume: Volume, extents: list[Extent], size: int) -> RunList:
+def file_runs(volume: Volume, extents: Extents, size: int) -> RunList:
     """Return where the bytes of a file of `size` bytes are; what is not in extents or was never written is
     a hole."""
     block_size = volume.block_size
@@ -74,11 +84,11 @@ class _TreeWalk:
         self._ino = inode.number
         self._expected = fork.extents
         self._seen: set[int] = set()
-        self.extents: list[Extent] = []
+        self.extents = bytearray()
 
     async def walk(self, node: Node) -> None:
-        self.extents += node.extents
-        if len(self.extents) > self._expected:
+        self.extents += node.extents.data
+        if len(self.extents) > self._expected * EXTENT_SIZE:
             raise Corrupt(f"inode {self._ino}: more extents than it says", expected=self._expected)
         for batch in range(0, len(node.children), NODES_AT_ONCE):
             blocks = [block for _, block in node.children[batch : batch + NODES_AT_ONCE]]
@@ -98,6 +108,8 @@ class _TreeWalk:
         self._seen.update(blocks)
         if len(self._seen) != before + len(blocks):
             raise Corrupt(f"inode {self._ino}: a block of its map is used twice")
+        if before + len(blocks) > MAX_NODES:
+            raise Unsupported(f"a file with a map of more than {MAX_NODES} blocks")
         offsets = [self._volume.offset(block) for block in blocks]
         ordered = sorted(offsets)
         pieces = await self._volume.read_pieces(ordered, self._volume.block_size)

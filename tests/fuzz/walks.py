@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from vmount.blocks.file_map import open_file
 from vmount.parsers.errors import ParseError
-from vmount.parsers.model import Runs
+from vmount.parsers.model import FileData, Runs
 
 if TYPE_CHECKING:
-    from vmount.parsers.model import FileData, Filesystem, Ino
+    from vmount.parsers.model import Filesystem, Ino
     from vmount.parsers.reader import BlockSource
 
 FORGIVEN = (ParseError, OSError)
@@ -61,7 +61,7 @@ async def visit(
         pass
     try:
         for attribute in (await filesystem.xattrs(ino)).values():
-            if not isinstance(attribute.value, bytes):
+            if isinstance(attribute.value, FileData):
                 await read(disk, attribute.value, contents)
     except FORGIVEN:
         pass

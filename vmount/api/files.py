@@ -18,7 +18,7 @@ from vmount.api.spelling import CASELESS
 from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import Attrs, FileData
 from vmount.parsers.ntfs import RESTORABLE
 from vmount.tree.paths import resolve
 from vmount.tree.read_ahead import ReadAhead
@@ -236,7 +236,12 @@ class FilesTogether:
         for name, (value,) in (await self._tree.xattrs(file.number)).items():
             if name.startswith(STREAM_PREFIX):
                 stream = os.fsdecode(name.removeprefix(STREAM_PREFIX))
-                size = len(value) if isinstance(value, bytes) else value.size
+                size = 0
+                if isinstance(value, bytes):
+                    size = len(value)
+                elif isinstance(value, FileData):
+                    size = value.size
+                # Else opening it says what is wrong.
                 attrs = stream_attrs(file.attrs, size)
                 found.append(FileRef(f"{file.path}:{stream}", file.number, attrs, stream))
         return found

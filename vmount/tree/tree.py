@@ -380,11 +380,13 @@ class Tree:
         return (await volume.filesystem.xattrs(number & INO_MASK)).get(name)
 
     async def xattr_value(self, number: int, value: XAttr) -> bytes:
-        """Return the value of an extended attribute of a file. Raises OSError(E2BIG)."""
+        """Return the value of an extended attribute of a file. Raises OSError(E2BIG), ParseError."""
         volume = self.volume(number)
         if isinstance(value.value, bytes) or volume is None:
             assert isinstance(value.value, bytes)
             return value.value
+        if isinstance(value.value, ParseError):
+            raise value.value.with_traceback(None)
         content = open_file(volume.data, value.value)
         if content.size > LARGEST_XATTR:
             raise OSError(errno.E2BIG, os.strerror(errno.E2BIG))

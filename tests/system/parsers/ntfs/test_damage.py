@@ -172,19 +172,6 @@ def test_a_torn_record_costs_its_file_only(image: Image) -> None:
         run_sync(filesystem.lookup(many, victim.name))
 
 
-def test_a_stale_name_gives_no_other_file(image: Image) -> None:
-    filesystem = image.open()
-    many = find(filesystem, b"many")
-    victim = run_sync(filesystem.listdir(many))[7]
-    at = image.record_at(victim.ino) + RECORD.offset("sequence")
-    (sequence,) = struct.unpack_from("<H", image.data, at)
-    image.set(at, struct.pack("<H", sequence + 1))
-    filesystem = image.open()
-    assert entry(filesystem, many, victim.name).attrs is None
-    with pytest.raises(Corrupt, match="gone"):
-        run_sync(filesystem.lookup(many, victim.name))
-
-
 def test_a_deleted_record_is_no_file(image: Image) -> None:
     filesystem = image.open()
     ino = find(filesystem, b"size 100")

@@ -171,6 +171,7 @@ def test_streams_and_xattrs(volume: NtfsVolume, reader: FileReader) -> None:
             value = attr.value
             if isinstance(value, FileData):
                 value = run_sync(read_range(reader, value, 0, value.size))
+            assert isinstance(value, bytes)
             # The fixture keeps values as text in Latin-1 that was encoded once more.
             found[name] = value.decode("latin-1").encode()
         assert found == expected

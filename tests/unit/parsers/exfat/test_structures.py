@@ -149,7 +149,6 @@ def test_benign_secondary_entries_are_ignored() -> None:
         ({"name_units": 0}, "length of a name"),
         ({"name_units": 99}, "length of a name"),
         ({"valid": 1001}, "valid data"),
-        ({"flags": 0}, "cannot have clusters"),
     ],
 )
 def test_sets_that_are_refused(changes: dict[str, object], message: str) -> None:

@@ -245,18 +245,41 @@ def test_fixups_side_by_side_as_one_by_one(parts: list[tuple[bytes, int]]) -> No
 
 
 @pytest.mark.parametrize(
-    ("at", "value"), [(0, b"BAAD"), (4, b"\xff\xff"), (6, b"\x02\0"), (510, b"??"), (1022, b"??")]
+    "damage",
+    [
+        {0: b"BAAD"},
+        {510: b"??"},
+        {1022: b"??"},
+        {4: b"\xff\xff", 510: b"??"},
+        {4: b"\xff\xff", 48: b"??"},
+        {6: b"\x02\0", 1022: b"??"},
+    ],
 )
-def test_torn_records(at: int, value: bytes) -> None:
+def test_torn_records(damage: dict[int, bytes]) -> None:
     good = protected(bytes(range(256)) * 4, 7)
     bad = bytearray(good)
-    bad[at : at + len(value)] = value
+    for at, value in damage.items():
+        bad[at : at + len(value)] = value
     both = bytearray(good + bad)
     before = bytes(both)
     assert not restore_all(both, 1024, b"FILE")
     assert both == before
     with pytest.raises(Corrupt):
         restore(bad, b"FILE", 0x1000)
+
+
+@pytest.mark.parametrize(("at", "value"), [(4, b"\xff\xff"), (4, b"\x32\0"), (6, b"\x02\0")])
+def test_fixups_are_found_where_they_always_are(at: int, value: bytes) -> None:
+    good = bytearray(protected(bytes(range(256)) * 4, 7))
+    bad = bytearray(good)
+    bad[at : at + len(value)] = value
+    if value == b"\x32\0":  # A place that can be is believed.
+        with pytest.raises(Corrupt):
+            restore(bad, b"FILE", 0)
+        return
+    assert restore(good, b"FILE", 0)
+    assert not restore(bad, b"FILE", 0)
+    assert bad[8:] == good[8:]
 
 
 def block(payload: bytes, *, compressed: bool) -> bytes:
