@@ -51,7 +51,10 @@ class Lru(Generic[K, V]):
         """Return a value and count this as a use of it; None if it is not kept."""
         value = self._values.get(key)
         if value is not None:
-            self._touch(key)
+            try:  # noqa: SIM105 (another context manager would cost each hit a call)
+                self._touch(key)
+            except KeyError:  # another thread has just dropped it (vmount.blocks.memory)
+                pass
         return value
 
     def peek(self, key: K) -> V | None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import enum
 import errno
+import os
+from dataclasses import dataclass
 from typing import Any
 
 from vmount.parsers.errors import Corrupt, ParseError, Unsupported
@@ -43,18 +45,38 @@ class Exit(enum.IntEnum):
     """Ended by SIGTERM."""
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """What to do about an error, where commands and the Python API need other words."""
+
+    command: str
+    """With options and commands to type."""
+    api: str = ""
+    """For a program that uses the Python API; "": nothing that helps there."""
+
+
 class VmountError(Exception):
-    """An error to be shown to the user. `remedy` says what to do about it, if that is known."""
+    """An error to be shown to the user.
+
+    `remedy` says what to do about it, if that is known, in words that hold for every program;
+    `command_remedy` says it for who uses the commands.
+    """
 
     exit_code = Exit.FAILED
 
-    def __init__(self, message: str, *, remedy: str = "") -> None:
+    def __init__(self, message: str, *, remedy: str | Remedy = "") -> None:
         super().__init__(message)
         self.message = message
-        self.remedy = remedy
+        worded = remedy if isinstance(remedy, Remedy) else Remedy(remedy, remedy)
+        self.remedy = worded.api
+        self.command_remedy = worded.command
 
     def __str__(self) -> str:
-        return f"{self.message}; {self.remedy}" if self.remedy else self.message
+        return _with_remedy(self.message, self.remedy)
+
+    def as_command(self) -> str:
+        """Return the line that a command says."""
+        return _with_remedy(self.message, self.command_remedy)
 
 
 class UsageError(VmountError):
@@ -67,6 +89,15 @@ class SourceError(VmountError):
     """A source, disk or volume cannot be opened or read."""
 
     exit_code = Exit.SOURCE
+
+
+class MissingSource(SourceError, FileNotFoundError):
+    """A source is a file that does not exist."""
+
+    def __init__(self, message: str, path: str) -> None:
+        """`message` names the file."""
+        super().__init__(message)
+        self.errno, self.strerror, self.filename = errno.ENOENT, os.strerror(errno.ENOENT), path
 
 
 class MountError(VmountError):
@@ -85,6 +116,10 @@ class ScannerError(VmountError):
     """A virus scanner cannot be had or has failed, or a scan's report cannot be written."""
 
     exit_code = Exit.SCANNER
+
+
+def _with_remedy(message: str, remedy: str) -> str:
+    return f"{message}; {remedy}" if remedy else message
 
 
 def errno_of(error: OSError | ParseError) -> int:

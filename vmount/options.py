@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vmount.datastores.lun_choice import LunChoice
 from vmount.disks.choice import DiskChoice
 from vmount.disks.remote import RemoteOptions
+from vmount.errors import Remedy
 from vmount.parsers.detect import FilesystemOptions
 from vmount.vsphere.access_options import AccessOptions
 
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from vmount.vsphere.settings import ConnectionSettings
 
-FORCE = "to read it all the same: --force"
+FORCE = Remedy(
+    "to read it all the same: --force", "to read it all the same: OpenOptions(force=True)"
+)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ class OpenOptions:
     connection: ConnectionSettings | None = None
     """The vCenter or ESXi host in which VMs are looked for; None: no source can be a VM."""
     no_connection: str = ""
-    """Why `connection` is None, and the remedy."""
+    """Why `connection` is None."""
+    no_connection_remedy: str | Remedy = ""
+    """What to do about that."""
     access: AccessOptions = field(default_factory=AccessOptions)
     """Snapshot and relocation lock of a VM."""
     transports: tuple[str, ...] = ()

@@ -13,14 +13,12 @@ A program that needs a mount has one for as long as the set is open, volume by v
         for handle in disks.volume_handles():
             print(handle.mount())
 
-Paths are those of the mount ("volumes/disk0-p1/Users", "disks/disk0.raw"); "volumes/" may be left out.
-They are str or bytes; names that are not UTF-8 round-trip as in `os.fsdecode`. A set is to be used from
-one thread at a time.
+`DiskSet` says what paths are. Any thread may use a set. docs/api.md has examples.
 """
 
-from vmount.api.disk_set import DiskSet, Entry, open_disks
+from vmount.api.browse import DirEntry
+from vmount.api.disk_set import DiskSet, open_disks
 from vmount.api.file_reader import FileReader
-from vmount.api.files import FileRef
 from vmount.api.handles import (
     DiskSetInfo,
     OsFamily,
@@ -29,15 +27,19 @@ from vmount.api.handles import (
     VolumeInfo,
     VolumeType,
 )
+from vmount.api.lookup import Entry, FileRef
+from vmount.api.stat_result import FileStat
 from vmount.options import OpenOptions
 from vmount.volumes.unread import Unread
 
 __all__ = [
+    "DirEntry",
     "DiskSet",
     "DiskSetInfo",
     "Entry",
     "FileReader",
     "FileRef",
+    "FileStat",
     "OpenOptions",
     "OsFamily",
     "OsInfo",

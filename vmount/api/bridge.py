@@ -1,7 +1,8 @@
 """From plain calls to the asynchronous core: what the Python API stands on.
 
 Over local files nothing suspends, and a call is run as it is. Distant disks need an event loop: it runs
-in a thread of its own, and a call costs two hops of about 70 us together.
+in a thread of its own, and a call costs two hops of about 70 us together. Several threads may call: over
+local files one after the other, over distant disks at the same time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import trio
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CLOSED = "the disk set is closed"
+
 
 class Bridge(Protocol):
     """Runs asynchronous calls for somebody who has no event loop."""
@@ -32,7 +36,7 @@ class Bridge(Protocol):
         ...
 
     def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a call and return its value, or raise what it raises."""
+        """Run a call and return its value, or raise what it raises; ValueError after `close`."""
         ...
 
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:
@@ -56,10 +60,16 @@ class InlineBridge:
 
     def __init__(self) -> None:
         self.runtime = InlineRuntime()
+        self._turn = threading.RLock()
+        """Held while a call runs. What is parsed and cached is made for one thread."""
+        self._is_closed = False
 
     def run(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run it here."""
-        return run_sync(call())
+        with self._turn:
+            if self._is_closed:
+                raise ValueError(CLOSED)
+            return run_sync(call())
 
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:
         """Return the call itself."""
@@ -69,7 +79,9 @@ class InlineBridge:
         """Do nothing: no call goes on beside the caller."""
 
     def close(self) -> None:
-        """Do nothing."""
+        """Run no more calls: descriptors that are closed may soon be those of other files."""
+        with self._turn:
+            self._is_closed = True
 
 
 SOON = 4
@@ -104,6 +116,8 @@ class TrioBridge:
         self._scopes.add(scope)
         try:
             return trio.from_thread.run(run_in_scope, trio_token=self._token)
+        except (trio.RunFinishedError, trio.Cancelled) as error:
+            raise ValueError(CLOSED) from error
         except KeyboardInterrupt:
             self._token.run_sync_soon(scope.cancel)
             raise
@@ -116,16 +130,17 @@ class TrioBridge:
 
     def give_up(self) -> None:
         """Have all calls that go on fail: there may be no answer to come."""
-        for scope in list(self._scopes):
-            self._token.run_sync_soon(scope.cancel)
+        with suppress(trio.RunFinishedError):
+            for scope in list(self._scopes):
+                self._token.run_sync_soon(scope.cancel)
 
     def close(self) -> None:
         """Give up what goes on, and end the event loop."""
         self.give_up()
         self._threads.shutdown(cancel_futures=True)
-        if self._thread.is_alive():
-            trio.from_thread.run_sync(self._stop.set, trio_token=self._token)
-            self._thread.join()
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._stop.set)
+        self._thread.join()
 
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from vmount.api import spelling
+from vmount.api import browse, spelling
 from vmount.api.bridge import Bridge, InlineBridge, TrioBridge
-from vmount.api.file_reader import FileReader, as_os_errors
-from vmount.api.files import FilesTogether
+from vmount.api.file_reader import FileReader, SmallFile
+from vmount.api.files import Files
 from vmount.api.handles import (
     DiskSetInfo,
     Mounting,
@@ -21,14 +21,17 @@ from vmount.api.handles import (
     dismount_all,
     os_info_of,
 )
+from vmount.api.lookup import Entry, FileRef, Lookup
+from vmount.api.resources import Resources, release_dropped
+from vmount.api.stat_result import FileStat
 from vmount.disk_set import OpenDiskSet
 from vmount.errors import SourceError
 from vmount.options import OpenOptions
-from vmount.parsers.model import Attrs
 from vmount.sources.connection import with_connection
 from vmount.sources.opening import absolute
 from vmount.sources.registry import recognise
 from vmount.sources.san import is_browsing
+from vmount.sources.web import without_query
 from vmount.state import StateDir, default_state_dir
 from vmount.tree.builder import build_tree
 from vmount.tree.info import as_json, describe
@@ -37,36 +40,48 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from vmount.disks.disk import Disk
-    from vmount.state import Journal
+    from vmount.parsers.reader import Span
     from vmount.volumes.find import Volume
     from vmount.volumes.unread import Unread
 
 T = TypeVar("T")
 
-
-class Entry(NamedTuple):
-    """A name in a directory."""
-
-    name: str
-    attrs: Attrs | None
-    """None if the file's own record is damaged."""
+AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+"""A path, as the methods of DiskSet take it."""
+OnError = Callable[[OSError], None]
 
 
-class DiskSet(FilesTogether):
-    """The open disks of a machine. `open_disks` makes it; close it when done."""
+class DiskSet:
+    """The open disks of a machine. `open_disks` makes it; close it when done. Any thread may use it.
 
-    def __init__(
-        self, manager: OpenDiskSet, bridge: Bridge, mounting: Mounting, journal: Journal
-    ) -> None:
+    A path is one of the mount ("volumes/disk0-p1/Users"; "volumes/" may be left out), as every method
+    returns it. If there is no such file, it is read as the guest writes it: "C:\\Users\\ann", "/home/ann", on
+    Windows in any case. "file:stream" is an alternate stream of NTFS. Methods that take a path raise
+    FileNotFoundError with advice if it names nothing, and other OSErrors for what cannot be read.
+    """
+
+    def __init__(self, resources: Resources) -> None:
+        manager = resources.manager
         info = as_json(describe(manager)).encode()
         top = b""
         if len(manager.sources) == 1 and is_browsing(manager.sources[0]):
             top = b"volumes/" + os.fsencode(manager.volumes[0].name)
-        super().__init__(build_tree(manager, lambda: info, lambda: b"{}\n"), bridge, top)
+        tree = build_tree(manager, lambda: info, lambda: b"{}\n")
+        self._lookup = Lookup(tree, resources.bridge, top)
+        self._files = Files(self._lookup)
         self._manager = manager
-        self._journal = journal
-        self._mounting = mounting
-        self._handles = tuple(VolumeHandle(volume, manager, mounting) for volume in manager.volumes)
+        self._mounting = resources.mounting
+        self._resources = resources
+        shown = ", ".join(repr(without_query(source)) for source in manager.sources)
+        self._shown = f"of {shown}"
+        self._finalizer = weakref.finalize(
+            self, release_dropped, resources, self._shown, os.getpid()
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return not self._finalizer.alive
 
     @property
     def disks(self) -> tuple[Disk, ...]:
@@ -107,121 +122,220 @@ class DiskSet(FilesTogether):
 
     def volume_handles(self) -> tuple[VolumeHandle, ...]:
         """Return a handle of each volume, in the order of `volumes`: those that cannot be read too."""
-        return self._handles
+        return tuple(
+            VolumeHandle(volume, self._manager, self._mounting, keep=self)
+            for volume in self.volumes
+        )
 
     def dismount_all(self, *, force: bool = False) -> None:
         """Dismount all volumes. Raises BusyError if one is in use, unless forced."""
-        dismount_all(self._handles, force=force)
+        dismount_all(self.volume_handles(), force=force)
 
-    # Paths as users write them (vmount.api.spelling)
+    # Paths as users of the commands write them (vmount.api.spelling)
 
     def expand(self, text: str) -> list[str]:
         r"""Return the paths of files that a text names: a path of the mount or of the guest
-        (`C:\Users\ann`, `/home/ann`), with patterns. Raises FileNotFoundError with advice, OSError."""
-        return spelling.expand(self, text)
+        (`C:\Users\ann`, `/home/ann`), with patterns.
+
+        As the commands do it: "/root" is a directory of the guest first, and the mount's root/ only if the
+        guest has none.
+        """
+        return spelling.expand(self._lookup, text)
 
     def locate(self, text: str) -> str:
         """Return the path of the file that a text names, as `expand` does without patterns."""
-        return spelling.locate(self, text)
+        return spelling.locate(self._lookup, text)
 
     def tops(self) -> frozenset[str]:
         """Return the names at the top of what a mount shows; none of a datastore that is browsed."""
-        if self._top:
-            return frozenset()
-        return frozenset(os.fsdecode(name) for name in self._tree.tops())
+        return self._lookup.tops()
 
-    def is_caseless(self, path: str | bytes) -> bool:
-        """Say whether the guest matches names in a directory without regard to case. Raises OSError."""
-        volume = self._tree.volume(self._resolve(path, follow=True)[0])
-        return volume is not None and volume.filesystem.info.fstype in spelling.CASELESS
+    def is_caseless(self, path: AnyPath) -> bool:
+        """Say whether the guest matches names in a directory without regard to case."""
+        return self._lookup.is_caseless(self._own(path))
 
-    def stream_names(self, path: str | bytes) -> list[str]:
-        """Return the names of a file's alternate streams. Raises OSError."""
-        file = self._at(path, follow=False)
-        if file.stream or not self._is_ntfs(file.number):
-            return []
-        with as_os_errors(path):
-            return [each.stream for each in self._bridge.run(lambda: self._all_streams(file))]
+    def stream_names(self, path: AnyPath) -> list[str]:
+        """Return the names of a file's alternate streams."""
+        return self._lookup.stream_names(self._own(path))
 
-    # Files
+    # One file
 
-    def stat(self, path: str | bytes, *, follow: bool = True) -> Attrs:
-        """Return a file's attributes. Raises OSError."""
-        return self._at(path, follow=follow).attrs
+    def stat(self, path: AnyPath, *, follow: bool = True) -> FileStat:
+        """Return a file's attributes: of what a link leads to, unless `follow` is False."""
+        file = self._at(path, follow=follow)
+        return FileStat.of(file.attrs, file.number)
 
-    def number(self, path: str | bytes) -> int:
-        """Return what tells a file from all others of the set; hard links have one number. Raises OSError.
+    def lstat(self, path: AnyPath) -> FileStat:
+        """Return a file's attributes; of a link, its own."""
+        return self.stat(path, follow=False)
+
+    def exists(self, path: AnyPath, *, follow: bool = True) -> bool:
+        """Say whether a path names a file of any kind. Raises OSError if that cannot be told."""
+        return self._mode(path, follow) != 0
+
+    def is_dir(self, path: AnyPath, *, follow: bool = True) -> bool:
+        """Say whether a path names a directory. Raises OSError if that cannot be told."""
+        return stat.S_ISDIR(self._mode(path, follow))
+
+    def is_file(self, path: AnyPath, *, follow: bool = True) -> bool:
+        """Say whether a path names a regular file. Raises OSError if that cannot be told."""
+        return stat.S_ISREG(self._mode(path, follow))
+
+    def is_symlink(self, path: AnyPath) -> bool:
+        """Say whether a path names a symbolic link or a junction. Raises OSError if that cannot be told."""
+        return stat.S_ISLNK(self._mode(path, False))
+
+    def number(self, path: AnyPath) -> int:
+        """Return what tells a file from all others of the set; hard links have one number.
 
         A volume's files have other numbers below root/.
         """
-        return self._resolve(path, follow=False)[0]
+        return self._at(path, follow=False).number
 
-    def listdir(self, path: str | bytes = "/") -> list[Entry]:
-        """Return what a directory holds. Raises OSError."""
-        number, _ = self._resolve(path, follow=True)
-        with as_os_errors(path):
-            listing = self._bridge.run(lambda: self._tree.listdir(number))
-        return [Entry(os.fsdecode(entry.name), entry.attrs) for entry in listing.entries]
+    def readlink(self, path: AnyPath) -> str:
+        """Return the target of a symbolic link."""
+        return self._lookup.readlink(self._own(path))
 
-    def readlink(self, path: str | bytes) -> str:
-        """Return the target of a symbolic link. Raises OSError."""
-        number, _ = self._resolve(path, follow=False)
-        with as_os_errors(path):
-            return os.fsdecode(self._bridge.run(lambda: self._tree.readlink(number)))
+    def xattrs(self, path: AnyPath) -> Mapping[str, bytes]:
+        """Return a file's extended attributes."""
+        return self._lookup.xattrs(self._own(path))
 
-    def xattrs(self, path: str | bytes) -> Mapping[str, bytes]:
-        """Return a file's extended attributes. Raises OSError."""
-        number, _ = self._resolve(path, follow=False)
-        with as_os_errors(path):
-            return self._bridge.run(lambda: self._xattrs(number))
+    def open(self, path: AnyPath) -> FileReader:
+        """Open a file for reading: a binary file object. It keeps the disk set open unless that is closed."""
+        content = self._lookup.content(self._at(path, follow=True))
+        return FileReader(content, os.fsdecode(path), self._lookup.bridge, keep=self)
 
-    def open(self, path: str | bytes) -> FileReader:
-        """Open a file for reading: a binary file object. Raises OSError."""
-        file = self._at(path, follow=True)
-        if stat.S_ISDIR(file.attrs.mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fsdecode(path))
-        if not stat.S_ISREG(file.attrs.mode):
-            raise OSError(errno.EINVAL, "not a regular file", os.fsdecode(path))
-        with as_os_errors(path):
-            content = self._bridge.run(lambda: self._open(file.number, os.fsencode(file.stream)))
-        return FileReader(content, os.fsdecode(path), self._bridge)
+    def read_bytes(self, path: AnyPath) -> bytes:
+        """Return all that a file holds."""
+        with self.open(path) as file:
+            return file.read()
+
+    def read_text(self, path: AnyPath, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return all that a file holds, as text. Ends of lines stay as they are."""
+        return self.read_bytes(path).decode(encoding, errors)
+
+    # Directories
+
+    def listdir(self, path: AnyPath = "/") -> list[Entry]:
+        """Return what a directory holds."""
+        return self._lookup.listdir(self._own(path))
+
+    def scandir(self, path: AnyPath = "/") -> browse.Scandir:
+        """Return the entries of a directory, with the methods of os.DirEntry."""
+        return browse.scandir(self._lookup, self._own(path))
 
     def walk(
-        self, path: str | bytes = "/", on_error: Callable[[OSError], None] | None = None
-    ) -> Iterator[tuple[str, list[Entry]]]:
-        """Yield each directory below a path, that of the path first, with what it holds.
+        self,
+        top: AnyPath = "/",
+        topdown: bool = True,
+        onerror: Callable[[OSError], Any] | None = None,
+        followlinks: bool = False,
+    ) -> Iterator[tuple[str, list[str], list[str]]]:
+        """Yield directory, names of directories in it, names of other files in it, as os.walk does.
 
-        A directory that cannot be listed, or that the walk has been in already (damage can put one
-        inside itself), is passed over and its OSError given to `on_error`; without that it is raised.
+        With `topdown`, a caller that changes the list of directories says which of them are walked. A
+        directory that cannot be listed, or that the walk has been in already, is passed over and its OSError
+        given to `onerror`; without that it is raised, which os.walk does not do.
         """
-        pending, entered = [os.fsdecode(path)], set[int]()
-        while pending:
-            here = pending.pop()
-            try:
-                number, _ = self._resolve(here, follow=True)
-                if number in entered:
-                    raise OSError(errno.ELOOP, "a directory that was listed already", here)
-                entered.add(number)
-                entries = self.listdir(here)
-            except OSError as error:
-                if on_error is None:
-                    raise
-                on_error(error)
-                continue
-            yield here, entries
-            pending += [
-                f"{here.rstrip('/')}/{entry.name}"
-                for entry in reversed(entries)
-                if entry.attrs is not None and stat.S_ISDIR(entry.attrs.mode)
-            ]
+        try:
+            own = self._own(top)
+        except OSError as error:
+            if onerror is None:
+                raise
+            onerror(error)
+            return iter(())
+        return browse.walk(
+            self._lookup, own, topdown=topdown, onerror=onerror, followlinks=followlinks
+        )
+
+    def walk_entries(
+        self, path: AnyPath = "/", on_error: OnError | None = None
+    ) -> Iterator[tuple[str, list[Entry]]]:
+        """Yield each directory below a path, that of the path first, with what it holds. Links are not followed.
+
+        Errors are as those of `walk`.
+        """
+        return browse.walk_entries(self._lookup, self._own(path), on_error)
+
+    def glob(self, pattern: str, *, on_error: OnError | None = None) -> list[str]:
+        r"""Return the paths that a pattern names, sorted; an empty list if it names none.
+
+        `*`, `?` and `[...]` stand for parts of a name, a leading dot too; `**` for any number of
+        directories: "/etc/**/*.conf", r"C:\Users\*\Documents\**". What cannot be listed is given to
+        `on_error`; without that its OSError is raised.
+        """
+        return browse.glob(self._lookup, self._files, pattern, on_error)
+
+    # Many files at a time (vmount.api.files)
+
+    def files(
+        self, path: AnyPath = "volumes", on_error: OnError | None = None
+    ) -> Iterator[FileRef]:
+        """Yield every regular file of the volumes at or below a path; as `below` does it."""
+        return self._files.files(self._own(path), on_error)
+
+    def below(
+        self,
+        path: AnyPath = "volumes",
+        on_error: OnError | None = None,
+        wanted: Callable[[FileRef], bool] | None = None,
+        *,
+        dangling: bool = False,
+    ) -> Iterator[FileRef]:
+        """Yield what is at a path, and all below it; several directories are listed at a time.
+
+        A path that is a link stands for what the link leads to; with `dangling`, for the link itself if it
+        leads to nothing. What is not `wanted` is left out, a directory with all that is below it. What
+        cannot be listed is passed over and its OSError given to `on_error`; without that it is raised.
+        """
+        return self._files.below(self._own(path), on_error, wanted, dangling=dangling)
+
+    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
+        """Begin a call of a method of this set; return what waits for its value and returns it.
+
+        On distant disks it goes on beside whatever is done until then.
+        """
+        return self._files.soon(call)
+
+    def open_files(self, files: Sequence[FileRef]) -> list[FileReader | SmallFile | OSError]:
+        """Open files at the same time, and ask for their first bytes; an OSError for what cannot be opened."""
+        return self._files.open_files(files, keep=self)
+
+    def places(self, files: Sequence[FileRef]) -> list[tuple[Span, ...]]:
+        """Return where the bytes of each file lie on its volume; nothing where that is not known."""
+        return self._files.places(files)
+
+    def xattrs_of(
+        self, files: Sequence[FileRef], *, whole: bool = False
+    ) -> list[dict[str, bytes | OSError]]:
+        """Return the extended attributes of files; an OSError for a value that cannot be had.
+
+        `whole`: with those that are not listed and that a restored file should have, as NTFS has.
+        """
+        return self._files.xattrs_of(files, whole=whole)
+
+    def streams(self, files: Sequence[FileRef], on_error: OnError | None = None) -> list[FileRef]:
+        """Return the alternate streams of files on NTFS.
+
+        Where they cannot be read, an OSError that names the file is given to `on_error`; without that it is
+        raised.
+        """
+        return self._files.streams(files, on_error)
+
+    def is_on_volume(self, file: FileRef) -> bool:
+        """Say whether a file is one of a volume's, and not one of the mount's own."""
+        return self._files.is_on_volume(file)
+
+    def ignores_case(self, file: FileRef) -> bool:
+        """Say whether the guest matches the names on a file's volume without regard to case."""
+        return self._files.ignores_case(file)
+
+    # Its end
 
     def close(self) -> None:
         """Unmount what is mounted and release the sources. A second call does nothing."""
-        self._bridge.give_up()
-        self._mounting.close()
-        self._bridge.run(self._manager.aclose)
-        self._bridge.close()
-        self._journal.close()
+        if self._finalizer.detach() is not None:
+            self._resources.release()
 
     def __enter__(self) -> Self:
         return self
@@ -234,12 +348,43 @@ class DiskSet(FilesTogether):
     ) -> None:
         self.close()
 
-    async def _xattrs(self, number: int) -> dict[str, bytes]:
-        found = await self._tree.xattrs(number)
-        return {
-            os.fsdecode(name): await self._tree.xattr_value(number, value)
-            for name, value in found.items()
-        }
+    def __repr__(self) -> str:
+        if self.closed:
+            return f"<DiskSet {self._shown}, closed>"
+        size = sum(disk.size for disk in self.disks)
+        counts = f"{_counted(len(self.disks), 'disk')}, {_counted(len(self.volumes), 'volume')}"
+        mounted = f", mounted at {point}" if (point := self._mounting.mountpoint) else ""
+        return f"<DiskSet {self._shown}: {counts}, {size} bytes{mounted}>"
+
+    def _at(self, path: AnyPath, *, follow: bool) -> FileRef:
+        """Return what is at a path: the mount's own first, else as the guest has it."""
+        text = os.fspath(path)
+        try:
+            return self._lookup.at(text, follow=follow)
+        except (FileNotFoundError, NotADirectoryError):
+            own = spelling.locate(self._lookup, os.fsdecode(text))
+            return self._lookup.at(own, follow=follow)
+
+    def _own(self, path: AnyPath) -> str:
+        """Return the mount's own path of what a path names."""
+        return self._at(path, follow=False).path
+
+    def _mode(self, path: AnyPath, follow: bool) -> int:
+        """Return the st_mode of a file; 0 if there is none."""
+        text = os.fspath(path)
+        try:
+            return self._lookup.at(text, follow=follow).attrs.mode
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        try:
+            found = spelling.find(self._lookup, os.fsdecode(text), patterns=False)
+            return self._lookup.at(found[0], follow=follow).attrs.mode if found else 0
+        except (FileNotFoundError, NotADirectoryError):
+            return 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def open_disks(
@@ -273,8 +418,9 @@ def open_disks(
     try:
         manager = bridge.run(lambda: OpenDiskSet.open(names, bridge.runtime, options, journal))
         mounting.share(manager.machines)
-        return DiskSet(manager, bridge, mounting, journal)
+        return DiskSet(Resources(manager, bridge, mounting, journal))
     except BaseException:
+        mounting.close()
         bridge.close()
         journal.close()
         raise

@@ -24,11 +24,13 @@ READ_SIZE = 1 << 20
 
 
 class FileReader(io.BufferedReader):
-    """A file on a disk, as a binary file object."""
+    """A file on a disk, as a binary file object. Several threads may use it, as one of `open`."""
 
-    def __init__(self, content: FileMap, path: str, bridge: Bridge) -> None:
+    def __init__(self, content: FileMap, path: str, bridge: Bridge, keep: object = None) -> None:
+        """`keep` lives as long as the file: the disk set that it is read from."""
         super().__init__(_RawFile(content, path, bridge), READ_SIZE)
         self._content = content
+        self._keep = keep
 
     def spans(self) -> Sequence[Span]:
         """Return the parts that may hold something else than zeros, in order."""
@@ -38,6 +40,12 @@ class FileReader(io.BufferedReader):
 class SmallFile(io.BytesIO):
     """A file on a disk, all of whose bytes are in memory, as a binary file object."""
 
+    mode = "rb"
+
+    def __init__(self, data: Buffer, path: str) -> None:
+        super().__init__(data)
+        self.name = path
+
     def spans(self) -> Sequence[Span]:
         """Return the whole of it."""
         size = self.getbuffer().nbytes
@@ -45,6 +53,8 @@ class SmallFile(io.BytesIO):
 
 
 class _RawFile(io.RawIOBase):
+    mode = "rb"
+
     def __init__(self, content: FileMap, path: str, bridge: Bridge) -> None:
         super().__init__()
         self.name = path

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,7 +94,7 @@ class OsInfo:
 
 
 class Mounting:
-    """The serving process of a disk set: started with the first mount, ended with the set."""
+    """The serving process of a disk set: started with the first mount, ended with the set. Any thread may use it."""
 
     def __init__(
         self,
@@ -110,6 +111,13 @@ class Mounting:
         self._journal = StateDir(self._state_dir).journal()
         self._own_folder: Path | None = None
         self._entry: Entry | None = None
+        self._turn = threading.RLock()
+        """Held while a volume is mounted or dismounted."""
+        self._is_closed = False
+        self.references: dict[str, int] = {}
+        """How often each volume has been mounted and not dismounted."""
+        self.paths: dict[str, Path] = {}
+        """The directories of the volumes' files."""
 
     def share(self, machines: Sequence[VmInfo]) -> None:
         """Have the process read the snapshot that is there already, and take none of its own."""
@@ -125,11 +133,29 @@ class Mounting:
     @property
     def mountpoint(self) -> Path | None:
         """Where it is mounted; None while it is not."""
-        return None if self._server is None else self._server.mountpoint
+        server = self._server
+        return None if server is None else server.mountpoint
 
-    @property
-    def server(self) -> Server:
-        """The process; it is started if there is none. Raises VmountError."""
+    def mount(self, volume: str) -> Path:
+        """Mount a volume, or add a reference; return the directory of its files. Raises VmountError."""
+        with self._turn:
+            state = self._started().ask("mount", volume=volume)
+            self.references[volume] = int(state["references"])
+            self.paths[volume] = Path(state["path"])
+            return self.paths[volume]
+
+    def dismount(self, volume: str, *, force: bool) -> None:
+        """Give a reference back, or all of them. Raises VmountError."""
+        with self._turn:
+            if not self.references.get(volume):
+                raise MountError(f"{volume}: not mounted")
+            state = self._started().dismount(volume, force=force)
+            self.references[volume] = int(state["references"])
+
+    def _started(self) -> Server:
+        """Return the process; start it if there is none. Raises VmountError."""
+        if self._is_closed:
+            raise MountError("not mounted: the disk set is closed")
         if self._server is None:
             try:
                 require_fuse()
@@ -147,31 +173,37 @@ class Mounting:
 
     def close(self) -> None:
         """Unmount all. A second call does nothing."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._remove_folder()
-        self._journal.close()
+        with self._turn:
+            self._is_closed = True
+            self.references.clear()
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+            self._remove_folder()
+            self._journal.close()
 
     def _remove_folder(self) -> None:
         if self._own_folder is not None:
             with suppress(OSError):
-                self._own_folder.rmdir()
+                with suppress(FileNotFoundError):  # an interrupted call has removed it
+                    self._own_folder.rmdir()
                 if self._entry is not None:
                     self._entry.end()
             self._own_folder = self._entry = None
 
 
 class VolumeHandle:
-    """A volume of an open disk set."""
+    """A volume of an open disk set, which stays open as long as there is a handle, unless it is closed."""
 
-    def __init__(self, volume: Volume, manager: OpenDiskSet, mounting: Mounting) -> None:
+    def __init__(
+        self, volume: Volume, manager: OpenDiskSet, mounting: Mounting, keep: object = None
+    ) -> None:
+        """`keep` lives as long as the handle: the disk set."""
         self.volume = volume
         """What is known of it: name, size, file system, label ..."""
         self._manager = manager
         self._mounting = mounting
-        self._references = 0
-        self._path: Path | None = None
+        self._keep = keep
 
     @property
     def name(self) -> str:
@@ -181,13 +213,13 @@ class VolumeHandle:
     @property
     def references(self) -> int:
         """How often it has been mounted and not dismounted."""
-        return self._references
+        return self._mounting.references.get(self.name, 0)
 
     def info(self) -> VolumeInfo:
         """Return what can be said of the volume."""
         points = self._manager.guest.mount_points.get(self.name, ())
-        mounted = self._references > 0
-        link = self._path if mounted else None
+        mounted = self.references > 0
+        link = self._mounting.paths[self.name] if mounted else None
         return VolumeInfo(_type_of(self.volume, self._manager), mounted, link, tuple(points))
 
     def mount(self) -> Path:
@@ -195,10 +227,7 @@ class VolumeHandle:
 
         Raises SourceError if its files cannot be read, MountError if it cannot be mounted.
         """
-        state = self._mounting.server.ask("mount", volume=self.name)
-        self._references = int(state["references"])
-        self._path = Path(state["path"])
-        return self._path
+        return self._mounting.mount(self.name)
 
     def dismount(self, *, force: bool = False) -> None:
         """Give a reference back; with the last one, or with `force`, the files go.
@@ -206,10 +235,11 @@ class VolumeHandle:
         Raises BusyError, naming who has files of it open, unless forced: then these get errors. Raises
         MountError if it is not mounted.
         """
-        if not self._references:
-            raise MountError(f"{self.name}: not mounted")
-        state = self._mounting.server.dismount(self.name, force=force)
-        self._references = int(state["references"])
+        self._mounting.dismount(self.name, force=force)
+
+    def __repr__(self) -> str:
+        fstype = self.volume.fstype or "no file system that can be read"
+        return f"<VolumeHandle {self.name!r}: {fstype}, {self.volume.size} bytes>"
 
 
 def dismount_all(handles: tuple[VolumeHandle, ...], *, force: bool) -> None:

@@ -79,12 +79,9 @@ def expand(names: Names, text: str, *, patterns: bool = True) -> list[str]:
     `patterns`: `*`, `?` and `[...]` stand for other names, where there is no file of the very name.
     Raises FileNotFoundError with advice if the text names nothing, other OSErrors of what cannot be read.
     """
-    if not text.strip("/"):
-        return ["/"] if text else [text]
     finder = _Finder(names, patterns)
-    for reading in finder.readings(text):
-        if found := finder.find(reading):
-            return found
+    if found := finder.first(text):
+        return found
     if finder.met_file:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), text)
     reason = os.strerror(errno.ENOENT)
@@ -100,6 +97,11 @@ def locate(names: Names, text: str) -> str:
     return expand(names, text, patterns=False)[0]
 
 
+def find(names: Names, text: str, *, patterns: bool = True) -> list[str]:
+    """Return what `expand` returns, and nothing if the text names nothing. Raises OSError."""
+    return _Finder(names, patterns).first(text)
+
+
 def inside(path: str) -> str:
     """Return what of a mount's own path lies below its volume, drive or root/."""
     first, _, rest = path.lstrip("/").partition("/")
@@ -113,6 +115,12 @@ class _Finder:
         self._tops = names.tops()
         self.met_file = False
         """Whether a path went on behind a file that is no directory."""
+
+    def first(self, text: str) -> list[str]:
+        """Return the paths of the first reading of a text that names some; none if no reading does."""
+        if not text.strip("/"):
+            return ["/"] if text else [text]
+        return next(filter(None, map(self.find, self.readings(text))), [])
 
     def readings(self, text: str) -> Iterator[str]:
         """Yield what a text may mean as a path of the mount, the first choice first."""
@@ -264,7 +272,7 @@ class _Finder:
             return f"did you mean {' or '.join(spelled)}?"
         first = text.strip("/\\").removeprefix("volumes/").partition("/")[0]
         if self._tops and self._exists(f"volumes/{first}.raw") and first not in self._volumes():
-            return f"the files of volume {first} cannot be read (see vmount info)"
+            return f"the files of volume {first} cannot be read"
         is_guests = matched is not None or (text.startswith("/") and "root" in self._tops)
         is_known = first in self._volumes() or first in self._tops
         return "" if not self._tops or is_guests or is_known else self._volumes_advice()

@@ -5,12 +5,15 @@ it is taken before it is kept and given back when its owner is gone; an object t
 caller ENOMEM, and nobody else anything. What can be fetched again (lines of distant disks, decoded chunks) is
 *cached*: caches shrink to what is left. Small objects are not counted one by one: their number is bounded by
 the descriptors of those who opened them.
+
+Several threads may share a bound, each with caches of its own that no other thread touches.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import threading
 import weakref
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -31,6 +34,8 @@ MOST_DECODED = 64 << 20
 LEAST = 64 << 20
 """Bytes: the bound of a process on a machine, or in a container, that has very little."""
 
+ANY_THREAD = -1
+"""In place of a thread's number."""
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -68,27 +73,46 @@ class MemoryBudget:
         self.most_held = min(MOST_HELD, capacity // 2)
         self.held = 0
         """Bytes taken by open objects."""
-        self._caches: weakref.WeakSet[Cache] = weakref.WeakSet()
+        self._caches: weakref.WeakKeyDictionary[Cache, int] = weakref.WeakKeyDictionary()
+        """And the thread whose each is; ANY_THREAD: all may let it shrink."""
+        self._mutex = threading.RLock()
+        """Held while the caches are gone over. What is called then waits for no other thread."""
 
     @property
     def cached(self) -> int:
         """Bytes kept by caches."""
-        return sum(cache.cached for cache in self._caches)
+        with self._mutex:
+            return sum(cache.cached for cache in self._caches)
 
-    def share(self, cache: Cache) -> None:
-        """Count what a cache keeps, and let it shrink when others need the memory."""
-        self._caches.add(cache)
+    def share(self, cache: Cache, thread: int | None = None) -> None:
+        """Count what a cache keeps, and let it shrink when others of its thread need the memory.
+
+        `thread` is the one that uses it: by default the caller's; ANY_THREAD if it looks after itself.
+        """
+        with self._mutex:
+            self._caches[cache] = threading.get_ident() if thread is None else thread
 
     def trim(self) -> None:
-        """Let the largest caches shrink until all is within the bound. For who has just kept something."""
-        over = self.held + self.cached - self.capacity
-        while over > 0:
-            largest = max(self._caches, key=lambda cache: cache.cached)
-            before = largest.cached
-            if not before:
+        """Let the largest caches of this thread shrink until all is within the bound.
+
+        For who has just kept something. What other threads keep was within the bound when they kept it.
+        """
+        with self._mutex:
+            over = self.held + self.cached - self.capacity
+            if over <= 0:
                 return
-            largest.evict()
-            over -= before - largest.cached
+            own = [
+                cache
+                for cache, thread in self._caches.items()
+                if thread in (ANY_THREAD, threading.get_ident())
+            ]
+            while over > 0 and own:
+                largest = max(own, key=lambda cache: cache.cached)
+                before = largest.cached
+                if not before:
+                    return
+                largest.evict()
+                over -= before - largest.cached
 
     def hold(self, owner: object, amount: int, what: str) -> None:
         """Count `amount` bytes for as long as `owner` lives. Raises TooLarge; `what` is for its message."""
@@ -96,6 +120,7 @@ class MemoryBudget:
             return
         if self.held + amount > self.most_held:
             raise TooLarge(what, amount, self.most_held - self.held)
+        # No other thread runs within such a statement: the interpreter's lock changes hands at calls and loops.
         self.held += amount
         weakref.finalize(owner, self._give_back, amount).atexit = False
         self.trim()
@@ -116,14 +141,14 @@ class MemoryBudget:
 
 
 class Decoded(Generic[K]):
-    """Decoded pieces of many objects, as many as there is memory for."""
+    """Decoded pieces of many objects, as many as there is memory for. Any thread may use it."""
 
     def __init__(self, budget: MemoryBudget, capacity: int = MOST_DECODED) -> None:
         self._budget = budget
         self._pieces: Lru[K, Buffer] = Lru(min(capacity, budget.capacity // 8), weigh=len)
         self.get = self._pieces.get
-        self.evict = self._pieces.drop_oldest
-        budget.share(self)
+        self._mutex = threading.Lock()
+        budget.share(self, ANY_THREAD)
 
     @property
     def cached(self) -> int:
@@ -132,8 +157,14 @@ class Decoded(Generic[K]):
 
     def keep(self, key: K, piece: Buffer) -> None:
         """Keep a piece."""
-        self._pieces.put(key, piece)
+        with self._mutex:
+            self._pieces.put(key, piece)
         self._budget.trim()
+
+    def evict(self) -> None:
+        """Let go of the piece that was used longest ago."""
+        with self._mutex:
+            self._pieces.drop_oldest()
 
 
 def memory_of_process(cgroup: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> int:

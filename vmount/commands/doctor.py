@@ -59,7 +59,7 @@ def examine_server(arguments: argparse.Namespace) -> list[CheckResult]:
         settings = settings_from(arguments).with_password_read()
     except UsageError as error:
         state = State.PROBLEM if is_wanted else State.OPTIONAL
-        return [CheckResult("vCenter", state, str(error))]
+        return [CheckResult("vCenter", state, error.as_command())]
     return interruption.run(_examine_server, settings, arguments.vm)
 
 

@@ -80,7 +80,7 @@ def _list(
 ) -> None:
     """Show a directory, with -R all below it."""
     if arguments.recursive:
-        listings = disks.walk(path, not_read.add_error)
+        listings = disks.walk_entries(path, not_read.add_error)
     else:
         listings = iter([(path, disks.listdir(path))])
     for directory, entries in listings:

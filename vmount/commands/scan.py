@@ -163,7 +163,11 @@ def _run(arguments: argparse.Namespace) -> int:
         # The exit code is still true where the reader of the output has gone, and where something was found.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            tell(f"standard output: {explain(error)}" if isinstance(error, OSError) else str(error))
+            tell(
+                f"standard output: {explain(error)}"
+                if isinstance(error, OSError)
+                else error.as_command()
+            )
             code = code if report.found else Exit.SCANNER
     return code
 

@@ -31,9 +31,9 @@ class Stderr:
     def fail(self, error: VmountError, *, prog: str = "vmount") -> None:
         """Write the error that ends a command."""
         fields = message_object(
-            "error", error.message, remedy=error.remedy, exit_code=int(error.exit_code)
+            "error", error.message, remedy=error.command_remedy, exit_code=int(error.exit_code)
         )
-        self._write(str(error), fields, prog)
+        self._write(error.as_command(), fields, prog)
 
     def _write(self, text: str, fields: dict[str, Any], prog: str = "vmount") -> None:
         line = json.dumps(fields) if self.as_json else f"{prog}: {printable(text)}"

@@ -31,7 +31,7 @@ class FolderBackend:
         folder = self._folders.get(path.datastore)
         if folder is None:
             raise BackendRefused(
-                f"datastore {path.datastore!r} is not mounted here (--datastore NAME=DIR tells where)"
+                f"datastore {path.datastore!r} is not mounted here (the option datastore says where)"
             )
         root = folder.resolve()
         real = (root / path.path).resolve()

@@ -132,7 +132,7 @@ def check_told_apart(luns: Sequence[Lun]) -> None:
         if other is not lun:
             raise BackendError(
                 f"{other.device.path} and {lun.device.path} are two disks with one VMFS identity"
-                f" ({lun.member.device_uuid}): a copy or a snapshot of the array; name the right one with --lun"
+                f" ({lun.member.device_uuid}): a copy or a snapshot of the array; name the right one as the option lun"
             )
 
 

@@ -136,7 +136,7 @@ class SanBackend:
         if found:
             raise BackendError(
                 f"several datastores{f' are called {name!r}' if name else ''}: {known};"
-                " name one, or its LUNs with --lun"
+                " name one, or its LUNs as the option lun"
             )
         what = f"no LUN of datastore {name!r} can be read here" if name else "no LUN of a datastore"
         reasons = "; ".join([*problems, *([f"there are {known}"] if known else [])])

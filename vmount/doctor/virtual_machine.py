@@ -63,7 +63,7 @@ async def check_server(
             async with connected(settings) as session:
                 results += await _check_session(session, wanted, transports)
         except VmountError as error:
-            results.append(CheckResult("login", State.PROBLEM, str(error)))
+            results.append(CheckResult("login", State.PROBLEM, error.as_command()))
     return results
 
 
@@ -141,7 +141,7 @@ async def _check_session(
         vm = await find_vm(session, wanted)
         return results + await _check_machine(session, vm, transports)
     except VmountError as error:
-        return [*results, CheckResult("machine", State.PROBLEM, str(error))]
+        return [*results, CheckResult("machine", State.PROBLEM, error.as_command())]
 
 
 async def _check_machine(

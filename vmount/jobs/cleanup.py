@@ -134,7 +134,9 @@ class Recovery:
                 )
             except VmountError as error:
                 kept.add(type(undo_record))
-                self._remains(Outcome(undo_record.KIND, str(undo_record), pid, reason=str(error)))
+                self._remains(
+                    Outcome(undo_record.KIND, str(undo_record), pid, reason=error.as_command())
+                )
             else:
                 outcome = Outcome(undo_record.KIND, str(undo_record), pid, done=done)
                 self.report.cleaned.append(outcome)

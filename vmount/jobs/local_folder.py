@@ -170,7 +170,7 @@ class FolderSet:
                 if file.stream:
                     place = self._place(file.path.removesuffix(f":{file.stream}"))
                     value = os.getxattr(place, STREAM_PREFIX + file.stream, follow_symlinks=False)
-                    opened.append(SmallFile(value))
+                    opened.append(SmallFile(value, file.path))
                 else:
                     opened.append(FolderFile(self._place(file.path), "rb"))
             except OSError as error:

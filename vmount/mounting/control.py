@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from vmount.errors import BusyError, Exit, MountError, SourceError, UsageError, VmountError
+from vmount.errors import BusyError, Exit, MountError, Remedy, SourceError, UsageError, VmountError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,7 +86,7 @@ def ask(path: Path, request: Mapping[str, Any], patience: float = PATIENCE) -> A
     except (OSError, ValueError) as error:
         raise MountError(
             f"the process that serves the mount does not answer: {error}",
-            remedy="vmount status tells more",
+            remedy=Remedy("vmount status tells more"),
         ) from error
     if "error" in answer:
         raise error_of(answer)
@@ -97,12 +97,19 @@ def error_of(answer: Mapping[str, Any]) -> VmountError:
     """Return the error that another process told of: of the kind that goes with its exit code."""
     code = Exit(answer["code"])
     kinds = {kind.exit_code: kind for kind in (UsageError, SourceError, MountError, BusyError)}
-    return kinds.get(code, VmountError)(answer["error"], remedy=answer.get("remedy", ""))
+    remedy = answer.get("remedy", "")
+    worded = Remedy(answer.get("command_remedy", remedy), remedy)
+    return kinds.get(code, VmountError)(answer["error"], remedy=worded)
 
 
 def answer_of(error: VmountError) -> dict[str, Any]:
     """Return an error as what `error_of` makes one of, in another process."""
-    return {"error": error.message, "remedy": error.remedy, "code": error.exit_code}
+    return {
+        "error": error.message,
+        "remedy": error.remedy,
+        "command_remedy": error.command_remedy,
+        "code": error.exit_code,
+    }
 
 
 async def _answer(handler: Handler, line: bytes) -> bytes:

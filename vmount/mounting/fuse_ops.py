@@ -131,6 +131,13 @@ class FuseOps(pyfuse3.Operations):
             if number >> VOLUME_SHIFT in volumes and handle in self._files:
                 self._files[handle] = ClosedFile(self._files[handle].size)
 
+    async def forget_names(self, names: Sequence[tuple[int, bytes]]) -> None:
+        """Let the kernel ask again for names that it may keep for ever."""
+        for parent, name in names:
+            with contextlib.suppress(OSError):  # the kernel does not know it
+                await trio.to_thread.run_sync(pyfuse3.invalidate_entry, parent, name)
+                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, parent, True)
+
     def report(self, operation: str, args: tuple[Any, ...], error: Exception) -> None:
         """Log an object's trouble, once."""
         number = self._numbers.get(args[0], ROOT) if operation in BY_HANDLE else args[0]

@@ -1,4 +1,4 @@
-"""The serving process: the one place that builds the object graph and opens nurseries."""
+"""The serving process: FUSE, signals and the sandbox around what `assemble` makes."""
 
 from __future__ import annotations
 
@@ -17,32 +17,30 @@ import pyfuse3
 import trio
 
 from vmount.disk_set import OpenDiskSet
-from vmount.errors import MountError, explain
+from vmount.errors import MountError, Remedy, explain
 from vmount.interruption import announced, catching, deferred, taken
 from vmount.mounting.apart import apart
+from vmount.mounting.assemble import assemble
 from vmount.mounting.config import MountConfig, OwnerMode
 from vmount.mounting.control import answering, bound
 from vmount.mounting.fuse_ops import FuseOps, Owner
 from vmount.mounting.mounter import Mounter
 from vmount.mounting.mountinfo import find_mount
 from vmount.mounting.privileges import give_up
-from vmount.mounting.status import Statistics
-from vmount.mounting.volume_mounts import VolumeMounts
 from vmount.runtime import TrioRuntime, first_of
 from vmount.sandbox import confine
 from vmount.sandbox.kernel import keep_memory_private
 from vmount.sandbox.policy import CAP_DAC_OVERRIDE
 from vmount.sources.needs import policy_for
 from vmount.state.undo_records import MountPoint
-from vmount.tree.builder import build_tree
-from vmount.tree.info import as_json, describe
-from vmount.tree.walk_ahead import WalkAhead
 
 if TYPE_CHECKING:
     import signal
     import socket
     from collections.abc import Callable, Iterator, Mapping
 
+    from vmount.mounting.status import Statistics
+    from vmount.mounting.volume_mounts import VolumeMounts
     from vmount.state import Journal, StateDir
 
 log = logging.getLogger(__name__)
@@ -106,7 +104,7 @@ def check_mountpoint(path: Path) -> None:
     if find_mount(str(path)) is not None:
         raise MountError(
             f"{path}: {'a mount whose server is gone' if _is_dead(path) else 'already mounted'}",
-            remedy=f"run: vmount umount {path}",
+            remedy=Remedy(f"run: vmount umount {path}", "unmount it first"),
         )
     try:
         mode = path.stat().st_mode
@@ -117,7 +115,7 @@ def check_mountpoint(path: Path) -> None:
     if not Path("/dev/fuse").exists():
         raise MountError(
             "/dev/fuse is not there: this kernel or container has no FUSE",
-            remedy="vmount ls, cat, cp and info work without it",
+            remedy=Remedy("vmount ls, cat, cp and info work without it"),
         )
 
 
@@ -169,33 +167,25 @@ async def _serve_recorded(serving: Serving, ending: Ending) -> None:
             )
         if ending.opening.cancelled_caught:
             raise ending.not_mounted()
-        for warning in manager.guest.warnings:
-            log.warning("%s", warning)
         try:
-            info = as_json(describe(manager)).encode()
-            statistics = Statistics(config, manager)
-            tree = build_tree(
+            assembled = assemble(
                 manager,
-                lambda: info,
-                lambda: as_json(statistics.now()).encode(),
-                config.raw_mode,
+                nursery,
+                top=str(config.mountpoint),
+                sources=config.shown_sources,
+                raw_mode=config.raw_mode,
             )
-            is_distant = any(disk.remote is not None for disk in manager.disks)
-            walker = WalkAhead(tree, nursery) if is_distant else tree
             owner = _owner(config)
-            operations = FuseOps(tree, walker, owner)
+            operations = FuseOps(assembled.tree, assembled.walker, owner)
             # Access lists name the guest's users and groups: they mean something where those are shown.
             operations.enable_acl = (
                 config.allow_other and owner.gid is None and owner.permissions is None
             )
-            statistics.operations = operations
-            mounts = VolumeMounts(manager, tree, operations, config.mountpoint)
-            if config.volumes is not None:
-                mounts.show_only(config.volumes)
+            mounts = assembled.connect(operations, config.volumes)
             _relax_collector()
             await ending.check()
             with _recorded(config, journal):
-                async with answering(serving.control, partial(_do, mounts, statistics)):
+                async with answering(serving.control, partial(_do, mounts, assembled.statistics)):
                     with _mounted(serving.mounter, operations):
                         await nursery.start(give_up, _needed(manager))
                         await ending.check()

@@ -156,8 +156,6 @@ def main() -> int:
     except (EOFError, pickle.UnpicklingError):
         return Exit.FAILED  # it has ended already
     configure("warning", None)
-    # That program has opened the same disks, and has said what there is to say of them.
-    logging.getLogger("vmount.disk_set").setLevel(logging.ERROR)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
 
@@ -166,8 +164,8 @@ def main() -> int:
             with answers:
                 answers.write(json.dumps(answer).encode() + b"\n")
 
-    # The program that started this one has opened the same disks, and has told of them.
-    for name in ("vmount.disk_set", "vmount.mounting.serve"):
+    # The program that started this one has opened the same disks, and has warned of what is wrong with them.
+    for name in ("vmount.disk_set", "vmount.mounting.assemble"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         serve(config, StateDir(state_dir), lambda: send({"pid": os.getpid()}), lifeline=0)

@@ -12,31 +12,34 @@ from vmount import __version__
 from vmount.mounting.apart import apart
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vmount.disk_set import OpenDiskSet
-    from vmount.mounting.config import MountConfig
-    from vmount.mounting.fuse_ops import FuseOps
+    from vmount.mounting.volume_mounts import FrontEnd
 
 
 class Statistics:
     """What .vmount/status.json says."""
 
-    def __init__(self, config: MountConfig, manager: OpenDiskSet) -> None:
-        self.operations: FuseOps | None = None
-        self._config = config
+    def __init__(self, top: str, sources: Sequence[str], manager: OpenDiskSet) -> None:
+        """`top` is where the tree is shown; `sources` are named as all users may see them."""
+        self.front_end: FrontEnd | None = None
+        self._top = top
+        self._sources = tuple(sources)
         self._manager = manager
         self._began = time.time()
 
     def now(self) -> dict[str, Any]:
         """Return the state of the mount. Sizes in bytes."""
-        operations = self.operations
+        front_end = self.front_end
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "mountpoint": str(self._config.mountpoint),
-            "sources": list(self._config.shown_sources),
+            "mountpoint": self._top,
+            "sources": list(self._sources),
             "uptime_seconds": round(time.time() - self._began, 3),
-            "open_files": 0 if operations is None else operations.open_files,
-            "bytes_read": 0 if operations is None else operations.bytes_read,
+            "open_files": 0 if front_end is None else front_end.open_files,
+            "bytes_read": 0 if front_end is None else front_end.bytes_read,
             "disks": {
                 disk.name: disk.remote.stats()
                 for disk in self._manager.disks

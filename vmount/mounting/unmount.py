@@ -7,7 +7,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-from vmount.errors import BusyError, MountError, VmountError
+from vmount.errors import BusyError, MountError, Remedy, VmountError
 from vmount.mounting.mountinfo import KernelMount, find_mount, processes_below
 
 if TYPE_CHECKING:
@@ -31,7 +31,9 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
     """
     mount = find_mount(mountpoint)
     if mount is None:
-        raise MountError(f"{mountpoint}: not a mount of vmount", remedy="vmount status lists them")
+        raise MountError(
+            f"{mountpoint}: not a mount of vmount", remedy=Remedy("vmount status lists them")
+        )
     record = state.find(mountpoint)
     fusermount(mount, lazy=force)
     if record is None:
@@ -105,5 +107,5 @@ def in_use(path: str, holders: Sequence[tuple[int, str]]) -> BusyError:
     shown = ", ".join(f"{name} ({pid})" for pid, name in holders[:MOST_HOLDERS_SHOWN])
     return BusyError(
         f"{path}: in use by {shown or 'a process that cannot be seen from here'}",
-        remedy="end it first, or use --force",
+        remedy=Remedy("end it first, or use --force", "end it first, or use force=True"),
     )

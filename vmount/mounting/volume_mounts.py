@@ -6,27 +6,47 @@ when the last one is given back, or by force.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import pyfuse3
-import trio
+from typing import TYPE_CHECKING, Protocol
 
 from vmount.errors import MountError, SourceError, UsageError
 from vmount.mounting.unmount import in_use
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from vmount.disk_set import OpenDiskSet
-    from vmount.mounting.fuse_ops import FuseOps
     from vmount.tree.tree import Tree
     from vmount.volumes.find import Volume
 
 log = logging.getLogger(__name__)
+
+
+class FrontEnd(Protocol):
+    """What serves a tree: the kernel's file system, or something else that readers come through."""
+
+    @property
+    def open_files(self) -> int:
+        """Files and directories open now."""
+        ...
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes given to readers so far."""
+        ...
+
+    def has_open(self, volumes: Sequence[int]) -> bool:
+        """Say whether a file or directory of these volumes (numbers as in the tree) is open."""
+        ...
+
+    def cut_off(self, volumes: Sequence[int]) -> None:
+        """Let every further read of the open files of these volumes fail."""
+        ...
+
+    async def forget_names(self, names: Sequence[tuple[int, bytes]]) -> None:
+        """Ask the tree again for names that may have been kept, each given by its directory's number."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -42,15 +62,13 @@ class VolumeState:
 
 
 class VolumeMounts:
-    """The volumes of a mount that is being served."""
+    """The volumes of a tree that is being served at `top`."""
 
-    def __init__(
-        self, manager: OpenDiskSet, tree: Tree, operations: FuseOps, mountpoint: Path
-    ) -> None:
+    def __init__(self, manager: OpenDiskSet, tree: Tree, front_end: FrontEnd, top: str) -> None:
         self._manager = manager
         self._tree = tree
-        self._operations = operations
-        self._mountpoint = mountpoint
+        self._front_end = front_end
+        self._top = top
         self._references = {
             volume.name: 1 for volume in manager.volumes if volume.filesystem is not None
         }
@@ -72,7 +90,7 @@ class VolumeMounts:
         volume = self._volume(name)
         self._references[name] += 1
         if self._references[name] == 1:
-            await self._forget(self._tree.reveal(name))
+            await self._front_end.forget_names(self._tree.reveal(name))
         return self._state(volume)
 
     async def dismount(
@@ -92,21 +110,14 @@ class VolumeMounts:
             self._references[name] -= 1
             return self._state(volume)
         numbers = self._tree.numbers_of(name)
-        if not force and (holders or self._operations.has_open(numbers)):
+        if not force and (holders or self._front_end.has_open(numbers)):
             raise in_use(self._path(name), holders)
         self._references[name] = 0
         gone = self._tree.hide(name)
-        self._operations.cut_off(numbers)
-        await self._forget(gone)
+        self._front_end.cut_off(numbers)
+        await self._front_end.forget_names(gone)
         log.info("%s: dismounted", name)
         return self._state(volume)
-
-    async def _forget(self, names: list[tuple[int, bytes]]) -> None:
-        """Let the kernel ask again for names that it may keep for ever."""
-        for parent, name in names:
-            with contextlib.suppress(OSError):  # the kernel does not know it
-                await trio.to_thread.run_sync(pyfuse3.invalidate_entry, parent, name)
-                await trio.to_thread.run_sync(pyfuse3.invalidate_inode, parent, True)
 
     def _volume(self, name: str) -> Volume:
         for volume in self._manager.volumes:
@@ -124,4 +135,4 @@ class VolumeMounts:
         return VolumeState(volume.name, references, path, volume.problem)
 
     def _path(self, name: str) -> str:
-        return str(self._mountpoint / "volumes" / self._tree.shown_as[name])
+        return f"{self._top}/volumes/{self._tree.shown_as[name]}"

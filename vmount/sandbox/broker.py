@@ -116,7 +116,7 @@ def _do(channel: socket.socket, services: Mapping[str, Service]) -> None:
                 for value, passed in services[request["service"]](request["value"], files):
                     _send(channel, {"value": value}, passed)
             except VmountError as error:
-                _send(channel, {"error": str(error), "code": error.exit_code}, ())
+                _send(channel, {"error": error.as_command(), "code": error.exit_code}, ())
             except OSError as error:
                 _send(channel, {"error": explain(error), "code": Exit.FAILED}, ())
             except (KeyError, TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vmount.errors import VmountError, explain
+from vmount.errors import Remedy, VmountError, explain
 from vmount.sandbox import landlock, seccomp
 from vmount.sandbox.kernel import keep_capabilities, keep_memory_private
 
@@ -40,7 +40,7 @@ def confine(policy: Policy) -> Confinement:
     except OSError as error:
         raise VmountError(
             f"this process cannot be confined: {explain(error)}",
-            remedy="to read disks with all rights of this user: --no-sandbox",
+            remedy=Remedy("to read disks with all rights of this user: --no-sandbox"),
         ) from error
     log.debug("confined: %s to %s", done, policy)
     return done

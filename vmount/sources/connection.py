@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vmount.errors import UsageError
+from vmount.errors import Remedy, UsageError
 from vmount.sources.registry import recognise
 from vmount.vsphere.layer import Layer
 
@@ -40,5 +40,6 @@ def with_connection(
     except UsageError as error:
         if layer.host is not None or profile is not None:
             raise
-        return replace(options, no_connection=str(error))
+        remedy = Remedy(error.command_remedy, error.remedy)
+        return replace(options, no_connection=error.message, no_connection_remedy=remedy)
     return replace(options, connection=settings.with_password_read())

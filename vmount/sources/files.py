@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmount.backends.local_file import LocalFile
 from vmount.disks.disk import ChainLink, Disk
-from vmount.errors import SourceError, explain
+from vmount.errors import MissingSource, SourceError, explain
 from vmount.options import FORCE
 from vmount.parsers.errors import NotRecognised, ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
@@ -48,6 +48,8 @@ async def open_disk(name: str, shown: str, location: str, opening: Opening) -> D
                 disk = _raw_disk(name, shown, source)
             else:
                 disk = await _by_content(name, shown, location, opening, stack)
+        except FileNotFoundError as error:
+            raise MissingSource(explain(error), path) from error
         except IsADirectoryError as error:
             raise NotASource(explain(error)) from error
         except OSError as error:

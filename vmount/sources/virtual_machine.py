@@ -17,7 +17,6 @@ import trio
 from vmount.datastores.path import DatastorePath, DatastorePathError
 from vmount.disks.disk import Disk, OpenedDisk, Refusal, disk_of
 from vmount.errors import SourceError
-from vmount.options import FORCE
 from vmount.parsers.errors import ParseError
 from vmount.parsers.vmdk.chain import ParentChanged
 from vmount.transports.base import ReadyVm, Transport, WantedDisk
@@ -77,7 +76,8 @@ class OpenVm:
         if options.connection is None:
             reason = options.no_connection or "no vCenter or host is configured"
             raise SourceError(
-                f"{name}: No such file or directory, and no machine can be looked for: {reason}"
+                f"{name}: No such file or directory, and no machine can be looked for: {reason}",
+                remedy=options.no_connection_remedy,
             )
         assert journal is not None, "what must be undone has to be written down"
         machine = cls()
@@ -169,7 +169,7 @@ class OpenVm:
         except NoTransport as error:
             problem, refused = str(error), error.refused
         except ParentChanged as error:
-            problem = f"{error}; {FORCE}"
+            problem = f"{error}; the option force reads it all the same"
         except (SourceError, ParseError, DatastorePathError) as error:
             problem = str(error)
         else:

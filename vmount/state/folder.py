@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmount.errors import VmountError, explain
-from vmount.state.journal import SOCKET_SUFFIX, SUFFIX, Contents, Journal, JournalError, read
+from vmount.state.journal import (
+    OTHER_FOLDER,
+    SOCKET_SUFFIX,
+    SUFFIX,
+    Contents,
+    Journal,
+    JournalError,
+    read,
+)
 from vmount.state.lockfile import try_lock
 from vmount.state.undo_records import MountPoint, Snapshot, UndoRecord
 
@@ -151,7 +159,7 @@ class StateDir:
         if not self._is_ours():
             raise VmountError(
                 f"{self.path}: belongs to somebody else, or others may write to it",
-                remedy="name another folder with --state-dir",
+                remedy=OTHER_FOLDER,
             )
 
     def _is_ours(self) -> bool:
@@ -163,5 +171,5 @@ class StateDir:
 def _unusable(error: OSError) -> VmountError:
     return VmountError(
         f"cannot record what must be undone: {explain(error)}",
-        remedy="name another folder with --state-dir",
+        remedy=OTHER_FOLDER,
     )

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from vmount.errors import VmountError, explain
+from vmount.errors import Remedy, VmountError, explain
 from vmount.state.lockfile import try_lock
 from vmount.state.processes import Process
 from vmount.state.undo_records import UndoRecord, decode, encode
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+OTHER_FOLDER = Remedy(
+    "name another folder with --state-dir", "name another folder: open_disks(..., state_dir=...)"
+)
 
 SUFFIX = ".journal"
 SOCKET_SUFFIX = ".sock"
@@ -205,7 +209,7 @@ class Journal:
             except OSError as error:
                 raise VmountError(
                     f"cannot record {undo_record}: {explain(error)}",
-                    remedy="name another folder with --state-dir",
+                    remedy=OTHER_FOLDER,
                 ) from error
             self._contents.last = number
             self._contents.undo_records[number] = undo_record
@@ -220,7 +224,7 @@ class Journal:
             except OSError as error:
                 raise VmountError(
                     f"cannot record what must be undone: {explain(error)}",
-                    remedy="name another folder with --state-dir",
+                    remedy=OTHER_FOLDER,
                 ) from error
 
     def close(self) -> None:

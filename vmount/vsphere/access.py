@@ -100,7 +100,11 @@ def _tell_of_snapshot(vm: str, power: Power, nodes: Sequence[SnapshotNode], *, k
     state = "suspended" if power is Power.SUSPENDED else "running"
     end = "" if keep else ", which is removed at the end"
     has_current = any(node.is_current for node in nodes)
-    other = "; to read its current snapshot instead, use --snapshot current" if has_current else ""
+    other = (
+        "; the option snapshot with the value current reads its current snapshot instead"
+        if has_current
+        else ""
+    )
     log.warning("%s is %s: taking a snapshot%s%s", vm, state, end, other)
 
 

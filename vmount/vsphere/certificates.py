@@ -11,6 +11,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from vmount.errors import Remedy
 from vmount.vsphere.errors import CertificateError, ConnectError
 from vmount.vsphere.thumbprint import Thumbprint
 
@@ -77,13 +78,15 @@ def not_trusted(
     error: ssl.SSLCertVerificationError, settings: ConnectionSettings
 ) -> CertificateError:
     """Return the error for a certificate that fails verification, with what to do; blocks."""
+    authority = "name the authority that signed it (ca-file in a profile, GOVC_TLS_CA_CERTS)"
     try:
-        remedy = (
-            f"if the server's own is {Thumbprint.of(read_leaf(settings))}, add --thumbprint with that; "
-            "or name the authority that signed it (ca-file in a profile, GOVC_TLS_CA_CERTS)"
+        found = f"if the server's own is {Thumbprint.of(read_leaf(settings))}, "
+        remedy = Remedy(
+            f"{found}add --thumbprint with that; or {authority}",
+            f"{found}give it as the thumbprint; or {authority}",
         )
     except OSError:
-        remedy = "name the authority that signed it (ca-file in a profile, GOVC_TLS_CA_CERTS)"
+        remedy = Remedy(authority, authority)
     return CertificateError(
         f"{settings.address}: the certificate is not trusted: {error.verify_message}",
         remedy=remedy,

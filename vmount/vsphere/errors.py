@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from vmount.errors import Exit, VmountError, explain, printable
+from vmount.errors import Exit, Remedy, VmountError, explain, printable
 
 if TYPE_CHECKING:
     from pyVmomi import vmodl
@@ -84,7 +84,10 @@ def from_fault(fault: vmodl.MethodFault, server: str, user: str) -> VsphereError
     if isinstance(fault, vim.fault.HostAccessRestrictedToManagementServer):
         return VsphereError(
             f"{server} leaves this to its vCenter ({said})",
-            remedy=f"connect to the vCenter: --vcenter {fault.managementServer}",
+            remedy=Remedy(
+                f"connect to the vCenter: --vcenter {fault.managementServer}",
+                f"connect to the vCenter {fault.managementServer}",
+            ),
         )
     if isinstance(fault, vmodl.fault.MethodNotFound | vmodl.fault.NotSupported):
         return VsphereError(f"{server} does not support this ({said})")

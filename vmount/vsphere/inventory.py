@@ -10,7 +10,7 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vmount.errors import SourceError, printable
+from vmount.errors import Remedy, SourceError, printable
 from vmount.vsphere.errors import ObjectGone
 from vmount.vsphere.names import decode_name, path_of
 from vmount.vsphere.properties import Properties, retrieve
@@ -255,7 +255,7 @@ async def _only(
     near = _similar(wanted, entries)
     raise SourceError(
         f"{session.settings.address}: no machine {wanted!r}",
-        remedy=f"there is {_listed(near)}" if near else "vmount vms lists them",
+        remedy=f"there is {_listed(near)}" if near else Remedy("vmount vms lists them"),
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 from pyVmomi import vim, vmodl
 
-from vmount.errors import Exit, VmountError
+from vmount.errors import Exit, Remedy, VmountError
 from vmount.state.undo_records import RelocationLock
 from vmount.vsphere.access_options import LockMode
 from vmount.vsphere.disabled_methods import (
@@ -57,7 +57,7 @@ class Refused:
     """The server does not lock, and has not locked."""
 
     reason: str
-    remedy: str = ""
+    remedy: str | Remedy = ""
     is_foreign: bool = False
     """Another lock is in the way, which may go."""
 
@@ -95,7 +95,8 @@ class RelocationLocks:
     async def _acquire(self, vm: str, journal: Journal, wait: float) -> Entry | Refused:
         if not self._session.is_vcenter:
             return Refused(
-                "a host has no such lock, vCenter has", "connect to vCenter, or leave out --lock"
+                "a host has no such lock, vCenter has",
+                Remedy("connect to vCenter, or leave out --lock", "connect to vCenter"),
             )
         deadline = trio.current_time() + wait
         told = False
@@ -182,7 +183,7 @@ class RelocationLocks:
             return None
         return Refused(
             f"{other or 'another program'!r} has locked it",
-            "wait with --lock-wait, or end what holds it",
+            Remedy("wait with --lock-wait, or end what holds it", "end what holds it"),
             is_foreign=True,
         )
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmount.errors import UsageError, explain
+from vmount.errors import Remedy, UsageError, explain
 from vmount.vsphere.secret import Secret
 
 if TYPE_CHECKING:
@@ -120,7 +120,10 @@ def from_keyring_or_terminal(service: str, user: str, host: str) -> Password:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError(
                 f"no password for {user} at {host}",
-                remedy="set GOVC_PASSWORD, use --password-file or a profile, or run it in a terminal",
+                remedy=Remedy(
+                    "set GOVC_PASSWORD, use --password-file or a profile, or run it in a terminal",
+                    "set GOVC_PASSWORD, or use a profile",
+                ),
             )
         try:
             return Secret(getpass.getpass(f"Password of {user} at {host}: "))

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyVmomi import vim, vmodl
 
-from vmount.errors import SourceError
+from vmount.errors import Remedy, SourceError
 
 if TYPE_CHECKING:
     from vmount.vsphere.session import Session
 
 _SERIAL = re.compile(r"VMware-((?:[0-9a-f]{2}[ -]?){16})", re.IGNORECASE)
-REMEDY = "name it with --proxy-vm"
+REMEDY = Remedy("name it with --proxy-vm", "name it: OpenOptions(proxy_vm=...)")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ async def find_proxy(session: Session, firmware: Firmware, wanted: str = "") -> 
             "which machine this is, only root may read from its firmware", remedy=REMEDY
         ) from error
     if not uuids:
-        raise SourceError("this is no virtual machine of vSphere", remedy="or " + REMEDY)
+        raise SourceError("this is no virtual machine of vSphere", remedy=REMEDY)
     for candidate in uuids:
         cards = await session.read(_by_uuid, session, candidate)
         here = firmware.addresses() if len(cards) > 1 else frozenset()
@@ -96,7 +96,7 @@ def _named(session: Session, wanted: str) -> str:
     except ValueError:
         found = index.FindByInventoryPath(wanted)
     if not isinstance(found, vim.VirtualMachine):
-        raise SourceError(f"--proxy-vm {wanted}: no such machine in the inventory")
+        raise SourceError(f"{wanted}: no such machine in the inventory")
     return str(found._moId)  # noqa: SLF001 (there is no other way to it)
 
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vmount.errors import UsageError
+from vmount.errors import Remedy, UsageError
 from vmount.state.undo_records import Server
 from vmount.vsphere.session import Session, connected
 from vmount.vsphere.settings import ConnectionSettings, resolve
@@ -45,7 +45,7 @@ async def connected_again(
         if server.instance and session.about.instance != server.instance:
             raise UsageError(
                 f"{settings.address} is not the server that was used (instance {server.instance})",
-                remedy="name that one with --vcenter",
+                remedy=Remedy("name that one with --vcenter", "name that one"),
             )
         yield session
 

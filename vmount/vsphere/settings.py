@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vmount.configuration import config_path
-from vmount.errors import UsageError
+from vmount.errors import Remedy, UsageError
 from vmount.vsphere import passwords
 from vmount.vsphere.address import HTTPS_PORT, join_host_port
 from vmount.vsphere.govc import from_environment
@@ -88,7 +88,9 @@ def resolve(
     if user is None:
         raise UsageError(
             f"no user name for {join_host_port(host, port)}",
-            remedy="use --user, GOVC_USERNAME or a profile",
+            remedy=Remedy(
+                "use --user, GOVC_USERNAME or a profile", "set GOVC_USERNAME, or use a profile"
+            ),
         )
     trusting = next((layer for layer in layers if _says_whom_to_trust(layer, host, port)), chosen)
     return ConnectionSettings(
@@ -111,7 +113,10 @@ def _server(layers: list[Layer]) -> tuple[str, int]:
             return layer.host, layer.port or HTTPS_PORT
     raise UsageError(
         "no vCenter or ESXi host is named",
-        remedy="use --vcenter HOST, GOVC_URL, or a profile in the configuration file",
+        remedy=Remedy(
+            "use --vcenter HOST, GOVC_URL, or a profile in the configuration file",
+            "set GOVC_URL, or add a profile to the configuration file",
+        ),
     )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 from pyVmomi import vim
 
-from vmount.errors import SourceError, VmountError
+from vmount.errors import Remedy, SourceError, VmountError
 from vmount.state.undo_records import Snapshot
 from vmount.vsphere.access_options import Quiesce
 from vmount.vsphere.errors import ObjectGone, TaskTimeout, VsphereError, reason
@@ -218,6 +218,9 @@ def _error(vm: str, error: VmountError, *, quiesced: bool) -> VmountError:
     if quiesced and isinstance(error.__cause__, QUIESCE_FAULTS):
         return QuiesceError(
             f"{vm}: the guest cannot be quiesced: {reason(error.__cause__)}",
-            remedy="look after VMware Tools there; --try-quiesce goes on without, crash-consistent",
+            remedy=Remedy(
+                "look after VMware Tools there; --try-quiesce goes on without, crash-consistent",
+                "look after VMware Tools there; Quiesce.TRY goes on without, crash-consistent",
+            ),
         )
     return error

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vmount.api.bridge import InlineBridge
-from vmount.api.files import FilesTogether
+from vmount.api.files import Files
+from vmount.api.lookup import Lookup
 from vmount.tree.tree import ROOT, Directory, Tree
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def test_a_walk_by_paths_is_linear_in_depth() -> None:
     tree = CountingTree()
     number = ROOT
     numbers = [number := tree.add(number, b"d", Directory()) for _ in range(DEPTH)]
-    files = FilesTogether(tree, InlineBridge())
+    files = Files(Lookup(tree, InlineBridge()))
     path = ""
     for expected in numbers:
         path += "/d"

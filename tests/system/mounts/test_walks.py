@@ -59,7 +59,7 @@ def has_content(path: bytes) -> bool:
 def walk_api(disks: DiskSet, volume: str) -> list[WalkEntry]:
     """Walk a volume as `fixtures.walk.walk` does a mounted one."""
     found = [_entry(disks, volume, "", disks.stat(volume))]
-    for folder, entries in disks.walk(volume):
+    for folder, entries in disks.walk_entries(volume):
         for name, attrs in entries:
             assert attrs is not None
             path = f"{folder}/{name}"

@@ -180,7 +180,7 @@ async def test_a_foreign_lock_is_told_of_and_stays(
             assert not access.is_locked
         assert "'backup-appliance' has locked it" in caplog.text
         assert session.vm(VM).disabledMethod == ["RelocateVM_Task"]
-        with pytest.raises(LockError, match=r"'backup-appliance' has locked it.*--lock-wait"):
+        with pytest.raises(LockError, match=r"'backup-appliance' has locked it; end what holds it"):
             async with accessed(session, state, AccessOptions(lock=LockMode.REQUIRE)):
                 pass
         assert session.vm(VM).disabledMethod == ["RelocateVM_Task"]

@@ -293,7 +293,7 @@ async def test_a_machine_that_is_not_in_the_inventory(
     place = Place(tmp_path / "elsewhere")
     place.make(told)
     async with opened(settings, tmp_path, place) as site:
-        with pytest.raises(VmountError, match="--proxy-vm"):
+        with pytest.raises(VmountError, match="proxy_vm"):
             await site.way.open(disks[0].wanted)
 
 

@@ -97,7 +97,7 @@ class _Services:
         self._mounting.share([VmInfo(**fields) for fields in value["machines"]])
         self._mountpoint.mkdir(exist_ok=True)
         for volume in value["volumes"]:
-            self._mounting.server.ask("mount", volume=str(volume))
+            self._mounting.mount(str(volume))
         self._folder = os.path.realpath(self._mountpoint)
         yield self._folder, ()
 
