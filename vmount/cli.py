@@ -168,7 +168,8 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
 def _misspelled(words: Sequence[str]) -> str | None:
     """Return the command that the first word is like, where it is neither a command nor a file."""
     word = words[0]
-    if word in WORDS or word.startswith("-") or Path(word).exists():
+    # os.path.exists takes a name that is too long for one that is missing; Path.exists raises OSError.
+    if word in WORDS or word.startswith("-") or os.path.exists(word):  # noqa: PTH110
         return None
     if word in SYNONYMS:
         return SYNONYMS[word]

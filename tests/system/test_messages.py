@@ -39,6 +39,7 @@ CASES: list[tuple[str, int, str]] = [
     ("mount e.img empty.img", 4, "empty.img: not a directory"),
     ("mount -o bogus e.img folder", 2, "-o bogus: unknown option"),
     ("e.img", 2, "e.img: not a command, or a SOURCE without a MOUNTPOINT"),
+    ("x" * 300, 2, "xxx: not a command, or a SOURCE without a MOUNTPOINT"),
     ("umount folder", 4, "folder: not a mount of vmount; vmount status lists them"),
     ("volumes folder", 4, "folder: not a mount of vmount"),
     ("status folder", 4, "folder: not a mount of vmount"),

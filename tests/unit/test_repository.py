@@ -51,6 +51,14 @@ def test_no_package_is_listed_twice() -> None:
     assert [name for name in names if not re.fullmatch(r"[a-z0-9][a-z0-9.+-]+", name)] == []
 
 
+@pytest.mark.parametrize("folder", ["vmount", "parsers", "tests", "fixtures", "scripts", "docs"])
+def test_no_file_holds_the_marks_of_a_merge(folder: str) -> None:
+    marks = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    files = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".py", ".md", ".go"}]
+    assert files
+    assert [path.name for path in files if marks.search(path.read_bytes())] == []
+
+
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")), ids=lambda page: page.name)
 def test_pages_name_only_targets_that_exist(page: Path) -> None:
     code = re.findall(r"```.*?```|`[^`\n]+`", page.read_text(), re.DOTALL)

@@ -13,11 +13,6 @@ from vmount.api.file_reader import FileReader, SmallFile, as_os_errors
 from vmount.api.lookup import FileRef
 from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
-<<<<<<< HEAD
-=======
-from vmount.parsers.lru import Lru
-from vmount.parsers.model import Attrs, FileData
->>>>>>> main
 from vmount.parsers.ntfs import RESTORABLE
 
 if TYPE_CHECKING:
@@ -204,25 +199,6 @@ class Files:
             reason = explain(error) if isinstance(error, OSError) else str(error)
             return OSError(errno.EIO, f"its alternate streams cannot be read: {reason}", file.path)
 
-<<<<<<< HEAD
-=======
-    async def _all_streams(self, file: FileRef) -> list[FileRef]:
-        """Return the alternate streams of a file on NTFS. Raises OSError, ParseError."""
-        found = []
-        for name, (value,) in (await self._tree.xattrs(file.number)).items():
-            if name.startswith(STREAM_PREFIX):
-                stream = os.fsdecode(name.removeprefix(STREAM_PREFIX))
-                size = 0
-                if isinstance(value, bytes):
-                    size = len(value)
-                elif isinstance(value, FileData):
-                    size = value.size
-                # Else opening it says what is wrong.
-                attrs = stream_attrs(file.attrs, size)
-                found.append(FileRef(f"{file.path}:{stream}", file.number, attrs, stream))
-        return found
-
->>>>>>> main
     async def _gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
         return await self._lookup.bridge.runtime.gather(calls)
 

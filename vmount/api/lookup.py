@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vmount.api.file_reader import as_os_errors
 from vmount.api.spelling import CASELESS
 from vmount.parsers.lru import Lru
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import Attrs, FileData
 from vmount.tree.paths import resolve
 from vmount.tree.read_ahead import ReadAhead
 
@@ -153,7 +153,12 @@ class Lookup:
         for name, (value,) in (await self.tree.xattrs(file.number)).items():
             if name.startswith(STREAM_PREFIX):
                 stream = os.fsdecode(name.removeprefix(STREAM_PREFIX))
-                size = len(value) if isinstance(value, bytes) else value.size
+                size = 0
+                if isinstance(value, bytes):
+                    size = len(value)
+                elif isinstance(value, FileData):
+                    size = value.size
+                # Else opening it says what is wrong.
                 attrs = stream_attrs(file.attrs, size)
                 found.append(FileRef(f"{file.path}:{stream}", file.number, attrs, stream))
         return found
