@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help test-unit tables demo test fuzz check lint format types coverage bench man clean setup setup-test
+.PHONY: dist packages release help test-unit tables demo test fuzz check lint format types coverage bench man clean setup setup-test
 
 PYTHON := .venv/bin/python
 SOURCES := vmount parsers tests fixtures bench scripts
@@ -15,7 +15,7 @@ demo: ## Make a small virtual machine, mount it, copy files out and compare them
 
 test: setup-test ## Run the tests
 	@scripts/vcsim >/dev/null || [ "$$CI" != true ]
-	$(PYTEST)
+	HYPOTHESIS_PROFILE=long $(PYTEST)
 
 test-unit: setup ## Run the tests that need neither root nor other programs
 	$(PYTHON) -m pytest -n 2 tests/unit
@@ -38,17 +38,27 @@ types: setup ## Run the type checker
 	$(PYTHON) -m mypy
 
 coverage: setup-test ## Run the tests and say which lines they miss
-	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered  # subprocesses too: see pyproject.toml
 
 bench: setup-test ## Compare the speed with that of other programs
 	$(PYTHON) -m bench
 
-man: setup ## Write the manual page anew, from the command's own help
+man: setup ## Write the manual page from the command's own help
 	$(PYTHON) -m scripts.man
 
 tables: setup ## Write the tables of the documentation that come from the code
 	@$(PYTHON) -m scripts.tables
 	@$(PYTHON) -m scripts.requirements
+
+dist: setup ## Make the source distribution, the wheel, and a wheelhouse that installs without a compiler
+	@packaging/dist
+
+packages: dist ## Make and try the .deb, the .rpm, the image and their bill of materials (as root)
+	@scripts/setup packages.txt packages-demo.txt packages-release.txt
+	@packaging/packages
+
+release: setup ## See that this commit can be released, and make all that is published
+	@packaging/release
 
 clean: ## Remove all that was made, and the virtual environment
 	rm -rf build dist .venv .coverage .hypothesis *.egg-info fixtures/cache

@@ -103,7 +103,9 @@ class NtfsFilesystem:
         self._names: Lru[Ino, dict[bytes, IndexEntry]] = Lru(NAMES_KEPT, len)
         """All names of directories, where the order of their indexes is not known."""
         self._notes = notes
-        self._owners = None if options.users is None else Owners(self._security, options.users)
+        self._owners = (
+            None if options.users is None else Owners(self._security, options.users, info.uuid)
+        )
         self.info = info
         self.version = version
         """Of the format: (3, 1) since Windows XP."""

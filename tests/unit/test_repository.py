@@ -12,7 +12,7 @@ from scripts import requirements
 from scripts.tables import filled_in, pages
 from tests.support.paths import ROOT
 
-PACKAGE_LISTS = ["packages.txt", "packages-demo.txt", "packages-test.txt"]
+PACKAGE_LISTS = ["packages.txt", "packages-demo.txt", "packages-test.txt", "packages-release.txt"]
 
 
 def lines(name: str) -> list[str]:

@@ -23,9 +23,20 @@ if TYPE_CHECKING:
     from vmount.vsphere.settings import ConnectionSettings
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
-LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "rich")
+LIBRARIES = (
+    "pyfuse3",
+    "trio",
+    "construct",
+    "libfwnt-python",
+    "google-crc32c",
+    "pyvmomi",
+    "rich",
+    "httpcore",
+    "shtab",
+)
+"""The dependencies that pyproject.toml declares."""
+EXTRAS = {"keyring": "for passwords in the keyring: pip install 'vmount[keyring]'"}
 HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
-EXTRAS = {"pyvmomi": "for vCenter and ESXi: pip install 'vmount[vsphere]'"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

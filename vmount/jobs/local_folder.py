@@ -22,6 +22,8 @@ from vmount.volumes.unread import DISK, VOLUME, Unread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from vmount.volumes.find import Volume
+
 T = TypeVar("T")
 
 STREAM_PREFIX = "user."
@@ -44,7 +46,7 @@ class FolderFile(io.FileIO):
 class FolderSet:
     """The files of a folder. Paths are below it. Making one raises OSError."""
 
-    volumes = ()
+    volumes: tuple[Volume, ...] = ()
 
     def __init__(self, top: Path) -> None:
         self._top = top
@@ -117,7 +119,28 @@ class FolderSet:
 
     def listdir(self, path: str) -> list[Entry]:
         """Return what a directory holds. Raises OSError."""
-        return [Entry(name, None) for name in os.listdir(self._place(path))]  # noqa: PTH208
+        with os.scandir(self._place(path)) as entries:
+            return [Entry(entry.name, _attrs_of(entry)) for entry in entries]
+
+    def number(self, path: str) -> int:
+        """Return what tells a file from all others; hard links have one number. Raises OSError."""
+        return self._ref(path, self._place(path).lstat()).number
+
+    def open(self, path: str) -> FolderFile:
+        """Open a regular file; a link is not followed. Raises OSError."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._place(path), flags)
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            os.close(descriptor)
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return FolderFile(descriptor, "rb")
+
+    def is_on_volume(self, _file: FileRef) -> bool:
+        """Return True: a folder is scanned whole."""
+        return True
 
     def readlink(self, path: str) -> str:
         """Return the target of a symbolic link. Raises OSError."""
@@ -327,6 +350,13 @@ def _attrs(status: os.stat_result) -> Attrs:
         status.st_ctime_ns,
         0,
     )
+
+
+def _attrs_of(entry: os.DirEntry[str]) -> Attrs | None:
+    try:
+        return _attrs(entry.stat(follow_symlinks=False))
+    except OSError:
+        return None
 
 
 def _xattrs(place: Path, unlisted: Sequence[str]) -> dict[str, bytes | OSError]:

@@ -75,7 +75,7 @@ def resolve(
     if importlib.util.find_spec("pyVmomi") is None:
         raise UsageError(
             "vCenter and ESXi need pyvmomi, which is not installed",
-            remedy="run: pip install 'vmount[vsphere]'",
+            remedy="run: pip install pyvmomi",
         )
     named = from_profile(config_path(environment), profile)
     govc = from_environment(environment)

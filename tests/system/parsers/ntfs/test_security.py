@@ -147,6 +147,26 @@ def test_a_damaged_descriptor_is_read_from_its_copy_or_refused(described: Descri
             assert run_sync(filesystem.system_xattr(ino, b"system.ntfs_acl")) == expected
 
 
+@pytest.mark.requirement("R62")
+def test_damage_of_the_descriptors_is_told_once_a_volume(
+    described: Described, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = bytearray(described.image.read_bytes())
+    paths = [f"files/{number:03}" for number in range(6)]
+    for value in {described.xattrs[path]["system.ntfs_acl"] for path in paths}:
+        at = image.find(value)
+        while at >= 0:
+            image[at + 30] ^= 0x40
+            at = image.find(value, at + 1)
+    filesystem = run_sync(open_ntfs(BytesReader(bytes(image)), NtfsOptions(users=UserMap())))
+    for path in paths:
+        attrs = run_sync(filesystem.attrs(ino_of(filesystem, path)))
+        assert (attrs.uid, stat.S_IMODE(attrs.mode) & 0o077) == (0, 0) or stat.S_ISLNK(attrs.mode)
+    (record,) = caplog.records
+    assert filesystem.info.uuid in record.getMessage()
+    assert "security descriptors cannot be read" in record.getMessage()
+
+
 def test_without_its_index_the_descriptors_are_found_by_their_numbers(described: Described) -> None:
     image = bytearray(described.image.read_bytes())
     # Each block of $SII has entries whose keys are numbers of descriptors; so has its root.
