@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
 from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
 from vmount.parsers.ext.volume import Volume
@@ -91,7 +92,9 @@ class InodeTable:
                 valid.append(ino)
             else:
                 found[ino] = Corrupt(
-                    "inode number", expected=f"{self._reserved} or {first} to {last}", actual=ino
+                    Damage.INODE_NUMBER,
+                    expected=f"{self._reserved} or {first} to {last}",
+                    actual=ino,
                 )
         groups = await self._descriptors({(ino - 1) // per_group for ino in valid})
         places = []
@@ -103,7 +106,7 @@ class InodeTable:
                 continue
             offset = descriptor.inode_table * superblock.block_size + index * inode_size
             if offset + inode_size > self._volume.reader.size:
-                found[ino] = Corrupt("inode beyond the end of the volume", offset)
+                found[ino] = Corrupt(Damage.INODE_BEYOND_END_OF_VOLUME, offset)
                 continue
             places.append((offset, ino))
         places.sort()

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmount.api import Entry, FileRef, spelling
 from vmount.api.file_reader import SmallFile
 from vmount.disks.disk import path_component
-from vmount.parsers.model import Attrs
-from vmount.parsers.ntfs import RESTORABLE
+from vmount.parsers.model import VOLUME_SHIFT, Attrs
 from vmount.parsers.reader import Span
 from vmount.volumes.unread import DISK, VOLUME, Unread
 
@@ -28,8 +27,9 @@ T = TypeVar("T")
 
 STREAM_PREFIX = "user."
 """Of the extended attributes in which a mount of NTFS has the alternate streams."""
-VOLUME_SHIFT = 48
-"""Inode numbers of a mount of vmount have the number of the volume above these bits."""
+
+UNLISTED = ("system.ntfs_acl", "system.ntfs_attrib", "system.ntfs_crtime")
+"""Attributes that a mount of NTFS, by vmount or ntfs-3g, gives only when asked, and a restore should have."""
 OF_NTFS = "system.ntfs_attrib"
 """An extended attribute that every file of a mount of NTFS has: vmount's and ntfs-3g's."""
 
@@ -207,7 +207,7 @@ class FolderSet:
 
         `whole`: with those of NTFS that a mount of it does not list.
         """
-        unlisted = [os.fsdecode(name) for name in RESTORABLE] if whole else []
+        unlisted = list(UNLISTED) if whole else []
         return [_xattrs(self._place(file.path), unlisted) for file in files]
 
     def streams(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from vmount.api.globs import compile_glob
 from vmount.jobs.scan.report import Seen
 from vmount.jobs.unread import NotRead
+from vmount.parsers.model import VOLUME_SHIFT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 LOCATED_TOGETHER = 256
 """Files that are opened at the same time to see where they lie."""
-VOLUME_SHIFT = 48
 
 
 @dataclass(frozen=True)
