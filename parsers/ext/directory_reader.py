@@ -130,7 +130,7 @@ class DirectoryReader:
             for index, data, where in await blocks.read(first, blocks.per_read):
                 entries += self._decode(inode, index, data, where)
                 if not index % BLOCKS_A_TURN:
-                    await let_others_run(self._volume.reader)
+                    await let_others_run(self._volume.reader, len(entries))
             if len(entries) > MAX_ENTRIES:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries

@@ -15,8 +15,10 @@ from vmount.parsers.ext.group import GroupDescriptor, decode_group_descriptor, d
 from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
 from vmount.parsers.ext.volume import Volume
 from vmount.parsers.lru import Lru
-from vmount.parsers.reader import Span
+from vmount.parsers.reader import Span, let_others_run
 
+INODES_A_TURN = (1 << 10) - 1
+"""A mask: others get a turn after so many inodes decoded."""
 CACHED_INODES = 1 << 15
 """About 40 MiB at most."""
 CACHED_GROUPS = 1 << 16
@@ -58,7 +60,9 @@ class InodeTable:
         )
         decode = self._decoder.decode
         newer = self._volume.fast_commits
-        for (offset, ino), raw in zip(places, pieces, strict=True):
+        for index, ((offset, ino), raw) in enumerate(zip(places, pieces, strict=True), 1):
+            if not index & INODES_A_TURN:
+                await let_others_run(self._volume.reader)
             merged = (
                 newer.merge_inode(ino, raw, self._volume.block_size)
                 if ino in newer.inodes

@@ -29,6 +29,7 @@ from vmount.parsers.ntfs.index_blocks import IndexBlocks
 from vmount.parsers.ntfs.mft import MAX_GAP, MAX_READ
 from vmount.parsers.ntfs.names import collation_key
 from vmount.parsers.ntfs.stream import Stream, select
+from vmount.parsers.reader import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -41,6 +42,8 @@ MAX_BITMAP = 128 << 10
 """Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""
 
 
+BLOCKS_A_TURN = 32
+"""Blocks decoded before others get a turn: about a thousand names."""
 MOST_NODES = 1 << 10
 """That a lookup goes through: one a level, and more only for names that differ in case alone."""
 
@@ -94,8 +97,12 @@ class Directory:
     async def entries(self) -> list[IndexEntry]:
         """Return all entries, in the order of the disk. Raises Corrupt."""
         entries = list(self._root.entries)
+        count = 0
         async for node in self._used_blocks():
             entries += node.entries
+            count += 1
+            if not count % BLOCKS_A_TURN:
+                await let_others_run(self._reader, len(entries))
         return entries
 
     async def candidates(self, name: bytes, upcase: Sequence[int]) -> list[IndexEntry]:

@@ -34,6 +34,7 @@ from vmount.parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from vmount.parsers.ntfs.stream import Stream, select
 from vmount.parsers.ntfs.system_xattrs import PREFIX, RESTORABLE, SystemXattrs
 from vmount.parsers.ntfs.wof import STREAM as WOF_STREAM
+from vmount.parsers.reader import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,8 @@ FIRST_USER = 16
 MOST_DIRECTORIES = 1 << 14
 """In one another: Windows has paths of 32767 characters."""
 
+_NAMES_A_TURN = (1 << 12) - 1
+"""A mask: others get a turn after so many names of a listing."""
 _PARENT = FILE_NAME_KEY.picker("parent", "namespace")
 _TYPE = stat.S_IFMT(0xFFFF)
 _new = tuple.__new__
@@ -153,7 +156,9 @@ class NtfsFilesystem:
         records = await self._mft.records([entry.reference & INO_MASK for entry in shown])
         attrs: dict[Ino, Attrs | None] = {}
         unclear: list[Record] = []
-        for number, record in records.items():
+        for index, (number, record) in enumerate(records.items()):
+            if not index & _NAMES_A_TURN:
+                await let_others_run(self._reader)
             if isinstance(record, ParseError):
                 continue
             found = attrs[number] = quick_attrs(record)
@@ -167,6 +172,8 @@ class NtfsFilesystem:
             await self._apply_owners(records, attrs)
         listing: list[DirEntry] = []
         for entry in shown:
+            if not len(listing) & _NAMES_A_TURN:
+                await let_others_run(self._reader)
             number = entry.reference & INO_MASK
             record = records[number]
             if isinstance(record, ParseError) or not self._is_meant(entry, record, home):

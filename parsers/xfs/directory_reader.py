@@ -13,7 +13,7 @@ from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.lru import Lru
-from vmount.parsers.reader import Span
+from vmount.parsers.reader import Span, let_others_run
 from vmount.parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
 from vmount.parsers.xfs.directory import (
     FREE_START,
@@ -34,6 +34,8 @@ from vmount.parsers.xfs.inode import Format, Inode
 from vmount.parsers.xfs.mapping import read_extents
 from vmount.parsers.xfs.volume import Volume
 
+BLOCKS_A_TURN = 32
+"""Blocks decoded before others get a turn: some thousand names."""
 MAX_DIRECTORY = 1 << 30
 """Bytes of entries: some ten million names."""
 MAX_ENTRIES = 1 << 22
@@ -67,10 +69,12 @@ class DirectoryReader:
         entries: list[InodeEntry] = []
         per_read = blocks.per_read
         for first in range(0, len(blocks.data), per_read):
-            for data, where in await self._checked(
-                inode, blocks, blocks.data[first : first + per_read]
+            for index, (data, where) in enumerate(
+                await self._checked(inode, blocks, blocks.data[first : first + per_read])
             ):
                 entries += self._decode(data, where)
+                if not index % BLOCKS_A_TURN:
+                    await let_others_run(self._volume.reader, len(entries))
             if len(entries) > MAX_ENTRIES:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries

@@ -308,15 +308,14 @@ class Tree:
     async def _list(self, volume: MountedVolume, number: int) -> Listing:
         if number in self._too_long:
             raise OSError(errno.ENOMEM, self._too_long[number])
-        found = usable(await volume.filesystem.listdir(number & INO_MASK))
-        if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
-            found = [await _sized_entry(volume, entry) for entry in found]
-        listing = Listing(number & ~INO_MASK, found)
-        cost = cost_of(found)
         try:
-            self._memory.hold(listing, cost, f"a directory of {len(found)} names")
+            found = usable(await volume.filesystem.listdir(number & INO_MASK))
+            if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
+                found = [await _sized_entry(volume, entry) for entry in found]
+            listing = Listing(number & ~INO_MASK, found)
+            self._memory.hold(listing, cost_of(found), f"a directory of {len(found)} names")
         except TooLarge as error:
-            if cost > self._memory.most_held and len(self._too_long) < MOST_TOO_LONG:
+            if error.wanted > self._memory.most_held and len(self._too_long) < MOST_TOO_LONG:
                 self._too_long[number] = error.reason
             raise
         return listing
