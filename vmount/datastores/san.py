@@ -143,7 +143,7 @@ class SanBackend:
             if name
             else "no LUN of a datastore found"
         )
-        reasons = "; ".join([*problems, *([f"known are {known}"] if known else [])])
+        reasons = "; ".join([*problems, *([f"the datastores are {known}"] if known else [])])
         raise BackendError(f"{what}{f' ({reasons})' if reasons else ''}", code=errno.ENODEV)
 
     async def aclose(self) -> None:

@@ -213,7 +213,7 @@ def test_what_is_wrong_with_a_profile(tmp_path: Path, text: str, message: str) -
 def test_what_is_missing(environment: dict[str, str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         resolve(NOTHING, {"HOME": "/nonexistent", **environment})
-    assert message in str(caught.value)
+    assert message in caught.value.as_command()
 
 
 def test_a_profile_that_is_named_and_not_there() -> None:
