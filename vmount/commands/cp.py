@@ -89,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on where an earlier copy was interrupted"
     )
-    parser.add_argument("--verify", action="store_true", help="read each copy again and compare it")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read each copy again and compare it; with --resume, those that exist already too",
+    )
     add_owner_argument(parser)
     for option, what in (("--map-user", "user"), ("--map-group", "group")):
         parser.add_argument(
