@@ -15,7 +15,7 @@ demo: ## Make a small virtual machine, mount it, copy files out and compare them
 
 test: setup-test ## Run the tests
 	@scripts/vcsim >/dev/null || [ "$$CI" != true ]
-	$(PYTEST)
+	HYPOTHESIS_PROFILE=long $(PYTEST)
 
 test-unit: setup ## Run the tests that need neither root nor other programs
 	$(PYTHON) -m pytest -n 2 tests/unit
@@ -38,12 +38,12 @@ types: setup ## Run the type checker
 	$(PYTHON) -m mypy
 
 coverage: setup-test ## Run the tests and say which lines they miss
-	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered  # subprocesses too: see pyproject.toml
 
 bench: setup-test ## Compare the speed with that of other programs
 	$(PYTHON) -m bench
 
-man: setup ## Write the manual page anew, from the command's own help
+man: setup ## Write the manual page from the command's own help
 	$(PYTHON) -m scripts.man
 
 tables: setup ## Write the tables of the documentation that come from the code

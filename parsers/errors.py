@@ -36,7 +36,8 @@ class NotRecognised(ParseError):
 class Corrupt(ParseError):
     """The format is the right one, and this is wrong in it.
 
-    `kind` says what is wrong in a few words ("grain table entry past the end of the file"),
+    `kind` says what is wrong in a few words ("grain table entry past the end of the file"): a member of the
+    package's `Damage` where it has one. `of` stands for the {} in it, such as an inode's number.
     `where` is the offset in bytes from the start of the reader at hand, None if there is no one place.
     """
 
@@ -45,10 +46,11 @@ class Corrupt(ParseError):
         kind: str,
         where: int | None = None,
         *,
+        of: object = None,
         expected: object = None,
         actual: object = None,
     ) -> None:
-        message = kind
+        message = str(kind) if of is None else kind.format(of)
         if where is not None:
             message += f" at {where:#x}"
         if expected is not None:

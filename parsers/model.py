@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.reader import Buffer, Span
@@ -21,6 +21,12 @@ from vmount.parsers.runs import RunList
 
 Ino: TypeAlias = int
 """A file's number in its file system: below 2**48."""
+
+VOLUME_SHIFT = 48
+"""Above these bits of a file's number in a mount is the number of its volume."""
+
+MOST_LINKS = 40
+"""Symbolic links followed on one path: as many as Linux follows."""
 
 
 class Attrs(NamedTuple):
@@ -189,6 +195,37 @@ class FilesystemInfo:
     """One sentence each: "the volume is dirty: the last changes may be missing"."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReparseLink:
+    r"""The target of a symbolic link or junction of Windows, taken apart for a mounter to retarget.
+
+    Exactly one of these holds: `relative` (from the folder that the link is in), `drive` or `volume` or
+    `remote` is set, or none is and the target starts at the root of the link's own volume (`\x`).
+    """
+
+    relative: bool
+    parts: tuple[bytes, ...]
+    r"""Names below that; ".." may be among them. For a remote target server and share come first."""
+    drive: str | None = None
+    """One upper-case letter."""
+    volume: str | None = None
+    """GUID of the volume in lower case, without braces."""
+    remote: bool = False
+    r"""On a server: `\\server\share\x`."""
+
+    @property
+    def path(self) -> bytes:
+        """The target as text with "/" between names: `../x`, `C:/Users/x`, `Volume{...}/x`, `//server/x`."""
+        path = b"/".join(self.parts)
+        if self.relative:
+            return path or b"."
+        if self.drive:
+            return f"{self.drive}:/".encode() + path
+        if self.volume:
+            return f"Volume{{{self.volume}}}/".encode() + path
+        return (b"//" if self.remote else b"/") + path
+
+
 class Filesystem(Protocol):
     """An open file system.
 
@@ -229,4 +266,57 @@ class Filesystem(Protocol):
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file, or of a named stream of it, are."""
+        ...
+
+
+# What only some file systems have. A caller asks `isinstance(filesystem, Streams)`, never for a format.
+
+
+@runtime_checkable
+class HiddenXattrs(Protocol):
+    """A file system with extended attributes that `xattrs` does not list, and gives when asked by name."""
+
+    @property
+    def hidden_prefix(self) -> bytes:
+        """What the names of all of them begin with."""
+        ...
+
+    @property
+    def restorable(self) -> Sequence[bytes]:
+        """The names of those that a copy on a file system of the same kind can be given."""
+        ...
+
+    async def hidden_xattr(self, ino: Ino, name: bytes) -> bytes | None:
+        """Return the value of one of them, None if the file has none of this name."""
+        ...
+
+
+@runtime_checkable
+class LinkTargets(Protocol):
+    """A file system whose symbolic links may name a drive or a volume of their guest."""
+
+    @property
+    def root(self) -> Ino:
+        """The root directory."""
+        ...
+
+    async def reparse_link(self, ino: Ino) -> ReparseLink | None:
+        """Return the target of such a link, taken apart; None if the file is no such thing."""
+        ...
+
+    async def spelled(self, start: Ino, parts: Sequence[bytes]) -> list[bytes]:
+        """Return the names of a path from the directory `start` in the case that they have there."""
+        ...
+
+    async def depth(self, ino: Ino) -> int:
+        """Return how many directories a file is below the root: 0 for one that is in it."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A file system whose files can have alternate streams; they are `user.` attributes in `xattrs`."""
+
+    async def stream_sizes(self, ino: Ino) -> Sequence[tuple[bytes, int, int]]:
+        """Return a file's streams: names, sizes and what they take on the disk, in bytes."""
         ...

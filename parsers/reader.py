@@ -7,7 +7,7 @@ the same code runs under whichever loop the reader belongs to.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from vmount.parsers.errors import OutOfBounds
 
@@ -77,11 +77,24 @@ class BytesReader:
         """Do nothing: the bytes are here."""
 
 
-async def let_others_run(reader: Reader) -> None:
+@runtime_checkable
+class CountsNames(Protocol):
+    """A reader that bounds how many names may be kept."""
+
+    def check_names(self, names: int) -> None:
+        """Raise OSError(ENOMEM) if there is no memory for so many names of one directory."""
+        ...
+
+
+async def let_others_run(reader: Reader, names: int = 0) -> None:
     """Say, in work that reads nothing for long, that this is a good moment for others: a read of no bytes.
 
-    Where there is an event loop, the reader of a file system makes that a checkpoint now and then.
+    Where there is an event loop, the reader of a file system makes that a checkpoint now and then. `names` is
+    how many names of a directory have been decoded so far. Raises OSError(ENOMEM) where that is too many for
+    the memory that is left.
     """
+    if names and isinstance(reader, CountsNames):
+        reader.check_names(names)
     await reader.read(0, 0)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import tomllib
 from collections import defaultdict
+from functools import cache
 from typing import TYPE_CHECKING
 
 from scripts.tables import ROOT
@@ -35,6 +36,7 @@ def requirements() -> Mapping[str, Mapping[str, str]]:
     return tomllib.loads(TEXTS.read_text("utf-8"))
 
 
+@cache
 def marked_tests() -> dict[str, list[str]]:
     """Return the tests that show each requirement, as "path::name", by id."""
     found: dict[str, list[str]] = defaultdict(list)

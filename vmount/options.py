@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vmount.vsphere.settings import ConnectionSettings
 
 FORCE = Remedy(
-    "to read it all the same: --force", "to read it all the same: OpenOptions(force=True)"
+    "to read it nevertheless: --force", "to read it nevertheless: OpenOptions(force=True)"
 )
 
 

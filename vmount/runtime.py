@@ -41,8 +41,12 @@ class Turn:
 
 
 class _Considerate:
-    def __init__(self, source: BlockSource, turn: Turn) -> None:
+    def __init__(
+        self, source: BlockSource, turn: Turn, check_names: Callable[[int], None] | None
+    ) -> None:
         self.size = source.size
+        if check_names is not None:
+            self.check_names = check_names
         self.try_read = source.try_read
         self.prefetch = source.prefetch
         self._read = source.read
@@ -62,10 +66,13 @@ class Runtime(Protocol):
         """Where background tasks live; None: there can be none, so no distant disks either."""
         ...
 
-    def considerate(self, source: BlockSource) -> BlockSource:
+    def considerate(
+        self, source: BlockSource, check_names: Callable[[int], None] | None = None
+    ) -> BlockSource:
         """Return a source of the same bytes for a parser, whose reads let others run now and then.
 
-        A walk through metadata that is all in memory would otherwise hold up everyone else.
+        A walk through metadata that is all in memory would otherwise hold up everyone else. `check_names` is
+        called with how many names of a directory a parser has decoded; it raises OSError to end that.
         """
         ...
 
@@ -86,7 +93,11 @@ class InlineRuntime:
 
     nursery = None
 
-    def considerate(self, source: BlockSource) -> BlockSource:
+    def considerate(
+        self,
+        source: BlockSource,
+        check_names: Callable[[int], None] | None = None,  # noqa: ARG002
+    ) -> BlockSource:
         """Return the source itself: there are no others."""
         return source
 
@@ -110,9 +121,11 @@ class TrioRuntime:
         self.nursery = nursery
         self._turn = Turn()
 
-    def considerate(self, source: BlockSource) -> BlockSource:
+    def considerate(
+        self, source: BlockSource, check_names: Callable[[int], None] | None = None
+    ) -> BlockSource:
         """Return a source whose `read` is a checkpoint each LONGEST_TURN."""
-        return _Considerate(source, self._turn)
+        return _Considerate(source, self._turn, check_names)
 
     async def run_blocking(self, function: Callable[[], T]) -> T:
         """Call it in a thread."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.errors import Damage
 
 _DISK_VERSION = 1
 _SYSTEM_VERSION = 2
@@ -20,7 +21,7 @@ _NO_ID = 0xFFFFFFFF
 def system_acl(value: bytes) -> bytes:
     """Return the value that getxattr gives for an ACL stored as `value`. Raises Corrupt."""
     if len(value) < 4 or struct.unpack_from("<I", value)[0] != _DISK_VERSION:
-        raise Corrupt("access control list: version", actual=value[:4].hex())
+        raise Corrupt(Damage.ACCESS_CONTROL_LIST_VERSION, actual=value[:4].hex())
     result = struct.pack("<I", _SYSTEM_VERSION)
     position = 4
     while position < len(value):
@@ -30,10 +31,10 @@ def system_acl(value: bytes) -> bytes:
             position += 4
         if tag in (_NAMED_USER, _NAMED_GROUP):
             if position + 4 > len(value):
-                raise Corrupt("access control list cut off")
+                raise Corrupt(Damage.ACCESS_CONTROL_LIST_CUT_OFF)
             (number,) = struct.unpack_from("<I", value, position)
             position += 4
         if tag not in _TAGS:
-            raise Corrupt("access control list: kind of entry", actual=tag)
+            raise Corrupt(Damage.ACCESS_CONTROL_LIST_KIND_OF_ENTRY, actual=tag)
         result += struct.pack("<HHI", tag, permissions, number)
     return result

@@ -6,11 +6,10 @@ Source: Linux kernel documentation, filesystems/ext4, "Directory Entries".
 
 from __future__ import annotations
 
-import stat
-from typing import NamedTuple
-
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.errors import Damage
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.layout import Field, Layout
 
 ENTRY_HEADER = Layout(
@@ -48,28 +47,8 @@ _TAIL_START = [0, 12, 0, 0xDE]
 """A pseudo entry without a name, at the end of each block that has a checksum."""
 _LONGEST_SHORT_RECORD = 65535
 
-KINDS = {
-    1: stat.S_IFREG,
-    2: stat.S_IFDIR,
-    3: stat.S_IFCHR,
-    4: stat.S_IFBLK,
-    5: stat.S_IFIFO,
-    6: stat.S_IFSOCK,
-    7: stat.S_IFLNK,
-}
-"""Type bits of st_mode by an entry's file_type."""
 
-
-class Entry(NamedTuple):
-    """A name in a directory."""
-
-    name: bytes
-    ino: int
-    file_type: int
-    """A key of KINDS, or 0."""
-
-
-def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[Entry]:
+def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[InodeEntry]:
     """Decode the entries of a block (or of a piece of inline data) that lies at `where` in the volume.
 
     "." and ".." are left out. Raises Corrupt if the chain does not fill `data` exactly, or a name
@@ -79,7 +58,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
     position, end = 0, len(data)
     while position < end:
         if end - position < _HEADER_SIZE:
-            raise Corrupt("directory entry cut off", where + position)
+            raise Corrupt(Damage.DIRECTORY_ENTRY_CUT_OFF, where + position)
         ino, record_length, name_length, file_type = _pick_header(data, position)
         if record_length & 3 or record_length == 0:
             record_length = _decode_long(record_length, end)
@@ -87,7 +66,7 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
         following = position + record_length
         if record_length < _SMALLEST or name_end > following or following > end:
             raise Corrupt(
-                "directory entry: record length",
+                Damage.DIRECTORY_ENTRY_RECORD_LENGTH,
                 where + position,
                 expected=f"{max(_SMALLEST, _HEADER_SIZE + name_length)} to {end - position}",
                 actual=record_length,
@@ -95,9 +74,9 @@ def decode_entries(data: bytes, where: int, *, encrypted: bool = False) -> list[
         if ino:
             name = data[position + _HEADER_SIZE : name_end]
             if not name or (not encrypted and (b"/" in name or b"\0" in name)):
-                raise Corrupt("directory entry: impossible name", where + position)
+                raise Corrupt(Damage.DIRECTORY_ENTRY_IMPOSSIBLE_NAME, where + position)
             if name != b"." and name != b"..":
-                entries.append(Entry(name, ino, file_type))
+                entries.append(InodeEntry(name, ino, file_type))
         position = following
     return entries
 
@@ -109,10 +88,10 @@ def check_tail(data: bytes, where: int, seed: int) -> None:
     """
     *start, stored = _TAIL.unpack_from(data, len(data) - _TAIL.size)
     if start != _TAIL_START:
-        raise Corrupt("directory block has no checksum", where)
+        raise Corrupt(Damage.DIRECTORY_BLOCK_HAS_NO_CHECKSUM, where)
     expected = crc32c(seed, data[: -_TAIL.size])
     if stored != expected:
-        raise Corrupt("directory block: checksum", where, expected=expected, actual=stored)
+        raise Corrupt(Damage.DIRECTORY_BLOCK_CHECKSUM, where, expected=expected, actual=stored)
 
 
 def _decode_long(record_length: int, block_size: int) -> int:

@@ -13,7 +13,8 @@ from bisect import bisect_right
 from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.ext.casefold import UTF8_12_1, fold
-from vmount.parsers.ext.directory import Entry, check_tail, decode_entries
+from vmount.parsers.ext.directory import check_tail, decode_entries
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Compat, Incompat
 from vmount.parsers.ext.hash_tree import (
     TreeEntry,
@@ -28,6 +29,7 @@ from vmount.parsers.ext.mapping import file_runs
 from vmount.parsers.ext.name_hash import HashVersion, NameHash, name_hash
 from vmount.parsers.ext.no_key import MIN_ENCRYPTED, encrypted_name, no_key_name
 from vmount.parsers.ext.volume import Volume
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Span, let_others_run
 from vmount.parsers.runs import RunList
@@ -54,7 +56,7 @@ class DirectoryReader:
         self._superblock = volume.superblock
         self._maps: Lru[int, _DirectoryMap] = Lru(CACHED_MAPS)
 
-    async def entries(self, inode: Inode) -> list[Entry]:
+    async def entries(self, inode: Inode) -> list[InodeEntry]:
         """Return all entries but "." and "..", of an encrypted directory with the names shown without a key.
 
         Raises Corrupt, and Unsupported for one that is encrypted and case-insensitive or too large.
@@ -66,7 +68,9 @@ class DirectoryReader:
             raise Unsupported(f"encryption with casefold, in directory {inode.number}")
         version = await self._shown_hash_version(inode)
         return [
-            Entry(self._no_key_name(entry.name, version, inode.where), entry.ino, entry.file_type)
+            InodeEntry(
+                self._no_key_name(entry.name, version, inode.where), entry.ino, entry.file_type
+            )
             for entry in entries
         ]
 
@@ -106,7 +110,7 @@ class DirectoryReader:
             return self._superblock.default_hash_version
         return None
 
-    async def _stored_entries(self, inode: Inode) -> list[Entry]:
+    async def _stored_entries(self, inode: Inode) -> list[InodeEntry]:
         """Return the entries with what fast commits have changed."""
         commits = self._volume.fast_commits
         changed = commits.names.get(inode.number, {})
@@ -114,19 +118,19 @@ class DirectoryReader:
         entries = [] if is_new else await self._blocks_entries(inode)
         if changed:
             entries = [entry for entry in entries if entry.name not in changed]
-            entries += [Entry(name, ino, 0) for name, ino in changed.items() if ino]
+            entries += [InodeEntry(name, ino, 0) for name, ino in changed.items() if ino]
         return entries
 
-    async def _blocks_entries(self, inode: Inode) -> list[Entry]:
+    async def _blocks_entries(self, inode: Inode) -> list[InodeEntry]:
         if inode.flags & InodeFlag.INLINE_DATA:
             return _inline_entries(inode)
         blocks = await self._map(inode)
-        entries: list[Entry] = []
+        entries: list[InodeEntry] = []
         for first in range(0, blocks.count, blocks.per_read):
             for index, data, where in await blocks.read(first, blocks.per_read):
                 entries += self._decode(inode, index, data, where)
                 if not index % BLOCKS_A_TURN:
-                    await let_others_run(self._volume.reader)
+                    await let_others_run(self._volume.reader, len(entries))
             if len(entries) > MAX_ENTRIES:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries
@@ -161,7 +165,7 @@ class DirectoryReader:
             return False
         if not self._superblock.has_incompat(Incompat.CASEFOLD):
             raise Corrupt(
-                f"directory {inode.number}: casefold flag in a volume without", inode.where
+                Damage.DIRECTORY_CASEFOLD_FLAG_IN_VOLUME_WITHOUT, inode.where, of=inode.number
             )
         if self._superblock.encoding != UTF8_12_1:
             raise Unsupported(f"casefold with encoding {self._superblock.encoding}")
@@ -178,7 +182,7 @@ class DirectoryReader:
                 self._maps.put(inode.number, known)
         return known
 
-    def _decode(self, inode: Inode, index: int, data: bytes, where: int) -> list[Entry]:
+    def _decode(self, inode: Inode, index: int, data: bytes, where: int) -> list[InodeEntry]:
         """Check block `index` of a directory and return its entries."""
         if self._superblock.metadata_checksums:
             seed = inode.checksum_seed(self._superblock)
@@ -209,7 +213,7 @@ class DirectoryReader:
                 return ino
             if not await self._advance(inode, blocks, path, hashed):
                 return None
-        raise Corrupt(f"inode {inode.number}: too many names of one hash")
+        raise Corrupt(Damage.INODE_TOO_MANY_NAMES_OF_ONE_HASH, of=inode.number)
 
     def _hash(self, version: int, name: bytes, *, guess: bool = False) -> NameHash | None:
         """Return the hashes of a name if they can be known; with `guess` as a kernel for x86 takes it if the
@@ -280,8 +284,9 @@ class _DirectoryMap:
         size = inode.attrs.size
         if size % block_size or not size:
             raise Corrupt(
-                f"directory {inode.number}: size",
+                Damage.DIRECTORY_SIZE,
                 inode.where,
+                of=inode.number,
                 expected=f"a multiple of {block_size}",
                 actual=size,
             )
@@ -290,9 +295,9 @@ class _DirectoryMap:
         end = 0
         for start, length in sorted((run.start or 0, run.length) for run in runs):
             if start == 0:
-                raise Corrupt(f"directory {inode.number} has a hole", inode.where)
+                raise Corrupt(Damage.DIRECTORY_HAS_HOLE, inode.where, of=inode.number)
             if start < end:
-                raise Corrupt(f"directory {inode.number} has a block twice", start)
+                raise Corrupt(Damage.DIRECTORY_HAS_BLOCK_TWICE, start, of=inode.number)
             end = start + length
         self.count = size // block_size
         self.per_read = max(1, 16 * MAX_READ // block_size)
@@ -323,7 +328,8 @@ class _DirectoryMap:
         """Return a block and its offset in the volume. Raises Corrupt if the directory ends before."""
         if index >= self.count:
             raise Corrupt(
-                f"directory {self._ino}: block number in the hash tree",
+                Damage.DIRECTORY_BLOCK_NUMBER_IN_HASH_TREE,
+                of=self._ino,
                 expected=f"below {self.count:#x}",
                 actual=index,
             )
@@ -344,7 +350,7 @@ class _DirectoryMap:
         return spans
 
 
-def _inline_entries(inode: Inode) -> list[Entry]:
+def _inline_entries(inode: Inode) -> list[InodeEntry]:
     encrypted = bool(inode.flags & InodeFlag.ENCRYPT)
     return [
         entry
@@ -353,7 +359,7 @@ def _inline_entries(inode: Inode) -> list[Entry]:
     ]
 
 
-def _search(entries: list[Entry], name: bytes, *, folded: bool = False) -> int | None:
+def _search(entries: list[InodeEntry], name: bytes, *, folded: bool = False) -> int | None:
     """Return the inode number of a name, or with `folded` of another spelling of it if it is not there."""
     for entry in entries:
         if entry.name == name:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.layout import Field, Layout
 
 MAX_DEPTH = 5
@@ -57,7 +58,7 @@ MAX_INITIALISED = 32768
 """Blocks of an extent; a larger number stands for one that was never written."""
 
 
-class Extent(NamedTuple):
+class Ext4Extent(NamedTuple):
     """Neighbouring blocks of a file that are neighbours in the volume."""
 
     block: int
@@ -81,7 +82,7 @@ class Node(NamedTuple):
     """A node; one of the two is empty."""
 
     depth: int
-    extents: list[Extent]
+    extents: list[Ext4Extent]
     children: list[IndexEntry]
 
 
@@ -93,18 +94,18 @@ def decode_node(data: bytes, where: int, *, depth: int | None = None) -> Node:
     """
     magic, entries, maximum, actual_depth = _pick_header(data)
     if magic != MAGIC:
-        raise Corrupt("extent node: magic", where, expected=MAGIC, actual=magic)
+        raise Corrupt(Damage.EXTENT_NODE_MAGIC, where, expected=MAGIC, actual=magic)
     fitting = (len(data) - HEADER.size) // _ENTRY_SIZE
     if not entries <= maximum <= fitting:
         raise Corrupt(
-            "extent node: entries",
+            Damage.EXTENT_NODE_ENTRIES,
             where,
             expected=f"at most {min(fitting, maximum)}",
             actual=max(maximum, entries),
         )
     if actual_depth > MAX_DEPTH if depth is None else actual_depth != depth:
         raise Corrupt(
-            "extent node: depth",
+            Damage.EXTENT_NODE_DEPTH,
             where,
             expected=f"at most {MAX_DEPTH}" if depth is None else depth,
             actual=actual_depth,
@@ -112,13 +113,13 @@ def decode_node(data: bytes, where: int, *, depth: int | None = None) -> Node:
     body = data[HEADER.size : HEADER.size + entries * _ENTRY_SIZE]
     if actual_depth:
         if not entries:
-            raise Corrupt("extent node without children", where)
+            raise Corrupt(Damage.EXTENT_NODE_WITHOUT_CHILDREN, where)
         children = [IndexEntry(block, low | high << 32) for block, low, high in _iter_index(body)]
         return Node(actual_depth, [], children)
     extents = [
-        Extent(block, length, high << 32 | low)
+        Ext4Extent(block, length, high << 32 | low)
         if length <= MAX_INITIALISED
-        else Extent(block, length - MAX_INITIALISED, None)
+        else Ext4Extent(block, length - MAX_INITIALISED, None)
         for block, length, high, low in _iter_extents(body)
     ]
     return Node(0, extents, [])
@@ -132,8 +133,8 @@ def check_node_checksum(data: bytes, where: int, seed: int) -> None:
     _, _, maximum, _ = _pick_header(data)
     end = HEADER.size + maximum * _ENTRY_SIZE
     if end + 4 > len(data):
-        raise Corrupt("extent node has no space for its checksum", where)
+        raise Corrupt(Damage.EXTENT_NODE_HAS_NO_SPACE_FOR_CHECKSUM, where)
     (stored,) = struct.unpack_from("<I", data, end)
     expected = crc32c(seed, data[:end])
     if stored != expected:
-        raise Corrupt("extent node: checksum", where, expected=expected, actual=stored)
+        raise Corrupt(Damage.EXTENT_NODE_CHECKSUM, where, expected=expected, actual=stored)

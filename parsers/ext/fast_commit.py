@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.extent import EXTENT, MAGIC, MAX_INITIALISED
 from vmount.parsers.ext.inode import INODE, InodeFlag
 from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE
@@ -201,7 +202,7 @@ class FastCommits:
             parent, ino = _NAME_CHANGE.unpack_from(value)
             name = value[NAME_CHANGE.size :]
             if b"/" in name or b"\0" in name or name in (b".", b".."):
-                raise Corrupt("fast commit: impossible name")
+                raise Corrupt(Damage.FAST_COMMIT_IMPOSSIBLE_NAME)
             names = self.names.setdefault(parent, {})
             names[name] = 0 if kind == TagType.UNLINK else ino
             if kind == TagType.CREATE and self._is_directory(ino):

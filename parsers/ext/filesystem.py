@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from vmount.parsers.errors import Corrupt, NotRecognised, ParseError, Unsupported
 from vmount.parsers.ext.acl import system_acl
 from vmount.parsers.ext.checksum import crc32c
-from vmount.parsers.ext.directory import KINDS
 from vmount.parsers.ext.directory_reader import DirectoryReader
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Incompat, RoCompat
 from vmount.parsers.ext.inline_data import inline_file
 from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeFlag
@@ -44,6 +44,7 @@ from vmount.parsers.ext.xattr import (
     decode_inode_attributes,
     hash_with_inode,
 )
+from vmount.parsers.inode_entry import KINDS
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inline, Ino, XAttr
 from vmount.parsers.reader import BlockSource, Span, let_others_run
 
@@ -76,7 +77,7 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
     filesystem = ExtFilesystem(volume, tuple(warnings))
     root = await filesystem.attrs(ROOT_INODE)
     if not stat.S_ISDIR(root.mode):
-        raise Corrupt("the root is not a directory", actual=root.mode)
+        raise Corrupt(Damage.ROOT_IS_NOT_DIRECTORY, actual=root.mode)
     return filesystem
 
 
@@ -171,22 +172,22 @@ class ExtFilesystem:
             return link_target(await self._stored_link(inode), inode.where)
         target = await self._stored_link(inode)
         if b"\0" in target:
-            raise Corrupt(f"symbolic link {ino}: target has a zero byte", inode.where)
+            raise Corrupt(Damage.SYMBOLIC_LINK_TARGET_HAS_ZERO_BYTE, inode.where, of=ino)
         return target
 
     async def _stored_link(self, inode: Inode) -> bytes:
         ino = inode.number
         if inode.flags & _NOT_OF_LINKS:
-            raise Corrupt(f"symbolic link {ino}: flags", inode.where, actual=inode.flags)
+            raise Corrupt(Damage.SYMBOLIC_LINK_FLAGS, inode.where, of=ino, actual=inode.flags)
         size = inode.attrs.size
         if not 0 < size < min(self._superblock.block_size, _MAX_LINK):
-            raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
+            raise Corrupt(Damage.SYMBOLIC_LINK_SIZE, inode.where, of=ino, actual=size)
         if inode.flags & InodeFlag.INLINE_DATA:
             return inline_file(inode)
         if self._is_fast_link(inode):
             # The zero byte after it is stored too.
             if size >= len(inode.block) or inode.block[size]:
-                raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
+                raise Corrupt(Damage.SYMBOLIC_LINK_SIZE, inode.where, of=ino, actual=size)
             return inode.block[:size]
         return await self._read_file(inode)
 
@@ -272,7 +273,7 @@ class ExtFilesystem:
             or not stat.S_ISREG(attrs.mode)
             or attrs.size != attribute.value_size
         ):
-            raise Corrupt(f"inode {attrs.ino} is not the value of an attribute", holder.where)
+            raise Corrupt(Damage.INODE_IS_NOT_VALUE_OF_ATTRIBUTE, holder.where, of=attrs.ino)
         value = await self._read_file(holder)
         # The hash is kept as the time of access. Lustre's older form names the owner instead.
         stored = attrs.atime // 1_000_000_000 & 0xFFFFFFFF
@@ -282,8 +283,9 @@ class ExtFilesystem:
         computed = crc32c(self._superblock.checksum_seed, value)
         if stored != computed or attribute.hash != hash_with_inode(attribute.name, computed):
             raise Corrupt(
-                f"inode {attrs.ino}: hash of the attribute's value",
+                Damage.INODE_HASH_OF_ATTRIBUTE_VALUE,
                 holder.where,
+                of=attrs.ino,
                 expected=computed,
                 actual=stored,
             )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import CRC16_START, crc16, crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Incompat, RoCompat
 from vmount.parsers.ext.superblock import Superblock
 from vmount.parsers.layout import Field, Layout
@@ -88,14 +89,15 @@ def decode_group_descriptor(
     expected = _checksum(superblock, data, group)
     if expected is not None and expected != checksum:
         raise Corrupt(
-            f"checksum of group {group}'s descriptor", where, expected=expected, actual=checksum
+            Damage.CHECKSUM_OF_GROUP_DESCRIPTOR, where, of=group, expected=expected, actual=checksum
         )
     table_blocks = -(-superblock.inodes_per_group * superblock.inode_size // superblock.block_size)
     last = superblock.blocks_count - table_blocks
     if not superblock.first_data_block < inode_table <= last:
         raise Corrupt(
-            f"group {group}: inode table outside the volume",
+            Damage.GROUP_INODE_TABLE_OUTSIDE_VOLUME,
             where + GROUP_DESCRIPTOR.offset("inode_table_low"),
+            of=group,
             expected=f"a block from {superblock.first_data_block + 1:#x} to {last:#x}",
             actual=inode_table,
         )

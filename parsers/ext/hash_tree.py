@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
 from vmount.parsers.ext.directory import ENTRY_HEADER
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.layout import Field, Layout
 
 MAX_LEVELS = 3
@@ -87,7 +88,7 @@ def decode_root(data: bytes, where: int) -> Root:
     """Decode the root's header. Raises Corrupt."""
     reserved, version, length, levels = _pick_root(data, _ROOT_INFO_AT)
     if reserved or length != ROOT_INFO.size or levels > MAX_LEVELS:
-        raise Corrupt("hash tree root: header", where + _ROOT_INFO_AT)
+        raise Corrupt(Damage.HASH_TREE_ROOT_HEADER, where + _ROOT_INFO_AT)
     return Root(version, levels)
 
 
@@ -98,7 +99,7 @@ def decode_tree_entries(data: bytes, where: int, *, root: bool) -> list[TreeEntr
     fitting = (len(data) - start) // _ENTRY_SIZE
     if not 0 < count <= limit <= fitting:
         raise Corrupt(
-            "hash tree: number of children",
+            Damage.HASH_TREE_NUMBER_OF_CHILDREN,
             where + start,
             expected=f"1 to {min(limit, fitting)}",
             actual=count,
@@ -108,7 +109,7 @@ def decode_tree_entries(data: bytes, where: int, *, root: bool) -> list[TreeEntr
     entries = [TreeEntry(0, pairs[0][1] & _BLOCK_MASK)]
     entries += [TreeEntry(value, block & _BLOCK_MASK) for value, block in pairs[1:]]
     if any(left.hash > right.hash for left, right in pairwise(entries)):
-        raise Corrupt("hash tree: children out of order", where + start)
+        raise Corrupt(Damage.HASH_TREE_CHILDREN_OUT_OF_ORDER, where + start)
     return entries
 
 
@@ -131,9 +132,9 @@ def check_tree_checksum(data: bytes, where: int, seed: int, *, root: bool) -> No
     limit, count = _counts.unpack_from(data, start)
     tail = start + limit * _ENTRY_SIZE
     if count > limit or tail + TREE_TAIL.size > len(data):
-        raise Corrupt("hash tree node has no space for its checksum", where)
+        raise Corrupt(Damage.HASH_TREE_NODE_HAS_NO_SPACE_FOR_CHECKSUM, where)
     reserved, stored = _tail.unpack_from(data, tail)
     covered = data[: start + count * _ENTRY_SIZE] + struct.pack("<II", reserved, 0)
     expected = crc32c(seed, covered)
     if stored != expected:
-        raise Corrupt("hash tree node: checksum", where, expected=expected, actual=stored)
+        raise Corrupt(Damage.HASH_TREE_NODE_CHECKSUM, where, expected=expected, actual=stored)

@@ -6,6 +6,7 @@ Source: Linux kernel documentation, filesystems/ext4, "Inline Data".
 from __future__ import annotations
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.inode import Inode
 from vmount.parsers.ext.xattr import SYSTEM, decode_inode_attributes
 
@@ -19,7 +20,7 @@ def inline_file(inode: Inode) -> bytes:
     data = inode.block + _continuation(inode)
     if size > len(data):
         raise Corrupt(
-            f"inode {inode.number}: inline data", inode.where, expected=size, actual=len(data)
+            Damage.INODE_INLINE_DATA, inode.where, of=inode.number, expected=size, actual=len(data)
         )
     return data[:size]
 
@@ -34,4 +35,4 @@ def _continuation(inode: Inode) -> bytes:
     for attribute in decode_inode_attributes(inode.extra, inode.where):
         if attribute.name_index == SYSTEM and attribute.name == b"data":
             return attribute.value
-    raise Corrupt(f"inode {inode.number}: inline data has no continuation", inode.where)
+    raise Corrupt(Damage.INODE_INLINE_DATA_HAS_NO_CONTINUATION, inode.where, of=inode.number)

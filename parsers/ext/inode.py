@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Incompat, RoCompat
 from vmount.parsers.ext.superblock import GOOD_OLD_INODE_SIZE, Superblock
 from vmount.parsers.layout import Field, Layout
@@ -217,8 +218,9 @@ class InodeDecoder:
         # fmt: on
         if extra_isize & 3 or extra_isize > self._inode_size - GOOD_OLD_INODE_SIZE:
             raise Corrupt(
-                f"inode {ino}: size of its extra fields",
+                Damage.INODE_SIZE_OF_EXTRA_FIELDS,
                 where + GOOD_OLD_INODE_SIZE,
+                of=ino,
                 expected=f"at most {self._inode_size - GOOD_OLD_INODE_SIZE:#x}",
                 actual=extra_isize,
             )
@@ -245,15 +247,17 @@ class InodeDecoder:
         if kind == _REGULAR or (kind == _DIRECTORY and self._large_dir):
             size |= size_high << 32
             if size > _MAX_SIZE:
-                raise Corrupt(f"inode {ino}: size", where, expected="below 2**63", actual=size)
+                raise Corrupt(Damage.INODE_SIZE, where, of=ino, expected="below 2**63", actual=size)
         elif kind == stat.S_IFCHR or kind == stat.S_IFBLK:
             rdev = _device(block)
         elif kind not in _KINDS:
-            raise Corrupt(f"inode {ino}: type of file", where, expected="a known one", actual=mode)
+            raise Corrupt(
+                Damage.INODE_TYPE_OF_FILE, where, of=ino, expected="a known one", actual=mode
+            )
         if not links and ino != ROOT_INODE:
-            raise Corrupt(f"inode {ino} is not in use", where)
+            raise Corrupt(Damage.INODE_IS_NOT_IN_USE, where, of=ino)
         if flags & _TWO_LAYOUTS == _TWO_LAYOUTS:
-            raise Corrupt(f"inode {ino} has inline data and extents", where)
+            raise Corrupt(Damage.INODE_HAS_INLINE_DATA_AND_EXTENTS, where, of=ino)
         if self._xattr_block_high:
             xattr_block |= xattr_block_high << 32
         sectors_size = 512
@@ -311,7 +315,7 @@ class InodeDecoder:
             covered += raw[128:]
         expected = crc32c(self._seed, covered) & mask
         if expected != checksum:
-            raise Corrupt(f"inode {ino}: checksum", where, expected=expected, actual=checksum)
+            raise Corrupt(Damage.INODE_CHECKSUM, where, of=ino, expected=expected, actual=checksum)
 
 
 def _device(block: bytes) -> int:

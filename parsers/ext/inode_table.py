@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.group import GroupDescriptor, decode_group_descriptor, descriptor_blocks
 from vmount.parsers.ext.inode import ROOT_INODE, Inode, InodeDecoder
 from vmount.parsers.ext.volume import Volume
 from vmount.parsers.lru import Lru
-from vmount.parsers.reader import Span
+from vmount.parsers.reader import Span, let_others_run
 
+INODES_A_TURN = (1 << 10) - 1
+"""A mask: others get a turn after so many inodes decoded."""
 CACHED_INODES = 1 << 15
 """About 40 MiB at most."""
 CACHED_GROUPS = 1 << 16
@@ -57,7 +60,9 @@ class InodeTable:
         )
         decode = self._decoder.decode
         newer = self._volume.fast_commits
-        for (offset, ino), raw in zip(places, pieces, strict=True):
+        for index, ((offset, ino), raw) in enumerate(zip(places, pieces, strict=True), 1):
+            if not index & INODES_A_TURN:
+                await let_others_run(self._volume.reader)
             merged = (
                 newer.merge_inode(ino, raw, self._volume.block_size)
                 if ino in newer.inodes
@@ -87,7 +92,9 @@ class InodeTable:
                 valid.append(ino)
             else:
                 found[ino] = Corrupt(
-                    "inode number", expected=f"{self._reserved} or {first} to {last}", actual=ino
+                    Damage.INODE_NUMBER,
+                    expected=f"{self._reserved} or {first} to {last}",
+                    actual=ino,
                 )
         groups = await self._descriptors({(ino - 1) // per_group for ino in valid})
         places = []
@@ -99,7 +106,7 @@ class InodeTable:
                 continue
             offset = descriptor.inode_table * superblock.block_size + index * inode_size
             if offset + inode_size > self._volume.reader.size:
-                found[ino] = Corrupt("inode beyond the end of the volume", offset)
+                found[ino] = Corrupt(Damage.INODE_BEYOND_END_OF_VOLUME, offset)
                 continue
             places.append((offset, ino))
         places.sort()

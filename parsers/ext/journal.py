@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.fast_commit import FastCommits, decode_fast_commits
 from vmount.parsers.ext.journal_blocks import (
     MAGIC,
@@ -102,7 +103,7 @@ class JournalOverlay:
     async def _block(self, reader: Reader, version: _Version) -> bytes:
         data = bytes(await reader.read(version.where, self._block_size))
         if not block_is_whole(self._superblock, version.tag, version.sequence, data):
-            raise Corrupt("block in the journal: checksum", version.where)
+            raise Corrupt(Damage.BLOCK_IN_JOURNAL_CHECKSUM, version.where)
         return MAGIC.to_bytes(4, "big") + data[4:] if version.tag.escaped else data
 
     async def relocate(self, reader: Reader, runs: RunList) -> tuple[RunList, list[int]]:
@@ -296,7 +297,7 @@ class _Log:
             run = self._runs[bisect_right(self._starts, offset) - 1]
             if run.start is not None:
                 return run.start + offset - run.offset
-        raise Corrupt("the journal lacks a block", actual=index)
+        raise Corrupt(Damage.JOURNAL_LACKS_BLOCK, actual=index)
 
     async def block(self, index: int) -> tuple[bytes, int]:
         """Return a block and its offset in the volume."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.ext.checksum import CRC32C_START, crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.layout import Field, Layout
 
 MAGIC = 0xC03B3998
@@ -183,7 +184,7 @@ def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSu
         BlockType.SUPERBLOCK_V1,
         BlockType.SUPERBLOCK_V2,
     ):
-        raise Corrupt("journal superblock: magic", where, expected=MAGIC, actual=raw.magic)
+        raise Corrupt(Damage.JOURNAL_SUPERBLOCK_MAGIC, where, expected=MAGIC, actual=raw.magic)
     version_2 = raw.block_type == BlockType.SUPERBLOCK_V2
     features = raw.feature_incompat if version_2 else 0
     data_checksums = bool(raw.feature_compat & _COMPAT_CHECKSUM) and version_2
@@ -198,7 +199,7 @@ def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSu
         computed = crc32c(CRC32C_START, covered)
         if computed != raw.checksum:
             raise Corrupt(
-                "journal superblock: checksum", where, expected=computed, actual=raw.checksum
+                Damage.JOURNAL_SUPERBLOCK_CHECKSUM, where, expected=computed, actual=raw.checksum
             )
     elif features & JournalFeature.ASYNC_COMMIT and not data_checksums:
         raise Unsupported("journal with asynchronous commits and without checksums of blocks")
@@ -211,7 +212,7 @@ def decode_journal_superblock(data: bytes, where: int, blocks: int) -> JournalSu
         end -= fast_commit_blocks
     valid = raw.block_size == len(data) and raw.blocks <= blocks and 0 < raw.first < end
     if not valid or not (raw.start == 0 or raw.first <= raw.start < end):
-        raise Corrupt("journal superblock: geometry", where)
+        raise Corrupt(Damage.JOURNAL_SUPERBLOCK_GEOMETRY, where)
     seed = crc32c(CRC32C_START, raw.uuid)
     return JournalSuperblock(
         raw.first,
@@ -267,7 +268,7 @@ def decode_revoked(superblock: JournalSuperblock, data: bytes, where: int) -> li
     code, size = ("Q", 8) if superblock.features & JournalFeature.BITS_64 else ("I", 4)
     if not start <= used <= len(data):
         raise Corrupt(
-            "journal revocation: length", where, expected=f"at most {len(data)}", actual=used
+            Damage.JOURNAL_REVOCATION_LENGTH, where, expected=f"at most {len(data)}", actual=used
         )
     return list(struct.unpack_from(f">{(used - start) // size}{code}", data, start))
 
@@ -327,4 +328,4 @@ def block_damage(superblock: JournalSuperblock, data: bytes, where: int) -> Corr
     computed = crc32c(superblock.checksum_seed, data[:-4] + bytes(4))
     if stored == computed:
         return None
-    return Corrupt("journal block: checksum", where, expected=computed, actual=stored)
+    return Corrupt(Damage.JOURNAL_BLOCK_CHECKSUM, where, expected=computed, actual=stored)

@@ -17,6 +17,7 @@ from vmount.parsers.ext.block_map import (
     decode_pointers,
     mappable_blocks,
 )
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.extent import Node, check_node_checksum, decode_node
 from vmount.parsers.ext.inode import INODE, Inode, InodeFlag
 from vmount.parsers.ext.volume import Volume
@@ -39,7 +40,8 @@ async def file_runs(volume: Volume, inode: Inode) -> RunList:
     limit = EXTENT_BLOCKS if inode.flags & InodeFlag.EXTENTS else mappable_blocks(volume.block_size)
     if inode.attrs.size > limit * volume.block_size:
         raise Corrupt(
-            f"inode {inode.number}: size",
+            Damage.INODE_SIZE,
+            of=inode.number,
             expected=f"at most {limit:#x} blocks",
             actual=inode.attrs.size,
         )
@@ -77,7 +79,8 @@ class _FileRuns:
         offset, length = block * self._block_size, count * self._block_size
         if offset < self._position:
             raise Corrupt(
-                f"inode {self._ino}: blocks out of order",
+                Damage.INODE_BLOCKS_OUT_OF_ORDER,
+                of=self._ino,
                 expected=f"block {self._position // self._block_size:#x} or later",
                 actual=block,
             )
@@ -106,7 +109,7 @@ class _Nodes:
         before = len(self._seen)
         self._seen.update(blocks)
         if len(self._seen) != before + len(blocks):
-            raise Corrupt(f"inode {self._ino}: a block of its map is used twice")
+            raise Corrupt(Damage.INODE_BLOCK_OF_MAP_IS_USED_TWICE, of=self._ino)
         if len(self._seen) > MAX_NODES:
             raise Unsupported(f"a file with a map of more than {MAX_NODES} blocks")
         return await self._volume.read_blocks(blocks)
@@ -130,7 +133,8 @@ class _ExtentWalk:
         for block, length, start in node.extents:
             if not (first <= block and length > 0 and block + length <= end):
                 raise Corrupt(
-                    f"inode {self._inode.number}: extent",
+                    Damage.INODE_EXTENT,
+                    of=self._inode.number,
                     expected=f"within blocks {first:#x} to {end:#x}",
                     actual=f"{length:#x} blocks from {block:#x}",
                 )
@@ -139,7 +143,7 @@ class _ExtentWalk:
         children = node.children
         limits = [child.block for child in children] + [end]
         if limits != sorted(set(limits)) or limits[0] < first:
-            raise Corrupt(f"inode {self._inode.number}: extent index out of order")
+            raise Corrupt(Damage.INODE_EXTENT_INDEX_OUT_OF_ORDER, of=self._inode.number)
         for batch in range(0, len(children), NODES_AT_ONCE):
             some = children[batch : batch + NODES_AT_ONCE]
             if some[0].block >= self._runs.end:
@@ -160,8 +164,9 @@ class _ExtentWalk:
         starts += [extent.block for extent in node.extents[:1]]
         if starts not in ([], [first]):
             raise Corrupt(
-                f"inode {self._inode.number}: extent node's first block",
+                Damage.INODE_EXTENT_NODE_FIRST_BLOCK,
                 where,
+                of=self._inode.number,
                 expected=first,
                 actual=starts[0],
             )

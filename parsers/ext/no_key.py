@@ -14,6 +14,7 @@ import hashlib
 import struct
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.errors import Damage
 
 MIN_ENCRYPTED = 16
 """Bytes of the shortest encrypted name: a block of the cipher."""
@@ -31,7 +32,7 @@ def no_key_name(encrypted: bytes, where: int, hashes: tuple[int, int] = (0, 0)) 
     """
     if len(encrypted) < MIN_ENCRYPTED:
         raise Corrupt(
-            "encrypted name: length",
+            Damage.ENCRYPTED_NAME_LENGTH,
             where,
             expected=f"at least {MIN_ENCRYPTED}",
             actual=len(encrypted),
@@ -61,9 +62,9 @@ def link_size(stored: int) -> int:
 def link_target(stored: bytes, where: int) -> bytes:
     """Return what is shown for the target of a symbolic link that is stored so. Raises Corrupt."""
     if len(stored) < _LINK_HEADER.size:
-        raise Corrupt("encrypted link: length", where, actual=len(stored))
+        raise Corrupt(Damage.ENCRYPTED_LINK_LENGTH, where, actual=len(stored))
     (length,) = _LINK_HEADER.unpack_from(stored)
     target = stored[_LINK_HEADER.size :]
     if length != len(target):
-        raise Corrupt("encrypted link: length", where, expected=len(target), actual=length)
+        raise Corrupt(Damage.ENCRYPTED_LINK_LENGTH, where, expected=len(target), actual=length)
     return no_key_name(target, where)

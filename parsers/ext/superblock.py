@@ -12,6 +12,7 @@ from typing import Any
 
 from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
 from vmount.parsers.ext.checksum import CRC32C_START, crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.features import Compat, Incompat, RoCompat, filesystem_type, unreadable
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.reader import Buffer
@@ -292,13 +293,13 @@ def _check_checksum(raw: Any, data: bytes, ro_compat: int, where: int) -> None:
         raise Unsupported(f"ext metadata checksum type {raw.checksum_type}")
     computed = crc32c(CRC32C_START, data[: SUPERBLOCK.offset("checksum")])
     if computed != raw.checksum:
-        raise Corrupt("superblock checksum", where, expected=computed, actual=raw.checksum)
+        raise Corrupt(Damage.SUPERBLOCK_CHECKSUM, where, expected=computed, actual=raw.checksum)
 
 
 def _block_size(raw: Any, where: int) -> int:
     if raw.log_block_size > MAX_LOG_BLOCK_SIZE:
         raise Corrupt(
-            "superblock: block size",
+            Damage.SUPERBLOCK_BLOCK_SIZE,
             where + SUPERBLOCK.offset("log_block_size"),
             expected=f"a shift of at most {MAX_LOG_BLOCK_SIZE}",
             actual=raw.log_block_size,
@@ -310,7 +311,7 @@ def _block_size(raw: Any, where: int) -> int:
 def _cluster_size(raw: Any, where: int) -> int:
     if not raw.log_block_size <= raw.log_cluster_size <= MAX_LOG_CLUSTER_SIZE:
         raise Corrupt(
-            "superblock: cluster size",
+            Damage.SUPERBLOCK_CLUSTER_SIZE,
             where + SUPERBLOCK.offset("log_cluster_size"),
             expected=f"a shift from {raw.log_block_size} to {MAX_LOG_CLUSTER_SIZE}",
             actual=raw.log_cluster_size,
@@ -325,8 +326,9 @@ def _check_geometry(superblock: Superblock, raw: Any, where: int) -> None:
     def require(condition: bool, field: str, expected: str) -> None:
         if not condition:
             raise Corrupt(
-                f"superblock: {field}",
+                Damage.SUPERBLOCK,
                 where + SUPERBLOCK.offset(field),
+                of=field,
                 expected=expected,
                 actual=getattr(raw, field),
             )

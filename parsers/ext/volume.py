@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from vmount.parsers.batch import read_ascending, read_pieces, read_ranges
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.ext.escaped import EscapedBlocks
 from vmount.parsers.ext.fast_commit import FastCommits
 from vmount.parsers.ext.journal import JournalOverlay
@@ -36,7 +37,7 @@ class Volume:
         superblock = self.superblock
         if not superblock.first_data_block < block <= superblock.blocks_count - count:
             raise Corrupt(
-                "block number outside the volume",
+                Damage.BLOCK_NUMBER_OUTSIDE_VOLUME,
                 expected=f"{count} blocks below {superblock.blocks_count:#x}",
                 actual=block,
             )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ext.checksum import crc32c
+from vmount.parsers.ext.errors import Damage
 from vmount.parsers.layout import Field, Layout
 
 MAGIC = 0xEA020000
@@ -100,7 +101,7 @@ def decode_attribute_block(data: bytes, where: int) -> list[StoredAttribute]:
     """Decode the attributes in a block. Raises Corrupt."""
     magic, _, blocks = struct.unpack_from("<III", data)
     if magic != MAGIC or blocks != 1:
-        raise Corrupt("attribute block: header", where, expected=MAGIC, actual=magic)
+        raise Corrupt(Damage.ATTRIBUTE_BLOCK_HEADER, where, expected=MAGIC, actual=magic)
     return _decode(data, BLOCK_HEADER.size, 0, where)
 
 
@@ -110,7 +111,7 @@ def check_attribute_block(data: bytes, block: int, where: int, seed: int) -> Non
     covered = struct.pack("<Q", block) + data[:_CHECKSUM_AT] + bytes(4) + data[_CHECKSUM_AT + 4 :]
     expected = crc32c(seed, covered)
     if stored != expected:
-        raise Corrupt("attribute block: checksum", where, expected=expected, actual=stored)
+        raise Corrupt(Damage.ATTRIBUTE_BLOCK_CHECKSUM, where, expected=expected, actual=stored)
 
 
 def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttribute]:
@@ -120,29 +121,32 @@ def _decode(data: bytes, start: int, base: int, where: int) -> list[StoredAttrib
     first_value = end
     while True:
         if position + 4 > end:
-            raise Corrupt("attributes without an end", where + position)
+            raise Corrupt(Damage.ATTRIBUTES_WITHOUT_END, where + position)
         if data[position : position + 4] == bytes(4):
             if first_value < position + 4:
-                raise Corrupt("attribute: value among the names", where + first_value)
+                raise Corrupt(Damage.ATTRIBUTE_VALUE_AMONG_NAMES, where + first_value)
             return attributes
         if position + ENTRY.size > end:
-            raise Corrupt("attribute cut off", where + position)
+            raise Corrupt(Damage.ATTRIBUTE_CUT_OFF, where + position)
         name_length, index, value_offset, value_inode, size, hashed = _pick_entry(data, position)
         name_at = position + ENTRY.size
         following = name_at + (name_length + 3 & ~3)
         if following > end:
-            raise Corrupt("attribute cut off", where + position)
+            raise Corrupt(Damage.ATTRIBUTE_CUT_OFF, where + position)
         value = b""
         if size > MAX_VALUE:
             raise Corrupt(
-                "attribute: size", where + position, expected=f"at most {MAX_VALUE}", actual=size
+                Damage.ATTRIBUTE_SIZE,
+                where + position,
+                expected=f"at most {MAX_VALUE}",
+                actual=size,
             )
         if not value_inode and size:
             value_at = base + value_offset
             first_value = min(first_value, value_at)
             if value_at < following or value_at + (size + 3 & ~3) > end:
                 raise Corrupt(
-                    "attribute: value outside its place",
+                    Damage.ATTRIBUTE_VALUE_OUTSIDE_PLACE,
                     where + position,
                     expected=f"within {following} to {end}",
                     actual=f"{size} bytes at {value_at}",

@@ -15,7 +15,7 @@ LARGEST_READ = 1 << 20
 """Bytes in one read of a source."""
 
 
-class Piece(NamedTuple):
+class SourcePiece(NamedTuple):
     """A part of a range: `length` bytes at `offset` of a source, or zeros if `source` is None."""
 
     source: int | None
@@ -23,9 +23,9 @@ class Piece(NamedTuple):
     length: int
 
 
-def joined(pieces: Iterable[Piece]) -> list[Piece]:
+def joined(pieces: Iterable[SourcePiece]) -> list[SourcePiece]:
     """Join the pieces that follow each other in one source too, and cut the large ones."""
-    found: list[Piece] = []
+    found: list[SourcePiece] = []
     for piece in pieces:
         last = found[-1] if found else None
         if (
@@ -40,7 +40,7 @@ def joined(pieces: Iterable[Piece]) -> list[Piece]:
     return found
 
 
-def announce(sources: Sequence[BlockSource], pieces: Sequence[Piece]) -> None:
+def announce(sources: Sequence[BlockSource], pieces: Sequence[SourcePiece]) -> None:
     """Tell the sources what will be read."""
     for index, source in enumerate(sources):
         spans = [Span(piece.offset, piece.length) for piece in pieces if piece.source == index]
@@ -48,7 +48,7 @@ def announce(sources: Sequence[BlockSource], pieces: Sequence[Piece]) -> None:
             source.prefetch(spans)
 
 
-def try_gather(sources: Sequence[BlockSource], pieces: Sequence[Piece]) -> Buffer | None:
+def try_gather(sources: Sequence[BlockSource], pieces: Sequence[SourcePiece]) -> Buffer | None:
     """Return the bytes of the pieces if all sources have theirs at hand."""
     if len(pieces) == 1 and pieces[0].source is not None:
         return sources[pieces[0].source].try_read(pieces[0].offset, pieces[0].length)
@@ -64,7 +64,7 @@ def try_gather(sources: Sequence[BlockSource], pieces: Sequence[Piece]) -> Buffe
     return answer
 
 
-async def gather(sources: Sequence[BlockSource], pieces: Sequence[Piece]) -> Buffer:
+async def gather(sources: Sequence[BlockSource], pieces: Sequence[SourcePiece]) -> Buffer:
     """Return the bytes of the pieces."""
     if len(pieces) == 1 and pieces[0].source is not None:
         return await sources[pieces[0].source].read(pieces[0].offset, pieces[0].length)

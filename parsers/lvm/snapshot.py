@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
-from vmount.parsers.lvm.composite import Piece, announce, gather, joined, try_gather
+from vmount.parsers.lvm.composite import SourcePiece, announce, gather, joined, try_gather
 from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class SnapshotSource:
             if offset >= 0 and 0 < length <= self.size - offset:
                 announce(self._sources, self._pieces(offset, length))
 
-    def _pieces(self, offset: int, length: int) -> list[Piece]:
+    def _pieces(self, offset: int, length: int) -> list[SourcePiece]:
         check_bounds(offset, length, self.size)
         return joined(self._exceptions.pieces(offset, length))
 
@@ -102,7 +102,7 @@ class Exceptions:
             self._store.append(place)
             self._count.append(1)
 
-    def pieces(self, offset: int, length: int) -> list[Piece]:
+    def pieces(self, offset: int, length: int) -> list[SourcePiece]:
         """Say where a range of the snapshot is."""
         found = []
         end = offset + length
@@ -116,12 +116,12 @@ class Exceptions:
                 index += 1
             elif offset < start:
                 part = min(start, end) - offset
-                found.append(Piece(_ORIGIN, offset, part))
+                found.append(SourcePiece(_ORIGIN, offset, part))
                 offset += part
             else:
                 part = min(stop, end) - offset
                 place = self._store[index] * self.chunk + offset - start
-                found.append(Piece(_STORE, place, part))
+                found.append(SourcePiece(_STORE, place, part))
                 offset += part
         return found
 

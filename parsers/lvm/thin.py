@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lvm.btree import BLOCK, Leaf, Nodes, block_checksum, find_known_leaf, find_leaf
-from vmount.parsers.lvm.composite import Piece, announce, gather, joined, try_gather
+from vmount.parsers.lvm.composite import SourcePiece, announce, gather, joined, try_gather
 from vmount.parsers.reader import Span, check_bounds
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class ThinSource:
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes."""
         check_bounds(offset, length, self.size)
-        pieces: list[Piece] = []
+        pieces: list[SourcePiece] = []
         end = offset + length
         while offset < end:
             leaf = await find_leaf(self._nodes, self._root, offset // self._block)
@@ -128,15 +128,15 @@ class ThinSource:
 
     def prefetch(self, spans: Sequence[Span]) -> None:
         """Pass the hint on where the way is known already."""
-        pieces: list[Piece] = []
+        pieces: list[SourcePiece] = []
         for offset, length in spans:
             if offset >= 0 and 0 < length <= self.size - offset:
                 pieces += self._known_pieces(offset, length) or ()
         announce(self._sources, pieces)
 
-    def _known_pieces(self, offset: int, length: int) -> list[Piece] | None:
+    def _known_pieces(self, offset: int, length: int) -> list[SourcePiece] | None:
         check_bounds(offset, length, self.size)
-        pieces: list[Piece] = []
+        pieces: list[SourcePiece] = []
         end = offset + length
         while offset < end:
             leaf = find_known_leaf(self._nodes, self._root, offset // self._block)
@@ -145,7 +145,7 @@ class ThinSource:
             offset = self._add_pieces(pieces, leaf, offset, end)
         return joined(pieces)
 
-    def _add_pieces(self, pieces: list[Piece], leaf: Leaf, offset: int, end: int) -> int:
+    def _add_pieces(self, pieces: list[SourcePiece], leaf: Leaf, offset: int, end: int) -> int:
         """Add what a leaf says of a range; return where its knowledge or the range ends."""
         keys, values = leaf.node.keys, leaf.node.values
         if keys and not values:
@@ -160,7 +160,7 @@ class ThinSource:
                 place = (values[index] >> _TIME_BITS) * self._block + offset % self._block
                 if place + part > self._sources[_DATA].size:
                     raise Corrupt("thin pool: a block beyond the data's end", place)
-                pieces.append(Piece(_DATA, place, part))
+                pieces.append(SourcePiece(_DATA, place, part))
                 index += 1
             else:
                 until = keys[index] * self._block if index < len(keys) else end
@@ -169,13 +169,13 @@ class ThinSource:
             offset += part
         return offset
 
-    def _unwritten(self, offset: int, length: int) -> list[Piece]:
+    def _unwritten(self, offset: int, length: int) -> list[SourcePiece]:
         there = max(min(offset + length, self._origin_size) - offset, 0)
         pieces = []
         if there:
-            pieces.append(Piece(_ORIGIN, offset, there))
+            pieces.append(SourcePiece(_ORIGIN, offset, there))
         if there < length:
-            pieces.append(Piece(None, 0, length - there))
+            pieces.append(SourcePiece(None, 0, length - there))
         return pieces
 
 

@@ -16,17 +16,11 @@ publish, [MS-FSCC], [MS-DTYP] and [MS-XCA] for the others; ntfs-3g where the two
 from vmount.parsers.ntfs.filesystem import NtfsFilesystem
 from vmount.parsers.ntfs.open import open_ntfs
 from vmount.parsers.ntfs.options import NtfsOptions
-from vmount.parsers.ntfs.reparse import ReparseLink
-from vmount.parsers.ntfs.system_xattrs import PREFIX as SYSTEM_PREFIX
-from vmount.parsers.ntfs.system_xattrs import RESTORABLE
 from vmount.parsers.ntfs.user_map import UserMap, parse_user_map
 
 __all__ = [
-    "RESTORABLE",
-    "SYSTEM_PREFIX",
     "NtfsFilesystem",
     "NtfsOptions",
-    "ReparseLink",
     "UserMap",
     "open_ntfs",
     "parse_user_map",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 
 STANDARD_INFORMATION = 0x10
 ATTRIBUTE_LIST = 0x20
@@ -147,10 +148,10 @@ class Attribute(NamedTuple):
     def value(self) -> bytes:
         """The bytes of a resident attribute. Raises Corrupt."""
         if self.nonresident:
-            raise Corrupt("attribute is not resident", expected="resident", actual=self.type)
+            raise Corrupt(Damage.ATTRIBUTE_IS_NOT_RESIDENT, expected="resident", actual=self.type)
         length, offset = _resident(self.record, self.start)
         if offset < RESIDENT.size or offset + length > self.length:
-            raise Corrupt("resident value outside its attribute", actual=offset + length)
+            raise Corrupt(Damage.RESIDENT_VALUE_OUTSIDE_ATTRIBUTE, actual=offset + length)
         at: int = self.start + offset
         return self.record[at : at + length]
 
@@ -167,9 +168,11 @@ class Attribute(NamedTuple):
         """The clusters [first, next) of this extent, and its run list. Raises Corrupt."""
         lowest, highest, offset = _vcns(self.record, self.start)
         if not NONRESIDENT.size <= offset <= self.length:
-            raise Corrupt("run list outside its attribute", actual=offset)
+            raise Corrupt(Damage.RUN_LIST_OUTSIDE_ATTRIBUTE, actual=offset)
         if lowest < 0 or highest < lowest - 1:
-            raise Corrupt("clusters of an attribute", expected=f"from {lowest:#x}", actual=highest)
+            raise Corrupt(
+                Damage.CLUSTERS_OF_ATTRIBUTE, expected=f"from {lowest:#x}", actual=highest
+            )
         return lowest, highest + 1, self.record[self.start + offset : self.start + self.length]
 
     @property
@@ -189,7 +192,7 @@ class Attribute(NamedTuple):
         if self.flags & (COMPRESSED_MASK | SPARSE) and mapping >= COMPRESSED_SIZE.size:
             allocated = _compressed(record, start)[0]
         if size < 0 or allocated < 0 or not 0 <= valid <= size:
-            raise Corrupt("sizes of an attribute", actual=f"{valid:#x} of {size:#x}")
+            raise Corrupt(Damage.SIZES_OF_ATTRIBUTE, actual=f"{valid:#x} of {size:#x}")
         return Sizes(size, valid, allocated)
 
 
@@ -207,11 +210,11 @@ def decode_attributes(record: bytes, position: int, where: int) -> list[Attribut
         if kind == END:
             return attributes
         if length < 24 or length & 7 or position + length > end or (nonresident and length < 64):
-            raise Corrupt("attribute length", where + position, actual=length)
+            raise Corrupt(Damage.ATTRIBUTE_LENGTH, where + position, actual=length)
         name = b""
         if name_length:
             if name_offset + 2 * name_length > length:
-                raise Corrupt("attribute name outside its attribute", where + position)
+                raise Corrupt(Damage.ATTRIBUTE_NAME_OUTSIDE_ATTRIBUTE, where + position)
             at = position + name_offset
             name = record[at : at + 2 * name_length]
         attributes.append(
@@ -219,5 +222,5 @@ def decode_attributes(record: bytes, position: int, where: int) -> list[Attribut
         )
         position += length
     if record[position : position + 4] != b"\xff\xff\xff\xff":
-        raise Corrupt("attributes of a record do not end", where + position)
+        raise Corrupt(Damage.ATTRIBUTES_OF_RECORD_DO_NOT_END, where + position)
     return attributes

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 
 LIST_ENTRY = Layout(
     "attribute list entry",
@@ -57,7 +58,7 @@ def decode_attribute_list(data: bytes) -> list[ListEntry]:
     while position + LIST_ENTRY.size <= end:
         kind, length, lowest_vcn, reference, instance = _entry(data, position)
         if length < LIST_ENTRY.size or position + length > end:
-            raise Corrupt("length of an attribute list entry", actual=length)
+            raise Corrupt(Damage.LENGTH_OF_ATTRIBUTE_LIST_ENTRY, actual=length)
         entries.append(ListEntry(kind, lowest_vcn, reference, instance))
         position += length
     return entries

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, NotRecognised
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.reader import Buffer
 
 BOOT_SECTOR = Layout(
@@ -106,15 +107,17 @@ def decode_boot(sector: Buffer) -> Boot:
     if boot.oem_id != OEM_ID:
         raise NotRecognised("no NTFS boot sector: its OEM ID is not there")
     if boot.bytes_per_sector not in SECTOR_SIZES:
-        raise Corrupt("bytes per sector", 11, expected=SECTOR_SIZES, actual=boot.bytes_per_sector)
+        raise Corrupt(
+            Damage.BYTES_PER_SECTOR, 11, expected=SECTOR_SIZES, actual=boot.bytes_per_sector
+        )
     if boot.reserved_sectors or boot.fats or boot.root_entries or boot.sectors_per_fat:
-        raise Corrupt("boot sector has fields of FAT that are not zero", 14)
+        raise Corrupt(Damage.BOOT_SECTOR_HAS_FIELDS_OF_FAT_THAT_ARE_NOT_ZERO, 14)
     cluster_size = boot.bytes_per_sector * _sectors_per_cluster(boot.sectors_per_cluster)
     if not MIN_CLUSTER <= cluster_size <= MAX_CLUSTER:
-        raise Corrupt("cluster size", 13, expected="512 bytes to 2 MiB", actual=cluster_size)
+        raise Corrupt(Damage.CLUSTER_SIZE, 13, expected="512 bytes to 2 MiB", actual=cluster_size)
     record_size = _coded_size(boot.record_size_code, cluster_size)
     if not MIN_RECORD <= record_size <= MAX_RECORD or record_size & (record_size - 1):
-        raise Corrupt("MFT record size", 64, expected="1, 2 or 4 KiB", actual=record_size)
+        raise Corrupt(Damage.MFT_RECORD_SIZE, 64, expected="1, 2 or 4 KiB", actual=record_size)
     clusters = boot.total_sectors * boot.bytes_per_sector // cluster_size
     for name in ("mft_lcn", "mirror_lcn"):
         if not 0 < boot[name] < clusters:
@@ -135,7 +138,7 @@ def _sectors_per_cluster(code: int) -> int:
     """Return sectors in a cluster: a power of two up to 128, or a negative exponent of two."""
     count = code if code <= 0x80 else 1 << min(0x100 - code, 31)
     if count == 0 or count & (count - 1):
-        raise Corrupt("sectors per cluster", 13, expected="a power of two", actual=code)
+        raise Corrupt(Damage.SECTORS_PER_CLUSTER, 13, expected="a power of two", actual=code)
     return count
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.model import Chunk, Run
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.lznt1 import decode_lznt1
 from vmount.parsers.runs import RunList
 
@@ -62,7 +63,7 @@ class CompressionUnits:
             if start is None:
                 hole = True
             elif at - offset != have:
-                raise Corrupt("clusters after a hole in a compression unit", start)
+                raise Corrupt(Damage.CLUSTERS_AFTER_HOLE_IN_COMPRESSION_UNIT, start)
             else:
                 stored.append(Run(have, size, start))
                 have += size

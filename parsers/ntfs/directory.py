@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.lru import Lru
 from vmount.parsers.ntfs.attribute import BITMAP, I30, INDEX_ROOT
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.fixup import restore, restore_all
 from vmount.parsers.ntfs.index import (
     MAGIC,
@@ -28,6 +29,7 @@ from vmount.parsers.ntfs.index_blocks import IndexBlocks
 from vmount.parsers.ntfs.mft import MAX_GAP, MAX_READ
 from vmount.parsers.ntfs.names import collation_key
 from vmount.parsers.ntfs.stream import Stream, select
+from vmount.parsers.reader import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -40,6 +42,8 @@ MAX_BITMAP = 128 << 10
 """Bytes: the bitmap of an index of 4 GiB, which has some 30 million names."""
 
 
+BLOCKS_A_TURN = 32
+"""Blocks decoded before others get a turn: about a thousand names."""
 MOST_NODES = 1 << 10
 """That a lookup goes through: one a level, and more only for names that differ in case alone."""
 
@@ -80,7 +84,7 @@ class Directory:
         self._nodes = NodeCache() if nodes is None else nodes
         roots = select(attributes, INDEX_ROOT, I30)
         if not roots:
-            raise Corrupt("directory has no $INDEX_ROOT")
+            raise Corrupt(Damage.DIRECTORY_HAS_NO_INDEX_ROOT)
         size, self._root = decode_index_root(roots[0].value)
         self._blocks = IndexBlocks(reader, boot, attributes, I30, size)
         bitmap = select(attributes, BITMAP, I30)
@@ -93,8 +97,12 @@ class Directory:
     async def entries(self) -> list[IndexEntry]:
         """Return all entries, in the order of the disk. Raises Corrupt."""
         entries = list(self._root.entries)
+        count = 0
         async for node in self._used_blocks():
             entries += node.entries
+            count += 1
+            if not count % BLOCKS_A_TURN:
+                await let_others_run(self._reader, len(entries))
         return entries
 
     async def candidates(self, name: bytes, upcase: Sequence[int]) -> list[IndexEntry]:
@@ -107,12 +115,10 @@ class Directory:
             node = todo.pop()
             if isinstance(node, int):
                 if node in seen:
-                    raise Corrupt(
-                        "index block is its own ancestor or twice in its tree", actual=node
-                    )
+                    raise Corrupt(Damage.INDEX_BLOCK_IS_OWN_ANCESTOR_OR_TWICE_IN_TREE, actual=node)
                 seen.add(node)
                 if len(seen) > MOST_NODES:
-                    raise Corrupt("index has too many nodes for one name", expected=MOST_NODES)
+                    raise Corrupt(Damage.INDEX_HAS_TOO_MANY_NODES_FOR_ONE_NAME, expected=MOST_NODES)
                 node = await self._block(node)
             entries = node.entries
             index = bisect_left(entries, key, key=lambda e: collation_key(e.name, upcase))
@@ -149,11 +155,11 @@ class Directory:
         if blocks is None:
             return
         if self._bitmap is None:
-            raise Corrupt("directory has index blocks and no $BITMAP")
+            raise Corrupt(Damage.DIRECTORY_HAS_INDEX_BLOCKS_AND_NO_BITMAP)
         bits = await self._bitmap.read_all(self._reader, MAX_BITMAP)
         ranges = list(_coalesce(_set_bits(bits), size))
         if ranges and (ranges[-1][-1] + 1) * size > blocks.valid:
-            raise Corrupt("index block outside the index", ranges[-1][-1] * size)
+            raise Corrupt(Damage.INDEX_BLOCK_OUTSIDE_INDEX, ranges[-1][-1] * size)
         extents = [(used[0] * size, (used[-1] - used[0] + 1) * size) for used in ranges]
         self._reader.prefetch([span for at, n in extents for span in blocks.map.spans(at, n)])
         for used, (offset, length) in zip(ranges, extents, strict=True):

@@ -9,6 +9,7 @@ import os
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 
 EA_ENTRY = Layout(
     "extended attribute",
@@ -42,12 +43,12 @@ def decode_eas(value: bytes) -> dict[bytes, bytes]:
         name = position + EA_ENTRY.size
         at = name + name_length + 1
         if at + value_length > end:
-            raise Corrupt("extended attribute outside $EA", position, actual=value_length)
+            raise Corrupt(Damage.EXTENDED_ATTRIBUTE_OUTSIDE_EA, position, actual=value_length)
         found[value[name : name + name_length]] = value[at : at + value_length]
         if following == 0:
             break
         if following < at + value_length - position:
-            raise Corrupt("extended attributes overlap", position, actual=following)
+            raise Corrupt(Damage.EXTENDED_ATTRIBUTES_OVERLAP, position, actual=following)
         position += following
     return found
 
@@ -56,8 +57,8 @@ def device_number(eas: dict[bytes, bytes]) -> int:
     """Return the number of a device file of WSL. Raises Corrupt if it is not there."""
     value = eas.get(LXDEV, b"")
     if len(value) != 8:
-        raise Corrupt("$LXDEV of a device file", expected="8 bytes", actual=len(value))
+        raise Corrupt(Damage.LXDEV_OF_DEVICE_FILE, expected="8 bytes", actual=len(value))
     major, minor = (int.from_bytes(value[at : at + 4], "little") for at in (0, 4))
     if major >= 1 << 12 or minor >= 1 << 20:
-        raise Corrupt("device number", expected="12 and 20 bits", actual=major)
+        raise Corrupt(Damage.DEVICE_NUMBER, expected="12 and 20 bits", actual=major)
     return os.makedev(major, minor)

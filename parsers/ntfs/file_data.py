@@ -11,6 +11,7 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.model import FileData, Inline, Packed, Runs
 from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED, LZNT1, SPARSE
 from vmount.parsers.ntfs.compression import CompressionUnits
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.stream import decode_extents
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
     size, valid, _ = first.sizes
     if not first.nonresident:
         if len(extents) > 1:
-            raise Corrupt("resident attribute has several extents", actual=len(extents))
+            raise Corrupt(Damage.RESIDENT_ATTRIBUTE_HAS_SEVERAL_EXTENTS, actual=len(extents))
         return FileData(size, size, Inline(first.value))
     runs = decode_extents(extents, boot)
     if first.flags & LZNT1:

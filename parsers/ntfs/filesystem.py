@@ -20,6 +20,7 @@ from vmount.parsers.lru import Lru
 from vmount.parsers.model import DirEntry, FileData, FilesystemInfo, Inline, XAttr
 from vmount.parsers.ntfs.attribute import DATA, FILE_NAME
 from vmount.parsers.ntfs.directory import Directory, NodeCache
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.file_attrs import file_attrs, quick_attrs
 from vmount.parsers.ntfs.file_data import file_data, has_wrong_flags
 from vmount.parsers.ntfs.file_name import DIRECTORY_BIT, DOS, FILE_NAME_KEY
@@ -31,13 +32,14 @@ from vmount.parsers.ntfs.security import SecurityDescriptors
 from vmount.parsers.ntfs.special import SpecialFiles
 from vmount.parsers.ntfs.standard_information import REPARSE, decode_standard_of
 from vmount.parsers.ntfs.stream import Stream, select
-from vmount.parsers.ntfs.system_xattrs import SystemXattrs
+from vmount.parsers.ntfs.system_xattrs import PREFIX, RESTORABLE, SystemXattrs
 from vmount.parsers.ntfs.wof import STREAM as WOF_STREAM
+from vmount.parsers.reader import let_others_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vmount.parsers.model import Attrs, Ino
+    from vmount.parsers.model import Attrs, Ino, ReparseLink
     from vmount.parsers.notes import Notes
     from vmount.parsers.ntfs.attribute import Attribute
     from vmount.parsers.ntfs.boot import Boot
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
     from vmount.parsers.ntfs.mft import Mft
     from vmount.parsers.ntfs.options import NtfsOptions
     from vmount.parsers.ntfs.record import Record
-    from vmount.parsers.ntfs.reparse import ReparseLink
     from vmount.parsers.reader import BlockSource
 
 ROOT = 5
@@ -56,6 +57,8 @@ FIRST_USER = 16
 MOST_DIRECTORIES = 1 << 14
 """In one another: Windows has paths of 32767 characters."""
 
+_NAMES_A_TURN = (1 << 12) - 1
+"""A mask: others get a turn after so many names of a listing."""
 _PARENT = FILE_NAME_KEY.picker("parent", "namespace")
 _TYPE = stat.S_IFMT(0xFFFF)
 _new = tuple.__new__
@@ -75,6 +78,8 @@ class NtfsFilesystem:
     """An open NTFS volume; see `parsers.model.Filesystem` and `open_ntfs`."""
 
     root = ROOT
+    hidden_prefix = PREFIX
+    restorable = RESTORABLE
 
     def __init__(
         self,
@@ -100,7 +105,9 @@ class NtfsFilesystem:
         self._names: Lru[Ino, dict[bytes, IndexEntry]] = Lru(NAMES_KEPT, len)
         """All names of directories, where the order of their indexes is not known."""
         self._notes = notes
-        self._owners = None if options.users is None else Owners(self._security, options.users)
+        self._owners = (
+            None if options.users is None else Owners(self._security, options.users, info.uuid)
+        )
         self.info = info
         self.version = version
         """Of the format: (3, 1) since Windows XP."""
@@ -131,7 +138,7 @@ class NtfsFilesystem:
             return None
         record = await self._mft.record(found[0].reference & INO_MASK)
         if not self._is_meant(found[0], record, home):
-            raise Corrupt("name of a file that is gone", actual=found[0].reference)
+            raise Corrupt(Damage.NAME_OF_FILE_THAT_IS_GONE, actual=found[0].reference)
         return await self._attrs(record)
 
     async def listdir(self, ino: Ino) -> Sequence[DirEntry]:
@@ -149,7 +156,9 @@ class NtfsFilesystem:
         records = await self._mft.records([entry.reference & INO_MASK for entry in shown])
         attrs: dict[Ino, Attrs | None] = {}
         unclear: list[Record] = []
-        for number, record in records.items():
+        for index, (number, record) in enumerate(records.items()):
+            if not index & _NAMES_A_TURN:
+                await let_others_run(self._reader)
             if isinstance(record, ParseError):
                 continue
             found = attrs[number] = quick_attrs(record)
@@ -163,6 +172,8 @@ class NtfsFilesystem:
             await self._apply_owners(records, attrs)
         listing: list[DirEntry] = []
         for entry in shown:
+            if not len(listing) & _NAMES_A_TURN:
+                await let_others_run(self._reader)
             number = entry.reference & INO_MASK
             record = records[number]
             if isinstance(record, ParseError) or not self._is_meant(entry, record, home):
@@ -244,8 +255,8 @@ class NtfsFilesystem:
                 return above
             record = await self._record(parent & INO_MASK)
             if not matches(record, parent):
-                raise Corrupt("parent of a file is gone", record.where, actual=parent)
-        raise Corrupt("file's directories lead round", record.where)
+                raise Corrupt(Damage.PARENT_OF_FILE_IS_GONE, record.where, actual=parent)
+        raise Corrupt(Damage.FILE_DIRECTORIES_LEAD_ROUND, record.where)
 
     async def streams(self, ino: Ino) -> Sequence[tuple[bytes, int]]:
         """Return names and sizes in bytes of a file's named streams."""
@@ -287,7 +298,7 @@ class NtfsFilesystem:
             found[b"user." + to_wtf8(name)] = XAttr(value)
         return found
 
-    async def system_xattr(self, ino: Ino, name: bytes) -> bytes | None:
+    async def hidden_xattr(self, ino: Ino, name: bytes) -> bytes | None:
         """Return an attribute of ntfs-3g's own ("system.ntfs_acl"), which `xattrs` has not; None if the file
         has none of this name."""
         return await self._system_xattrs.value(name, await self._record(ino))
@@ -324,11 +335,11 @@ class NtfsFilesystem:
         record = await self._record(BITMAP_FILE)
         extents = select(await self._mft.attributes(record), DATA)
         if not extents:
-            raise Corrupt("$Bitmap has no data", record.where)
+            raise Corrupt(Damage.BITMAP_HAS_NO_DATA, record.where)
         bitmap = Stream(extents, self._boot)
         clusters = self._boot.clusters
         if bitmap.size * 8 < clusters:
-            raise Corrupt("$Bitmap is too small", record.where, expected=clusters)
+            raise Corrupt(Damage.BITMAP_IS_TOO_SMALL, record.where, expected=clusters)
         used = 0
         for offset in range(0, (clusters + 7) // 8, MAX_READ):
             length = min(MAX_READ, (clusters + 7) // 8 - offset)
@@ -348,12 +359,12 @@ class NtfsFilesystem:
         for attribute in select(await self._mft.attributes(record), FILE_NAME):
             value = attribute.value
             if len(value) < FILE_NAME_KEY.size:
-                raise Corrupt("size of a file name", record.where, actual=len(value))
+                raise Corrupt(Damage.SIZE_OF_FILE_NAME, record.where, actual=len(value))
             parent: int
             parent, namespace = _PARENT.unpack_from(value)
             if namespace != DOS:
                 return parent
-        raise Corrupt("file has no name", record.where)
+        raise Corrupt(Damage.FILE_HAS_NO_NAME, record.where)
 
     async def _directory(self, ino: Ino) -> tuple[Record, Directory]:
         record = await self._record(ino)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.model import Inline, Runs
 from vmount.parsers.ntfs.attribute import DATA
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.file_data import file_data
 from vmount.parsers.ntfs.reparse_tags import WOF, is_cloud
 from vmount.parsers.ntfs.standard_information import (
@@ -52,7 +53,7 @@ def filtered_data(
         algorithm = wof_algorithm(point.data)
         stored = select(attributes, DATA, STREAM)
         if not stored:
-            raise Corrupt("file compressed with WOF has no stream WofCompressedData")
+            raise Corrupt(Damage.FILE_COMPRESSED_WITH_WOF_HAS_NO_STREAM_WOFCOMPRESSEDDATA)
         return wof_data(reader, size, file_data(stored, boot), algorithm)
     if is_cloud(point.tag):
         data = file_data(plain, boot)

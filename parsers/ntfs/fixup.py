@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 
 STRIDE = 512
 """Bytes between fix-ups, whatever the sector size of the disk."""
@@ -51,14 +52,14 @@ def restore(record: bytearray, magic: bytes, where: int) -> bool:
     """
     found, offset, count = _header(record)
     if found != magic:
-        raise Corrupt("record signature", where, expected=magic, actual=bytes(found))
+        raise Corrupt(Damage.RECORD_SIGNATURE, where, expected=magic, actual=bytes(found))
     size = len(record)
     most = size // STRIDE + 1
     damage = None
     if count != most:
-        damage = Corrupt("fix-up count", where, expected=most, actual=count)
+        damage = Corrupt(Damage.FIX_UP_COUNT, where, expected=most, actual=count)
     elif offset & 1 or offset < MULTI_SECTOR_HEADER.size or offset + 2 * count > STRIDE - 2:
-        damage = Corrupt("fix-up array offset", where, actual=offset)
+        damage = Corrupt(Damage.FIX_UP_ARRAY_OFFSET, where, actual=offset)
     if damage is not None:
         usual = _usual_offset(record, magic)
         if usual is None:
@@ -68,7 +69,7 @@ def restore(record: bytearray, magic: bytes, where: int) -> bool:
     for index in range(1, count):
         end = index * STRIDE
         if record[end - 2 : end] != number:
-            raise Corrupt("torn record: fix-up", where + end - 2, expected=number.hex())
+            raise Corrupt(Damage.TORN_RECORD_FIX_UP, where + end - 2, expected=number.hex())
         start = offset + 2 * index
         record[end - 2 : end] = record[start : start + 2]
     return damage is None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.ntfs.attribute import FILE_NAME
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.file_name import FILE_NAME_KEY
 
 MAGIC = b"INDX"
@@ -135,10 +136,10 @@ def decode_index_root(value: bytes) -> tuple[int, IndexNode]:
     # Either says that it is a directory's: no other index of names has them in another order.
     if root.collation != COLLATION_FILE_NAME and root.attribute_type != FILE_NAME:
         raise Corrupt(
-            "collation of a directory", expected=COLLATION_FILE_NAME, actual=root.collation
+            Damage.COLLATION_OF_DIRECTORY, expected=COLLATION_FILE_NAME, actual=root.collation
         )
     if not MIN_BLOCK <= size <= MAX_BLOCK or size & (size - 1):
-        raise Corrupt("index block size", expected="a power of two to 64 KiB", actual=size)
+        raise Corrupt(Damage.INDEX_BLOCK_SIZE, expected="a power of two to 64 KiB", actual=size)
     return size, decode_node(value, INDEX_ROOT_HEAD.size, len(value), 0)
 
 
@@ -157,7 +158,7 @@ def decode_index_block(data: bytes, start: int, size: int, vcn: int, where: int)
     """
     (found,) = _block(data, start)
     if found != vcn:
-        raise Corrupt("VCN of an index block", where, expected=vcn, actual=found)
+        raise Corrupt(Damage.VCN_OF_INDEX_BLOCK, where, expected=vcn, actual=found)
     return decode_node(data, start + INDEX_BLOCK.size, start + size, where)
 
 
@@ -167,28 +168,28 @@ def decode_node(data: bytes, header: int, limit: int, where: int) -> IndexNode:
     Raises Corrupt.
     """
     if header + INDEX_HEADER.size > limit:
-        raise Corrupt("index node has no header", where)
+        raise Corrupt(Damage.INDEX_NODE_HAS_NO_HEADER, where)
     first, in_use = _header(data, header)
     end = header + in_use
     if end > limit or first < INDEX_HEADER.size:
-        raise Corrupt("bytes in use of an index node", where, actual=in_use)
+        raise Corrupt(Damage.BYTES_IN_USE_OF_INDEX_NODE, where, actual=in_use)
     position = header + first
     entries: list[IndexEntry] = []
     child: int | None = None
     while position + _KEY <= end:
         reference, length, key_length, flags = _entry(data, position)
         if length < _KEY or length & 7 or position + length > end:
-            raise Corrupt("length of an index entry", where, actual=length)
+            raise Corrupt(Damage.LENGTH_OF_INDEX_ENTRY, where, actual=length)
         if flags & HAS_CHILD:
             if length < _KEY + 8:
-                raise Corrupt("index entry has no room for its child", where, actual=length)
+                raise Corrupt(Damage.INDEX_ENTRY_HAS_NO_ROOM_FOR_CHILD, where, actual=length)
             child = int.from_bytes(data[position + length - 8 : position + length], "little")
         else:
             child = None
         if flags & LAST:
             return IndexNode(entries, child)
         if length < _NAME + 2:
-            raise Corrupt("length of a name in an index", where, actual=key_length)
+            raise Corrupt(Damage.LENGTH_OF_NAME_IN_INDEX, where, actual=key_length)
         parent, attributes, name_length, namespace = _key(data, position + _KEY)
         at = position + _NAME
         after = at + 2 * name_length
@@ -197,10 +198,10 @@ def decode_node(data: bytes, header: int, limit: int, where: int) -> IndexNode:
             name_length and _is_filled(length, name_length, flags)
         ):
             raise Corrupt(
-                "name in an index", where, actual=f"{name_length} units in {key_length} bytes"
+                Damage.NAME_IN_INDEX, where, actual=f"{name_length} units in {key_length} bytes"
             )
         entries.append(
             _new(IndexEntry, (reference, parent, data[at:after], namespace, attributes, child))
         )
         position += length
-    raise Corrupt("index node does not end", where)
+    raise Corrupt(Damage.INDEX_NODE_DOES_NOT_END, where)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ntfs.attribute import INDEX_ALLOCATION
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.fixup import restore
 from vmount.parsers.ntfs.index import MAGIC
 from vmount.parsers.ntfs.stream import Stream, select
@@ -38,13 +39,13 @@ class IndexBlocks:
         self.stream = Stream(extents, boot, trust_sizes=False) if extents else None
         self._reader = reader
         if self.stream and self.stream.size > boot.size:
-            raise Corrupt("index is larger than its volume", actual=self.stream.size)
+            raise Corrupt(Damage.INDEX_IS_LARGER_THAN_VOLUME, actual=self.stream.size)
 
     async def read(self, vcn: int) -> tuple[bytes, int]:
         """Return the block at a VCN, its fix-ups restored, and its offset in the index. Raises Corrupt."""
         where = vcn * self.vcn_size
         if self.stream is None or where + self.size > self.stream.valid:
-            raise Corrupt("index block outside the index", where)
+            raise Corrupt(Damage.INDEX_BLOCK_OUTSIDE_INDEX, where)
         block = bytearray(await self.stream.read(self._reader, where, self.size))
         restore(block, MAGIC, where)
         return bytes(block), where

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.names import to_wtf8
 
 INTERIX_DEVICE = Layout(
@@ -56,12 +57,12 @@ def decode_interix(content: bytes, *, hidden: bool) -> InterixFile | None:
     if magic == LINK and len(content) > len(LINK):
         units = content[len(LINK) :]
         if len(units) & 1:
-            raise Corrupt("target of an Interix link", actual=len(units))
+            raise Corrupt(Damage.TARGET_OF_INTERIX_LINK, actual=len(units))
         return InterixFile(stat.S_IFLNK, len(content), to_wtf8(units))
     if magic in _DEVICES and len(content) == INTERIX_DEVICE.size:
         device = INTERIX_DEVICE.parse(content)
         if device.major > _MAX_MAJOR or device.minor > _MAX_MINOR:
-            raise Corrupt("device number", expected="12 and 20 bits", actual=device.major)
+            raise Corrupt(Damage.DEVICE_NUMBER, expected="12 and 20 bits", actual=device.major)
         return InterixFile(
             _DEVICES[magic], len(content), rdev=os.makedev(device.major, device.minor)
         )

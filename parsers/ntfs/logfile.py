@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.fixup import STRIDE, restore
 from vmount.parsers.reader import check_bounds
 
@@ -77,10 +78,10 @@ def decode_restart_page(page: bytes) -> RestartPage:
     check_bounds(0, DEFAULT_PAGE, len(page))
     head = RESTART_PAGE.parse(page)
     if head.magic not in (RESTART, CHECKED):
-        raise Corrupt("signature of a restart page", 0, expected=RESTART, actual=head.magic)
+        raise Corrupt(Damage.SIGNATURE_OF_RESTART_PAGE, 0, expected=RESTART, actual=head.magic)
     size = head.system_page_size
     if not STRIDE <= size <= min(LARGEST_PAGE, len(page)) or size & (size - 1):
-        raise Corrupt("size of a restart page", 16, actual=size)
+        raise Corrupt(Damage.SIZE_OF_RESTART_PAGE, 16, actual=size)
     restored = bytearray(page[:size])
     restore(restored, head.magic, 0)
     area = RESTART_AREA.parse(restored, head.area_offset)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pyfwnt
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.reader import Buffer
 
 BLOCK = 4096
@@ -30,9 +31,11 @@ def decode_lznt1(stored: Buffer, length: int) -> bytes:
         header = int.from_bytes(data[position : position + 2], "little")
         after = position + 2 + (header & _SIZE_MASK) + 1
         if header == 0 or position + 2 > end or after > end:
-            raise Corrupt("LZNT1 data ends early", position, expected=length, actual=len(decoded))
+            raise Corrupt(
+                Damage.LZNT1_DATA_ENDS_EARLY, position, expected=length, actual=len(decoded)
+            )
         if header & _SIGNATURE_MASK != _SIGNATURE:
-            raise Corrupt("LZNT1 block header", position, actual=header)
+            raise Corrupt(Damage.LZNT1_BLOCK_HEADER, position, actual=header)
         # A block that another one follows stands for 4096 bytes: what it leaves out is zeros.
         decoded += bytes(-len(decoded) % BLOCK)
         if len(decoded) >= length:
@@ -49,5 +52,5 @@ def _decode_block(block: bytes, where: int) -> bytes:
     try:
         decoded: bytes = pyfwnt.lznt1_decompress(block, BLOCK)
     except OSError as error:
-        raise Corrupt("LZNT1 block", where, actual=str(error).rpartition(". ")[2]) from error
+        raise Corrupt(Damage.LZNT1_BLOCK, where, actual=str(error).rpartition(". ")[2]) from error
     return decoded

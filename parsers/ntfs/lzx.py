@@ -16,6 +16,7 @@ import struct
 from itertools import accumulate
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.reader import Buffer
 
 WINDOW = 32768
@@ -67,13 +68,13 @@ _address = struct.Struct("<i")
 def decode_lzx(stored: Buffer, length: int) -> bytes:
     """Decode a chunk of `length` bytes. Raises Corrupt if it has more, fewer, or none that make sense."""
     if not 0 <= length <= WINDOW:
-        raise Corrupt("size of an LZX chunk", expected=f"at most {WINDOW:#x}", actual=length)
+        raise Corrupt(Damage.SIZE_OF_LZX_CHUNK, expected=f"at most {WINDOW:#x}", actual=length)
     decoder = _Decoder(bytes(stored), length)
     blocks = 0
     while len(decoder.out) < length:
         blocks += 1
         if blocks > _MOST_BLOCKS:
-            raise Corrupt("number of LZX blocks", expected=f"at most {_MOST_BLOCKS}")
+            raise Corrupt(Damage.NUMBER_OF_LZX_BLOCKS, expected=f"at most {_MOST_BLOCKS}")
         decoder.block()
     decoder.check_end()
     return _translate_calls(decoder.out)
@@ -103,7 +104,7 @@ class _Table:
                 self._longer[(code >> _LONGEST - bits) | 1 << bits] = entry
             code += 1 << _LONGEST - bits
         if code > 1 << _LONGEST:
-            raise Corrupt("LZX code has too many symbols", actual=len(used))
+            raise Corrupt(Damage.LZX_CODE_HAS_TOO_MANY_SYMBOLS, actual=len(used))
         self.entries += [-1] * ((1 << width) - len(self.entries))
 
     def longer(self, buffer: int, bits: int) -> int:
@@ -115,7 +116,7 @@ class _Table:
             code = buffer >> bits - length & (1 << length) - 1
             if (entry := self._longer.get(code | 1 << length)) is not None:
                 return entry
-        raise Corrupt("LZX code without a symbol")
+        raise Corrupt(Damage.LZX_CODE_WITHOUT_SYMBOL)
 
 
 class _Decoder:
@@ -137,19 +138,19 @@ class _Decoder:
         size = WINDOW if self._take(1) else self._take(16)
         if not 0 < size <= self._length - len(self.out):
             raise Corrupt(
-                "size of an LZX block", expected=self._length - len(self.out), actual=size
+                Damage.SIZE_OF_LZX_BLOCK, expected=self._length - len(self.out), actual=size
             )
         if kind == _STORED:
             self._copy(size)
         elif kind in (_VERBATIM, _ALIGNED):
             self._unpack(size, aligned=kind == _ALIGNED)
         else:
-            raise Corrupt("type of an LZX block", actual=kind)
+            raise Corrupt(Damage.TYPE_OF_LZX_BLOCK, actual=kind)
 
     def check_end(self) -> None:
         """Raise Corrupt if more bits were taken than there are."""
         if self._position() > 8 * self._size:
-            raise Corrupt("LZX data ends early", self._size, expected=self._length)
+            raise Corrupt(Damage.LZX_DATA_ENDS_EARLY, self._size, expected=self._length)
 
     def _seek(self, offset: int) -> None:
         """Go on with the bits from `offset` of the stored bytes."""
@@ -168,7 +169,7 @@ class _Decoder:
 
     def _fill(self) -> None:
         if self._next == len(self._words):
-            raise Corrupt("LZX data ends early", self._size, actual=len(self.out))
+            raise Corrupt(Damage.LZX_DATA_ENDS_EARLY, self._size, actual=len(self.out))
         self._buffer = (self._buffer & (1 << self._bits) - 1) << 32 | self._words[self._next]
         self._next += 1
         self._bits += 32
@@ -204,10 +205,10 @@ class _Decoder:
             else:
                 count, symbol = self._take(1) + 4, self._symbol(table)
                 if symbol > 16:
-                    raise Corrupt("length of an LZX code", self._position() // 8, actual=symbol)
+                    raise Corrupt(Damage.LENGTH_OF_LZX_CODE, self._position() // 8, actual=symbol)
                 bits = (lengths[at] - symbol) % 17
             if at + count > after:
-                raise Corrupt("LZX codes of too many symbols", self._position() // 8)
+                raise Corrupt(Damage.LZX_CODES_OF_TOO_MANY_SYMBOLS, self._position() // 8)
             lengths[at : at + count] = [bits] * count
             at += count
 
@@ -217,10 +218,10 @@ class _Decoder:
         start = (self._position() // 16 + 1) * 2
         after = start + 12 + size
         if after > self._size:
-            raise Corrupt("LZX data ends early", self._size, actual=after)
+            raise Corrupt(Damage.LZX_DATA_ENDS_EARLY, self._size, actual=after)
         self._recent = struct.unpack_from("<3I", self._stored, start)
         if 0 in self._recent:
-            raise Corrupt("distances in an LZX block", start, actual=0)
+            raise Corrupt(Damage.DISTANCES_IN_LZX_BLOCK, start, actual=0)
         self.out += self._stored[start + 12 : after]
         self._seek(after + (after & 1))
 
@@ -288,17 +289,17 @@ class _Decoder:
                 r0 = distance
                 start = len(out) - distance
                 if start < 0:
-                    raise Corrupt("LZX match before the chunk", 4 * following, actual=distance)
+                    raise Corrupt(Damage.LZX_MATCH_BEFORE_CHUNK, 4 * following, actual=distance)
                 if count <= distance:
                     out += out[start : start + count]
                 else:
                     out += (bytes(out[start:]) * (count // distance + 1))[:count]
         except IndexError:
             raise Corrupt(
-                "LZX data ends early", self._size, expected=end, actual=len(out)
+                Damage.LZX_DATA_ENDS_EARLY, self._size, expected=end, actual=len(out)
             ) from None
         if len(out) > end:
-            raise Corrupt("LZX block of a wrong size", expected=end, actual=len(out))
+            raise Corrupt(Damage.LZX_BLOCK_OF_WRONG_SIZE, expected=end, actual=len(out))
         self._buffer, self._bits, self._next = buffer, bits, following
         self._recent = (r0, r1, r2)
 

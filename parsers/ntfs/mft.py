@@ -17,6 +17,7 @@ from vmount.parsers.lru import Lru
 from vmount.parsers.notes import Notes
 from vmount.parsers.ntfs import attribute_list
 from vmount.parsers.ntfs.attribute import ATTRIBUTE_LIST, DATA
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.fixup import restore, restore_all
 from vmount.parsers.ntfs.record import INO_MASK, MAGIC, decode_record, matches
 from vmount.parsers.ntfs.runlist import decode_runs
@@ -60,7 +61,7 @@ class _Part:
         if isinstance(found, ParseError):
             raise found
         if found is not base and not matches(base, found.base):
-            raise Corrupt("MFT record belongs to another file", found.where, actual=found.ino)
+            raise Corrupt(Damage.MFT_RECORD_BELONGS_TO_ANOTHER_FILE, found.where, actual=found.ino)
         self._record = found
         self._attributes = {(a.instance, a.type): a for a in found.attributes}
 
@@ -68,10 +69,10 @@ class _Part:
         """Return the attribute that an entry of the list means. Raises Corrupt."""
         where = self._record.where
         if not matches(self._record, entry.reference):
-            raise Corrupt("attribute list names a record of another file", where)
+            raise Corrupt(Damage.ATTRIBUTE_LIST_NAMES_RECORD_OF_ANOTHER_FILE, where)
         attribute = self._attributes.get((entry.instance, entry.type))
         if attribute is None or attribute.lowest_vcn != entry.lowest_vcn:
-            raise Corrupt("attribute is not where its list says", where, actual=entry.type)
+            raise Corrupt(Damage.ATTRIBUTE_IS_NOT_WHERE_LIST_SAYS, where, actual=entry.type)
         return attribute
 
 
@@ -164,7 +165,7 @@ class Mft:
                 continue
             if ino >= self.count:
                 found[ino] = Corrupt(
-                    "MFT record number", expected=f"below {self.count}", actual=ino
+                    Damage.MFT_RECORD_NUMBER, expected=f"below {self.count}", actual=ino
                 )
                 continue
             try:
@@ -173,7 +174,7 @@ class Mft:
                 found[ino] = error
                 continue
             if run.start is None:
-                found[ino] = Corrupt("MFT record in a hole", actual=ino)
+                found[ino] = Corrupt(Damage.MFT_RECORD_IN_HOLE, actual=ino)
                 continue
             run_end = run.offset + run.length
             first, last, limit = ino, offset + size, offset + MAX_READ
@@ -226,7 +227,7 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
     record = decode_record(bytes(first), 0, boot.record_size, 0, offset)
     data = select(record.attributes, DATA)
     if not record.in_use or not data or not data[0].nonresident or data[0].lowest_vcn:
-        raise Corrupt("$MFT has no data", offset)
+        raise Corrupt(Damage.MFT_HAS_NO_DATA, offset)
     size = data[0].sizes.valid
     _, after, mapping = data[0].mapping
     runs = RunBuilder()
@@ -244,9 +245,9 @@ async def open_mft(reader: Reader, boot: Boot, offset: int) -> Mft:
             extent = _Part(other, record).listed(entry)
             vcn, after_extent, mapping = extent.mapping
             if vcn != after:
-                raise Corrupt("extents of $MFT", offset, expected=after, actual=vcn)
+                raise Corrupt(Damage.EXTENTS_OF_MFT, offset, expected=after, actual=vcn)
             runs.extend(decode_runs(mapping, vcn, after_extent, boot.cluster_size, boot.clusters))
             after = after_extent
     if after * boot.cluster_size < size:
-        raise Corrupt("$MFT has fewer clusters than its size", offset, expected=size)
+        raise Corrupt(Damage.MFT_HAS_FEWER_CLUSTERS_THAN_SIZE, offset, expected=size)
     return mft

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ntfs.attribute import OBJECT_ID
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.stream import select
 from vmount.parsers.ntfs.view_index import COLLATION_ULONGS, ViewIndex
 
@@ -36,7 +37,7 @@ async def object_id(attributes: Sequence[Attribute]) -> bytes | None:
         return None
     value = found[0].value
     if len(value) < GUID_SIZE:
-        raise Corrupt("size of an object id", expected=GUID_SIZE, actual=len(value))
+        raise Corrupt(Damage.SIZE_OF_OBJECT_ID, expected=GUID_SIZE, actual=len(value))
     return value[:WHOLE_SIZE]
 
 

@@ -19,6 +19,7 @@ from vmount.parsers.ntfs.attribute import (
     VOLUME_NAME,
 )
 from vmount.parsers.ntfs.boot import BOOT_SECTOR, SECTOR_SIZES, decode_boot
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.filesystem import ROOT, NtfsFilesystem
 from vmount.parsers.ntfs.logfile import DEFAULT_PAGE
 from vmount.parsers.ntfs.mft import open_mft
@@ -157,7 +158,7 @@ async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int], 
         label = names[0].value.decode("utf-16-le", "replace") if names else ""
         infos = select(attributes, VOLUME_INFORMATION)
         if not infos:
-            raise Corrupt("$Volume has no version")
+            raise Corrupt(Damage.VOLUME_HAS_NO_VERSION)
         version, flags = decode_volume_information(infos[0].value)
     except Unsupported:
         raise
@@ -174,10 +175,10 @@ async def _upcase(
     try:
         data = select(await mft.attributes(await mft.record(UPCASE)), DATA)
         if not data:
-            raise Corrupt("$UpCase has no data")
+            raise Corrupt(Damage.UPCASE_HAS_NO_DATA)
         table = await Stream(data, boot).read_all(reader, 2 * UPCASE_SIZE)
         if len(table) != 2 * UPCASE_SIZE:
-            raise Corrupt("size of $UpCase", expected=2 * UPCASE_SIZE, actual=len(table))
+            raise Corrupt(Damage.SIZE_OF_UPCASE, expected=2 * UPCASE_SIZE, actual=len(table))
     except ParseError as error:
         warnings.append(f"names can only be found in their exact case, and slowly: {error}")
         return None

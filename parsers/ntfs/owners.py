@@ -7,6 +7,7 @@ Source: reverse engineered, the Linux-NTFS documentation (Russon, Fledel), "$Sec
 
 from __future__ import annotations
 
+import logging
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from vmount.parsers.ntfs.attribute import Attribute
     from vmount.parsers.ntfs.security import SecurityDescriptors
     from vmount.parsers.ntfs.user_map import UserMap
+
+log = logging.getLogger(__name__)
 
 NOBODY_ELSE = 0o700
 MOST_KEPT = 1 << 16
@@ -42,7 +45,10 @@ UNKNOWN = _Rights(0, 0, NOBODY_ELSE)
 class Owners:
     """Says whose the files of a volume are."""
 
-    def __init__(self, security: SecurityDescriptors, users: UserMap) -> None:
+    def __init__(self, security: SecurityDescriptors, users: UserMap, volume: str) -> None:
+        """`volume` names the volume in messages."""
+        self._volume = volume
+        self._is_damage_known = False
         self._security = security
         self._users = users
         self._known: Lru[int, _Rights] = Lru(MOST_KEPT)
@@ -70,8 +76,20 @@ class Owners:
                 self._users.gid(descriptor.group),
                 mode_of(descriptor),
             )
-        except ParseError:
+        except ParseError as error:
+            self._note(error)
             rights = UNKNOWN
         if number:
             self._known.put(number, rights)
         return rights
+
+    def _note(self, error: ParseError) -> None:
+        """Log the first damage: what is wrong with $SDS is wrong for thousands of files."""
+        if not self._is_damage_known:
+            self._is_damage_known = True
+            log.warning(
+                "NTFS volume %s: security descriptors cannot be read, first: %s;"
+                " their files belong to root and are closed to others",
+                self._volume,
+                error,
+            )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.ntfs.attribute import STANDARD_INFORMATION, Attribute, decode_attributes
+from vmount.parsers.ntfs.errors import Damage
 
 MAGIC = b"FILE"
 
@@ -108,7 +109,7 @@ def decode_record(data: bytes, start: int, size: int, ino: int, where: int) -> R
     """
     sequence, links, attributes_offset, flags, in_use, base = _head(data, start)
     if in_use > size or not _MIN_HEAD <= attributes_offset <= in_use:
-        raise Corrupt("bytes in use of an MFT record", where, actual=in_use)
+        raise Corrupt(Damage.BYTES_IN_USE_OF_MFT_RECORD, where, actual=in_use)
     return _new(
         Record,
         (

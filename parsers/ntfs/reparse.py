@@ -12,6 +12,8 @@ from typing import Any
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.model import ReparseLink
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.names import to_wtf8
 from vmount.parsers.ntfs.reparse_tags import (
     AF_UNIX,
@@ -78,37 +80,6 @@ _VOLUME = re.compile(rb"Volume\{([0-9A-Fa-f-]{36})\}(?:\\|$)")
 
 
 @dataclass(frozen=True, slots=True)
-class ReparseLink:
-    r"""The target of a symbolic link or junction of Windows, taken apart for a mounter to retarget.
-
-    Exactly one of these holds: `relative` (from the folder that the link is in), `drive` or `volume` or
-    `remote` is set, or none is and the target starts at the root of the link's own volume (`\x`).
-    """
-
-    relative: bool
-    parts: tuple[bytes, ...]
-    r"""Names below that; ".." may be among them. For a remote target server and share come first."""
-    drive: str | None = None
-    """One upper-case letter."""
-    volume: str | None = None
-    """GUID of the volume in lower case, without braces."""
-    remote: bool = False
-    r"""On a server: `\\server\share\x`."""
-
-    @property
-    def path(self) -> bytes:
-        """The target as text with "/" between names: `../x`, `C:/Users/x`, `Volume{...}/x`, `//server/x`."""
-        path = b"/".join(self.parts)
-        if self.relative:
-            return path or b"."
-        if self.drive:
-            return f"{self.drive}:/".encode() + path
-        if self.volume:
-            return f"Volume{{{self.volume}}}/".encode() + path
-        return (b"//" if self.remote else b"/") + path
-
-
-@dataclass(frozen=True, slots=True)
 class ReparsePoint:
     """A decoded reparse point."""
 
@@ -132,7 +103,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
     tag, length = _head(value)
     data = value[REPARSE_HEAD.size : REPARSE_HEAD.size + length]
     if len(data) < length:
-        raise Corrupt("length of a reparse point", expected=len(data), actual=length)
+        raise Corrupt(Damage.LENGTH_OF_REPARSE_POINT, expected=len(data), actual=length)
     if tag == SYMLINK:
         names = SYMLINK_NAMES.parse(data)
         link = _link(names, data[SYMLINK_NAMES.size :], bool(names.flags & _RELATIVE))
@@ -143,7 +114,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
         return ReparsePoint(tag, link, link.path)
     if tag == LX_SYMLINK:
         if int.from_bytes(data[:4], "little") != _LX_SYMLINK_VERSION:
-            raise Corrupt("version of a WSL symbolic link", expected=_LX_SYMLINK_VERSION)
+            raise Corrupt(Damage.VERSION_OF_WSL_SYMBOLIC_LINK, expected=_LX_SYMLINK_VERSION)
         return ReparsePoint(tag, target=data[4:])
     return ReparsePoint(tag, data=data)
 
@@ -151,7 +122,7 @@ def decode_reparse(value: bytes) -> ReparsePoint:
 def _link(names: Any, buffer: bytes, relative: bool) -> ReparseLink:
     start, length = names.substitute_offset, names.substitute_length
     if start + length > len(buffer) or length & 1:
-        raise Corrupt("name in a reparse point", expected=len(buffer), actual=start + length)
+        raise Corrupt(Damage.NAME_IN_REPARSE_POINT, expected=len(buffer), actual=start + length)
     target = to_wtf8(buffer[start : start + length])
     if relative and not target.startswith(b"\\"):
         return ReparseLink(True, _parts(target))

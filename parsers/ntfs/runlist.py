@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.model import Run
+from vmount.parsers.ntfs.errors import Damage
 
 _new = tuple.__new__
 
@@ -30,19 +31,19 @@ def decode_runs(
         middle = position + 1 + (sizes & 15)
         after = middle + (sizes >> 4)
         if after > end:
-            raise Corrupt("run list goes on past its attribute", actual=sizes)
+            raise Corrupt(Damage.RUN_LIST_GOES_ON_PAST_ATTRIBUTE, actual=sizes)
         length = from_bytes(data[position + 1 : middle], "little", signed=True)
         if length <= 0 or length > next_vcn - vcn:
-            raise Corrupt("run length", expected=f"1 to {next_vcn - vcn:#x}", actual=length)
+            raise Corrupt(Damage.RUN_LENGTH, expected=f"1 to {next_vcn - vcn:#x}", actual=length)
         start = None
         if after > middle:
             lcn += from_bytes(data[middle:after], "little", signed=True)
             if lcn < 0 or lcn + length > clusters:
-                raise Corrupt("run outside the volume", actual=f"clusters {lcn:#x} + {length:#x}")
+                raise Corrupt(Damage.RUN_OUTSIDE_VOLUME, actual=f"clusters {lcn:#x} + {length:#x}")
             start = lcn * cluster_size
         runs.append(_new(Run, (vcn * cluster_size, length * cluster_size, start)))
         vcn += length
         position = after
     if vcn != next_vcn:
-        raise Corrupt("run list ends early", expected=next_vcn, actual=vcn)
+        raise Corrupt(Damage.RUN_LIST_ENDS_EARLY, expected=next_vcn, actual=vcn)
     return runs

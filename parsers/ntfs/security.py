@@ -16,6 +16,7 @@ from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lru import Lru
 from vmount.parsers.ntfs.attribute import DATA, SECURITY_DESCRIPTOR
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.security_descriptor import DESCRIPTOR, MAX_SIZE
 from vmount.parsers.ntfs.standard_information import security_id_of
 from vmount.parsers.ntfs.stream import Stream, select
@@ -98,12 +99,12 @@ class SecurityDescriptors:
     async def _find(self, number: int) -> bytes:
         stream, entry = await self._entry(number)
         if entry is None:
-            raise Corrupt("security descriptor is not in $Secure", actual=number)
+            raise Corrupt(Damage.SECURITY_DESCRIPTOR_IS_NOT_IN_SECURE, actual=number)
         if len(entry) < SDS_HEAD.size:
-            raise Corrupt("entry of $SII", expected=SDS_HEAD.size, actual=len(entry))
+            raise Corrupt(Damage.ENTRY_OF_SII, expected=SDS_HEAD.size, actual=len(entry))
         _, _, offset, size = _head(entry)
         if not SDS_HEAD.size + DESCRIPTOR.size <= size <= SDS_HEAD.size + MAX_SIZE:
-            raise Corrupt("size of a security descriptor", actual=size)
+            raise Corrupt(Damage.SIZE_OF_SECURITY_DESCRIPTOR, actual=size)
         try:
             return await self._read(stream, offset, entry, size)
         except Corrupt as error:
@@ -116,11 +117,13 @@ class SecurityDescriptors:
         """Read one copy of a descriptor, which must be what its entry in $SII says."""
         data = await stream.read(self._reader, offset, size)
         if data[: SDS_HEAD.size] != entry[: SDS_HEAD.size]:
-            raise Corrupt("header of a security descriptor is not as in $SII", offset)
+            raise Corrupt(Damage.HEADER_OF_SECURITY_DESCRIPTOR_IS_NOT_AS_IN_SII, offset)
         value = data[SDS_HEAD.size :]
         expected = _head(entry)[0]
         if (found := descriptor_hash(value)) != expected:
-            raise Corrupt("hash of a security descriptor", offset, expected=expected, actual=found)
+            raise Corrupt(
+                Damage.HASH_OF_SECURITY_DESCRIPTOR, offset, expected=expected, actual=found
+            )
         return value
 
     async def _entry(self, number: int) -> tuple[Stream, bytes | None]:
@@ -131,7 +134,7 @@ class SecurityDescriptors:
         if self._stream is None:
             data = select(self._attributes, DATA, SDS)
             if not data:
-                raise Corrupt("$Secure has no $SDS")
+                raise Corrupt(Damage.SECURE_HAS_NO_SDS)
             self._stream = Stream(data, self._boot)
         if self._walked is None:
             try:

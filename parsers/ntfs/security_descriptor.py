@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.ntfs.errors import Damage
 
 DESCRIPTOR = Layout(
     "security descriptor",
@@ -98,10 +99,10 @@ class Descriptor(NamedTuple):
 def decode_descriptor(value: bytes) -> Descriptor:
     """Decode a self-relative security descriptor. Raises Corrupt."""
     if len(value) < DESCRIPTOR.size:
-        raise Corrupt("size of a security descriptor", actual=len(value))
+        raise Corrupt(Damage.SIZE_OF_SECURITY_DESCRIPTOR, actual=len(value))
     revision, control, owner, group, dacl = _descriptor(value)
     if revision != REVISION or not control & SELF_RELATIVE:
-        raise Corrupt("revision of a security descriptor", expected=REVISION, actual=revision)
+        raise Corrupt(Damage.REVISION_OF_SECURITY_DESCRIPTOR, expected=REVISION, actual=revision)
     entries = None
     if control & DACL_PRESENT and dacl:
         entries = _decode_acl(value, dacl)
@@ -118,26 +119,26 @@ def decode_sid(data: bytes, offset: int) -> Sid:
     count = head[1] if len(head) == 8 else 0
     end = offset + 8 + 4 * count
     if len(head) < 8 or head[0] != REVISION or count > MOST_SUBAUTHORITIES or end > len(data):
-        raise Corrupt("SID in a security descriptor", offset, actual=head.hex())
+        raise Corrupt(Damage.SID_IN_SECURITY_DESCRIPTOR, offset, actual=head.hex())
     parts = struct.unpack_from(f"<{count}I", data, offset + 8)
     return Sid(int.from_bytes(head[2:], "big"), parts)
 
 
 def _decode_acl(data: bytes, offset: int) -> tuple[Ace, ...]:
     if offset + ACL.size > len(data):
-        raise Corrupt("access control list outside its descriptor", offset)
+        raise Corrupt(Damage.ACCESS_CONTROL_LIST_OUTSIDE_DESCRIPTOR, offset)
     size, count = _acl(data, offset)
     end = offset + size
     if size < ACL.size or end > len(data):
-        raise Corrupt("size of an access control list", offset, actual=size)
+        raise Corrupt(Damage.SIZE_OF_ACCESS_CONTROL_LIST, offset, actual=size)
     entries: list[Ace] = []
     position = offset + ACL.size
     for _ in range(count):
         if position + ACE.size > end:
-            raise Corrupt("access control entry outside its list", position)
+            raise Corrupt(Damage.ACCESS_CONTROL_ENTRY_OUTSIDE_LIST, position)
         kind, flags, length, mask = _ace(data, position)
         if length < ACE.size or position + length > end:
-            raise Corrupt("size of an access control entry", position, actual=length)
+            raise Corrupt(Damage.SIZE_OF_ACCESS_CONTROL_ENTRY, position, actual=length)
         if kind in (ALLOWED, DENIED) and not flags & INHERIT_ONLY:
             sid = decode_sid(data[: position + length], position + ACE.size)
             entries.append(Ace(kind == ALLOWED, mask, sid))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.ntfs import ea, interix, reparse
 from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, DATA, EA, ENCRYPTED, REPARSE_POINT
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.file_attrs import LINK_MODE, Special
 from vmount.parsers.ntfs.filtered import filtered_data
 from vmount.parsers.ntfs.standard_information import HIDDEN, REPARSE, SYSTEM, decode_standard_of
@@ -66,7 +67,7 @@ class SpecialFiles:
             return None
         found = select(attributes, REPARSE_POINT)
         if not found:
-            raise Corrupt("file has no reparse point although its attributes say so")
+            raise Corrupt(Damage.FILE_HAS_NO_REPARSE_POINT_ALTHOUGH_ATTRIBUTES_SAY_SO)
         value = await Stream(found, self._boot).read_all(self._reader, reparse.MAX_SIZE)
         return reparse.decode_reparse(value)
 
@@ -100,6 +101,6 @@ class SpecialFiles:
             return 0
         found = select(attributes, EA)
         if not found:
-            raise Corrupt("device file has no $EA")
+            raise Corrupt(Damage.DEVICE_FILE_HAS_NO_EA)
         value = await Stream(found, self._boot).read_all(self._reader, ea.MAX_SIZE)
         return ea.device_number(ea.decode_eas(value))

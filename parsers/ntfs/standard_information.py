@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.ntfs.attribute import STANDARD_INFORMATION
+from vmount.parsers.ntfs.errors import Damage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def decode_standard(value: bytes) -> tuple[int, int, int, int, int]:
     Times are FILETIMEs, signed. Raises Corrupt.
     """
     if len(value) < STANDARD.size:
-        raise Corrupt("$STANDARD_INFORMATION is too short", actual=len(value))
+        raise Corrupt(Damage.STANDARD_INFORMATION_IS_TOO_SHORT, actual=len(value))
     fields: tuple[int, int, int, int, int] = _fields(value)
     return fields
 
@@ -85,7 +86,7 @@ def decode_standard_of(attributes: Sequence[Attribute]) -> tuple[int, int, int, 
     for attribute in attributes:
         if attribute.type == STANDARD_INFORMATION:
             return decode_standard(attribute.value)
-    raise Corrupt("file has no $STANDARD_INFORMATION")
+    raise Corrupt(Damage.FILE_HAS_NO_STANDARD_INFORMATION)
 
 
 def security_id_of(attributes: Sequence[Attribute]) -> int:
@@ -97,4 +98,4 @@ def security_id_of(attributes: Sequence[Attribute]) -> int:
                 return 0
             number: int = _security_id(value)[0]
             return number
-    raise Corrupt("file has no $STANDARD_INFORMATION")
+    raise Corrupt(Damage.FILE_HAS_NO_STANDARD_INFORMATION)

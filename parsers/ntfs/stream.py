@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.ntfs.attribute import COMPRESSED_MASK, ENCRYPTED
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.runlist import decode_runs
 from vmount.parsers.runs import NO_RUNS, RunBuilder, RunList
 
@@ -40,15 +41,15 @@ def decode_extents(
     expected = 0
     for extent in extents:
         if not extent.nonresident:
-            raise Corrupt("resident extent of a non-resident attribute", actual=extent.type)
+            raise Corrupt(Damage.RESIDENT_EXTENT_OF_NON_RESIDENT_ATTRIBUTE, actual=extent.type)
         first, after, mapping = extent.mapping
         if first != expected:
-            raise Corrupt("extents of an attribute", expected=f"VCN {expected:#x}", actual=first)
+            raise Corrupt(Damage.EXTENTS_OF_ATTRIBUTE, expected=f"VCN {expected:#x}", actual=first)
         runs.extend(decode_runs(mapping, first, after, boot.cluster_size, boot.clusters))
         expected = after
     valid = extents[0].sizes.valid if trust_sizes else 0
     if expected * boot.cluster_size < valid:
-        raise Corrupt("attribute has fewer clusters than valid bytes", expected=valid)
+        raise Corrupt(Damage.ATTRIBUTE_HAS_FEWER_CLUSTERS_THAN_VALID_BYTES, expected=valid)
     return runs.finish()
 
 
@@ -76,7 +77,7 @@ class Stream:
     async def read(self, reader: Reader, offset: int, length: int) -> bytes:
         """Read a range. Raises Corrupt where it is not all there."""
         if offset + length > self.size:
-            raise Corrupt("read past the end of an attribute", expected=self.size, actual=offset)
+            raise Corrupt(Damage.READ_PAST_END_OF_ATTRIBUTE, expected=self.size, actual=offset)
         if self._value is not None:
             return self._value[offset : offset + length]
         stored = max(0, min(length, self.valid - offset))
@@ -87,7 +88,7 @@ class Stream:
         """Read it all. Raises Corrupt if it is larger than `limit` bytes."""
         if self.size > limit:
             raise Corrupt(
-                "attribute is too large", expected=f"at most {limit:#x}", actual=self.size
+                Damage.ATTRIBUTE_IS_TOO_LARGE, expected=f"at most {limit:#x}", actual=self.size
             )
         return await self.read(reader, 0, self.size)
 

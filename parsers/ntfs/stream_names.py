@@ -88,9 +88,9 @@ class StreamsFilesystem(NtfsFilesystem):
         """Return a file's streams as `user.` attributes; a stream has none."""
         return {} if ino >> STREAM_SHIFT else await super().xattrs(ino)
 
-    async def system_xattr(self, ino: Ino, name: bytes) -> bytes | None:
+    async def hidden_xattr(self, ino: Ino, name: bytes) -> bytes | None:
         """Return an attribute of ntfs-3g's own; a stream has none."""
-        return None if ino >> STREAM_SHIFT else await super().system_xattr(ino, name)
+        return None if ino >> STREAM_SHIFT else await super().hidden_xattr(ino, name)
 
     async def data(self, ino: Ino, stream: bytes = b"") -> FileData:
         """Return where the bytes of a file or stream are."""

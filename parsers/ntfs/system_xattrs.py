@@ -15,6 +15,7 @@ from vmount.parsers.errors import Corrupt
 from vmount.parsers.ntfs import ea, reparse
 from vmount.parsers.ntfs.attribute import EA, FILE_NAME, REPARSE_POINT
 from vmount.parsers.ntfs.directory import Directory
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.file_name import DOS, FILE_NAME_KEY, WIN32_AND_DOS
 from vmount.parsers.ntfs.names import to_wtf8
 from vmount.parsers.ntfs.object_id import WHOLE_SIZE, object_id, with_birth
@@ -91,12 +92,12 @@ def dos_name(attributes: Sequence[Attribute]) -> bytes | None:
     for attribute in select(attributes, FILE_NAME):
         value = attribute.value
         if len(value) < FILE_NAME_KEY.size:
-            raise Corrupt("size of a file name", actual=len(value))
+            raise Corrupt(Damage.SIZE_OF_FILE_NAME, actual=len(value))
         length, namespace = _NAMES(value)
         if namespace in (DOS, WIN32_AND_DOS):
             units = value[FILE_NAME_KEY.size : FILE_NAME_KEY.size + 2 * length]
             if len(units) != 2 * length:
-                raise Corrupt("size of a file name", actual=len(value))
+                raise Corrupt(Damage.SIZE_OF_FILE_NAME, actual=len(value))
             return to_wtf8(units)
     return None
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.ntfs.attribute import INDEX_ROOT
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.index import (
     HAS_CHILD,
     INDEX_BLOCK,
@@ -93,14 +94,14 @@ class ViewIndex:
         units = name.encode("utf-16-le")
         roots = select(attributes, INDEX_ROOT, units)
         if not roots:
-            raise Corrupt(f"file has no index {name}")
+            raise Corrupt(Damage.FILE_HAS_NO_INDEX, of=name)
         value = roots[0].value
         root = INDEX_ROOT_HEAD.parse(value)
         size = root.block_size
         if root.collation != collation:
-            raise Corrupt(f"collation of {name}", expected=collation, actual=root.collation)
+            raise Corrupt(Damage.COLLATION_OF, of=name, expected=collation, actual=root.collation)
         if not MIN_BLOCK <= size <= MAX_BLOCK or size & (size - 1):
-            raise Corrupt("index block size", expected="a power of two to 64 KiB", actual=size)
+            raise Corrupt(Damage.INDEX_BLOCK_SIZE, expected="a power of two to 64 KiB", actual=size)
         self._root = decode_view_node(value, INDEX_ROOT_HEAD.size, len(value), 0)
         self._blocks = IndexBlocks(reader, boot, attributes, units, size)
 
@@ -110,7 +111,7 @@ class ViewIndex:
         for _ in range(MOST_LEVELS):
             entry = next((entry for entry in node if not entry.key or entry.key >= key), None)
             if entry is None:
-                raise Corrupt("index node has no last entry")
+                raise Corrupt(Damage.INDEX_NODE_HAS_NO_LAST_ENTRY)
             if entry.key == key:
                 return entry.data
             if entry.child is None:
@@ -118,9 +119,9 @@ class ViewIndex:
             block, where = await self._blocks.read(entry.child)
             (found,) = _vcn(block)
             if found != entry.child:
-                raise Corrupt("VCN of an index block", where, expected=entry.child, actual=found)
+                raise Corrupt(Damage.VCN_OF_INDEX_BLOCK, where, expected=entry.child, actual=found)
             node = decode_view_node(block, INDEX_BLOCK.size, len(block), where)
-        raise Corrupt("index leads round", expected=f"at most {MOST_LEVELS} levels")
+        raise Corrupt(Damage.INDEX_LEADS_ROUND, expected=f"at most {MOST_LEVELS} levels")
 
 
 def decode_view_node(data: bytes, header: int, limit: int, where: int) -> list[ViewEntry]:
@@ -129,32 +130,32 @@ def decode_view_node(data: bytes, header: int, limit: int, where: int) -> list[V
     The last entry has no key. Raises Corrupt.
     """
     if header + INDEX_HEADER.size > limit:
-        raise Corrupt("index node has no header", where)
+        raise Corrupt(Damage.INDEX_NODE_HAS_NO_HEADER, where)
     first, in_use = _header(data, header)
     end = header + in_use
     if end > limit or first < INDEX_HEADER.size:
-        raise Corrupt("bytes in use of an index node", where, actual=in_use)
+        raise Corrupt(Damage.BYTES_IN_USE_OF_INDEX_NODE, where, actual=in_use)
     position = header + first
     entries: list[ViewEntry] = []
     while position + VIEW_ENTRY.size <= end:
         offset, size, length, key_length, flags = _entry(data, position)
         after = position + length
         if length < VIEW_ENTRY.size or length & 7 or after > end:
-            raise Corrupt("length of an index entry", where, actual=length)
+            raise Corrupt(Damage.LENGTH_OF_INDEX_ENTRY, where, actual=length)
         child = None
         if flags & HAS_CHILD:
             if length < VIEW_ENTRY.size + 8:
-                raise Corrupt("index entry has no room for its child", where, actual=length)
+                raise Corrupt(Damage.INDEX_ENTRY_HAS_NO_ROOM_FOR_CHILD, where, actual=length)
             child = int.from_bytes(data[after - 8 : after], "little")
         if flags & LAST:
             entries.append(ViewEntry((), b"", child))
             return entries
         if not key_length or key_length & 3 or VIEW_ENTRY.size + key_length > length:
-            raise Corrupt("length of a key in an index", where, actual=key_length)
+            raise Corrupt(Damage.LENGTH_OF_KEY_IN_INDEX, where, actual=key_length)
         if offset + size > length:
-            raise Corrupt("data outside its index entry", where, actual=offset + size)
+            raise Corrupt(Damage.DATA_OUTSIDE_INDEX_ENTRY, where, actual=offset + size)
         at = position + VIEW_ENTRY.size
         key = struct.unpack_from(f"<{key_length // 4}I", data, at)
         entries.append(ViewEntry(key, data[position + offset : position + offset + size], child))
         position = after
-    raise Corrupt("index node does not end", where)
+    raise Corrupt(Damage.INDEX_NODE_DOES_NOT_END, where)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.ntfs.attribute import DATA
 from vmount.parsers.ntfs.directory import Directory
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.logfile import DEFAULT_PAGE, latest_restart, restart_pages_size
 from vmount.parsers.ntfs.record import INO_MASK, matches
 from vmount.parsers.ntfs.stream import Stream, select
@@ -56,7 +57,7 @@ async def unclean_reasons(
 async def _log(reader: Reader, boot: Boot, mft: Mft) -> str:
     extents = select(await mft.attributes(await mft.record(LOG_FILE)), DATA)
     if not extents:
-        raise Corrupt("$LogFile has no data")
+        raise Corrupt(Damage.LOGFILE_HAS_NO_DATA)
     log = Stream(extents, boot)
     head = await log.read(reader, 0, 2 * DEFAULT_PAGE)
     size = restart_pages_size(head)

@@ -19,6 +19,7 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lru import Lru
 from vmount.parsers.model import Chunk, FileData, Inline, Packed, Run, Runs
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.ntfs.lzx import decode_lzx
 from vmount.parsers.ntfs.xpress import decode_xpress
 from vmount.parsers.reader import Buffer
@@ -105,7 +106,9 @@ class WofChunks:
         self._stored = stored.size
         if not self._table < self._stored or self._table > stored.valid:
             raise Corrupt(
-                "size of WofCompressedData", expected=f"over {self._table:#x}", actual=stored.valid
+                Damage.SIZE_OF_WOFCOMPRESSEDDATA,
+                expected=f"over {self._table:#x}",
+                actual=stored.valid,
             )
         self._end = stored.valid - self._table
         self._content: bytes | None = None
@@ -129,7 +132,8 @@ class WofChunks:
         end = await self._offset(index + 1)
         if not 0 < end - start <= length or end > self._end:
             raise Corrupt(
-                f"place of chunk {index:#x} in WofCompressedData",
+                Damage.PLACE_OF_CHUNK_IN_WOFCOMPRESSEDDATA,
+                of=f"{index:#x}",
                 expected=f"up to {length} of {self._end:#x} bytes",
                 actual=f"{start:#x} to {end:#x}",
             )
@@ -143,7 +147,7 @@ class WofChunks:
         runs = []
         for offset, size, place in self._map.pieces(start, end - start):
             if place is None:
-                raise Corrupt(f"chunk {index:#x} of WofCompressedData is a hole")
+                raise Corrupt(Damage.CHUNK_OF_WOFCOMPRESSEDDATA_IS_HOLE, of=f"{index:#x}")
             runs.append(Run(offset - start, size, place))
         return Chunk(tuple(runs), None if plain else self._decode)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pyfwnt
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.ntfs.errors import Damage
 from vmount.parsers.reader import Buffer
 
 MAX_CHUNK = 65536
@@ -30,15 +31,19 @@ _AHEAD = 16
 def decode_xpress(stored: Buffer, length: int) -> bytes:
     """Decode a chunk of `length` bytes. Raises Corrupt if it has more, fewer, or none that make sense."""
     if not 0 <= length <= MAX_CHUNK:
-        raise Corrupt("size of an XPRESS chunk", expected=f"at most {MAX_CHUNK:#x}", actual=length)
+        raise Corrupt(
+            Damage.SIZE_OF_XPRESS_CHUNK, expected=f"at most {MAX_CHUNK:#x}", actual=length
+        )
     data = bytes(stored)
     if len(data) < _CODE_TABLE or sum(map(_SHARES.__getitem__, data[:_CODE_TABLE])) != _WHOLE:
-        raise Corrupt("code of an XPRESS chunk", 0, expected="a complete one")
+        raise Corrupt(Damage.CODE_OF_XPRESS_CHUNK, 0, expected="a complete one")
     try:
         decoded: bytes = pyfwnt.lzxpress_huffman_decompress(data + bytes(_AHEAD), length)
         again: bytes = pyfwnt.lzxpress_huffman_decompress(data + b"\xff" * _AHEAD, length)
     except OSError as error:
-        raise Corrupt("XPRESS data", actual=str(error).rpartition(". ")[2]) from error
+        raise Corrupt(Damage.XPRESS_DATA, actual=str(error).rpartition(". ")[2]) from error
     if len(decoded) != length or decoded != again:
-        raise Corrupt("XPRESS data ends early", len(data), expected=length, actual=len(decoded))
+        raise Corrupt(
+            Damage.XPRESS_DATA_ENDS_EARLY, len(data), expected=length, actual=len(decoded)
+        )
     return decoded

@@ -63,7 +63,7 @@ MAGIC = 0xAA55
 _PICK_ENTRY = ENTRY.picker("boot", "type", "first_lba", "sectors")
 
 
-class Entry(NamedTuple):
+class PartitionEntry(NamedTuple):
     """A partition entry; positions in sectors, relative to what its record says."""
 
     boot: int
@@ -87,10 +87,10 @@ class BootRecord:
     """A master or an extended boot record."""
 
     disk_signature: int
-    entries: tuple[Entry, ...]
+    entries: tuple[PartitionEntry, ...]
 
     @property
-    def used(self) -> tuple[Entry, ...]:
+    def used(self) -> tuple[PartitionEntry, ...]:
         """The entries that say something."""
         return tuple(entry for entry in self.entries if entry.used)
 
@@ -122,7 +122,7 @@ def decode_boot_record(sector: Buffer) -> BootRecord | None:
     record = BOOT_RECORD.parse(sector)
     if record.magic != MAGIC:
         return None
-    entries = tuple(Entry(*fields) for fields in _PICK_ENTRY.iter_unpack(record.entries))
+    entries = tuple(PartitionEntry(*fields) for fields in _PICK_ENTRY.iter_unpack(record.entries))
     return BootRecord(record.disk_signature, entries)
 
 
@@ -162,7 +162,7 @@ class _LogicalWalk:
         self._visited = {0}
         """Sectors of the records read: the MBR, to begin with."""
 
-    async def follow(self, extended: Entry) -> list[Partition]:
+    async def follow(self, extended: PartitionEntry) -> list[Partition]:
         """Return the logical partitions of one extended partition."""
         found: list[Partition] = []
         try:
@@ -171,7 +171,7 @@ class _LogicalWalk:
             self._warnings.append(f"the list of logical partitions is damaged: {damage}")
         return found
 
-    async def _chain(self, extended: Entry, found: list[Partition]) -> None:
+    async def _chain(self, extended: PartitionEntry, found: list[Partition]) -> None:
         record_lba, sectors = extended.first_lba, extended.sectors
         while True:
             record = await self._record(record_lba)
@@ -203,7 +203,7 @@ class _LogicalWalk:
         return record
 
 
-def _inside(entry: Entry, record_lba: int, sectors: int, extended: Entry) -> bool:
+def _inside(entry: PartitionEntry, record_lba: int, sectors: int, extended: PartitionEntry) -> bool:
     start = record_lba + entry.first_lba
     return (
         entry.first_lba + entry.sectors <= sectors
@@ -212,7 +212,7 @@ def _inside(entry: Entry, record_lba: int, sectors: int, extended: Entry) -> boo
     )
 
 
-def _partition(number: int, entry: Entry, base_lba: int, sector_size: int) -> Partition:
+def _partition(number: int, entry: PartitionEntry, base_lba: int, sector_size: int) -> Partition:
     return Partition(
         number=number,
         offset=(base_lba + entry.first_lba) * sector_size,

@@ -24,7 +24,7 @@ from vmount.parsers.vmdk.descriptor import (
 )
 from vmount.parsers.vmdk.flat import SolidExtent, flat_extent
 from vmount.parsers.vmdk.opener import FileOpener, OpenedFile
-from vmount.parsers.vmdk.pieces import ZEROS, Extent, Piece, Refused
+from vmount.parsers.vmdk.pieces import ZEROS, DiskExtent, DiskPiece, Refused
 from vmount.parsers.vmdk.stream import GrainCache, StreamExtent, read_footer
 from vmount.parsers.vmdk.tablefile import PAGE, TableCache, TableFile
 
@@ -47,7 +47,7 @@ class Link:
     descriptor: Descriptor
     files: tuple[str, ...]
     """Full names of the files that its extents are in."""
-    extents: tuple[Extent, ...] = field(repr=False)
+    extents: tuple[DiskExtent, ...] = field(repr=False)
     ends: tuple[int, ...] = field(repr=False)
     """Where each extent ends on the disk, in bytes."""
 
@@ -56,16 +56,18 @@ class Link:
         """Bytes."""
         return self.ends[-1]
 
-    async def pieces(self, start: int, end: int) -> list[Piece]:
+    async def pieces(self, start: int, end: int) -> list[DiskPiece]:
         """Resolve a range into pieces that cover it in order; past the end of this link are zeros."""
-        found: list[Piece] = []
+        found: list[DiskPiece] = []
         for extent, base, first, last in self._within(start, end):
             for piece in await extent.pieces(first, last):
                 found.append(
-                    Piece(piece.start + base, piece.end + base, piece.source, piece.delta - base)
+                    DiskPiece(
+                        piece.start + base, piece.end + base, piece.source, piece.delta - base
+                    )
                 )
         if end > self.size:
-            found.append(Piece(max(start, self.size), end, ZEROS, 0))
+            found.append(DiskPiece(max(start, self.size), end, ZEROS, 0))
         return found
 
     async def load_directories(self, start: int, end: int) -> None:
@@ -78,7 +80,7 @@ class Link:
         for extent, _, first, last in self._within(start, end):
             extent.hint(first, last)
 
-    def _within(self, start: int, end: int) -> list[tuple[Extent, int, int, int]]:
+    def _within(self, start: int, end: int) -> list[tuple[DiskExtent, int, int, int]]:
         """Return the extents in a range, each with its own start and the range within it."""
         found = []
         for index in range(bisect_right(self.ends, start), len(self.ends)):
@@ -212,14 +214,14 @@ class ChainReader:
         if len(lines) != 1 or lines[0].kind != "SPARSE":
             raise Unsupported(f"descriptor of {len(lines)} extents within an extent")
         if lines[0].access is Access.NONE:
-            extent: Extent = _no_access(lines[0])
+            extent: DiskExtent = _no_access(lines[0])
         else:
             extent = await self._sparse(file, header, lines[0].sectors)
         return Link(file.name, descriptor, (file.name,), (extent,), (extent.size,))
 
     async def _separate(self, name: str, descriptor: Descriptor) -> Link:
         """Open the extents that a descriptor names."""
-        extents: list[Extent] = []
+        extents: list[DiskExtent] = []
         opened: dict[str, OpenedFile] = {}
         for line in descriptor.extents:
             if line.is_device or line.kind in _DEVICE_KINDS:
@@ -240,7 +242,7 @@ class ChainReader:
         files = tuple(dict.fromkeys(file.name for file in opened.values()))
         return Link(name, descriptor, files, tuple(extents), ends)
 
-    async def _extent(self, opened: OpenedFile, line: ExtentLine) -> Extent:
+    async def _extent(self, opened: OpenedFile, line: ExtentLine) -> DiskExtent:
         try:
             if line.kind in _FLAT_KINDS:
                 return flat_extent(line, opened)
@@ -256,7 +258,9 @@ class ChainReader:
         except ParseError as error:
             raise error.named(opened.name) from None
 
-    async def _sparse(self, file: TableFile, header: sparse.SparseHeader, sectors: int) -> Extent:
+    async def _sparse(
+        self, file: TableFile, header: sparse.SparseHeader, sectors: int
+    ) -> DiskExtent:
         def warn(message: str) -> None:
             self._warn(f"{file.name}: {message}")
 
@@ -266,7 +270,7 @@ class ChainReader:
             return StreamExtent(file, header, sectors, warn, self._grains)
         return sparse.SparseExtent(file, header, sectors, warn)
 
-    async def _sesparse(self, file: TableFile, head: Buffer, sectors: int) -> Extent:
+    async def _sesparse(self, file: TableFile, head: Buffer, sectors: int) -> DiskExtent:
         header = sesparse.parse_header(head)
         volatile = header.volatile_offset * SECTOR
         sesparse.check_volatile(await file.read(volatile, sesparse.VOLATILE.size), volatile)

@@ -17,7 +17,7 @@ from vmount.parsers.lru import Lru
 from vmount.parsers.reader import BlockSource, Buffer, Span, check_bounds
 from vmount.parsers.vmdk.chain import ChainReader, Link
 from vmount.parsers.vmdk.opener import FileOpener
-from vmount.parsers.vmdk.pieces import MAX_READ, ZEROS, Piece, append
+from vmount.parsers.vmdk.pieces import MAX_READ, ZEROS, DiskPiece, append
 from vmount.parsers.vmdk.stream import GRAIN_CACHE, CompressedGrain, GrainCache
 from vmount.parsers.vmdk.tablefile import TableCache
 
@@ -217,19 +217,19 @@ class VmdkDisk:
             self._regions.put(index, region)
         return region
 
-    async def _resolve(self, start: int, end: int) -> list[Piece]:
+    async def _resolve(self, start: int, end: int) -> list[DiskPiece]:
         """Find out who has the bytes of a range, link by link, asking each only for what is left."""
         if len(self.links) > 1:
             await self._load_tables(start, end)
-        found: list[Piece] = []
+        found: list[DiskPiece] = []
         gaps = [(start, end)]
         for link in self.links:
             if not gaps:
                 break
             gaps = _overlay(found, gaps, await link.pieces(gaps[0][0], gaps[-1][1]))
-        found.extend(Piece(first, last, ZEROS, 0) for first, last in gaps)
+        found.extend(DiskPiece(first, last, ZEROS, 0) for first, last in gaps)
         found.sort(key=lambda piece: piece.start)
-        joined: list[Piece] = []
+        joined: list[DiskPiece] = []
         for piece in found:
             append(joined, piece)
         return joined
@@ -248,7 +248,7 @@ class VmdkDisk:
 
 
 def _overlay(
-    found: list[Piece], gaps: list[tuple[int, int]], below: list[Piece]
+    found: list[DiskPiece], gaps: list[tuple[int, int]], below: list[DiskPiece]
 ) -> list[tuple[int, int]]:
     """Fill gaps with what a link has there, in `found`; return what it has not. All are in order."""
     left: list[tuple[int, int]] = []
@@ -261,7 +261,7 @@ def _overlay(
             piece = below[index]
             low, high = max(start, piece.start), min(end, piece.end)
             if piece.source is not None:
-                found.append(Piece(low, high, piece.source, piece.delta))
+                found.append(DiskPiece(low, high, piece.source, piece.delta))
             elif left and left[-1][1] == low:
                 left[-1] = left[-1][0], high
             else:

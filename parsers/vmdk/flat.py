@@ -6,7 +6,7 @@ from vmount.parsers.errors import Corrupt
 from vmount.parsers.reader import BlockSource
 from vmount.parsers.vmdk.descriptor import SECTOR, ExtentLine
 from vmount.parsers.vmdk.opener import OpenedFile
-from vmount.parsers.vmdk.pieces import Piece
+from vmount.parsers.vmdk.pieces import DiskPiece
 
 
 class SolidExtent:
@@ -19,9 +19,9 @@ class SolidExtent:
         self._source = source
         self._start = start
 
-    async def pieces(self, start: int, end: int) -> list[Piece]:
+    async def pieces(self, start: int, end: int) -> list[DiskPiece]:
         """Resolve a range of this extent."""
-        return [Piece(start, end, self._source, self._start)]
+        return [DiskPiece(start, end, self._source, self._start)]
 
     async def load_directory(self, start: int, end: int) -> None:
         """Do nothing: there is none."""

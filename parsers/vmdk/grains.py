@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from vmount.parsers.errors import Corrupt, ParseError
 from vmount.parsers.reader import Buffer
-from vmount.parsers.vmdk.pieces import ZEROS, Piece, Refused, append
+from vmount.parsers.vmdk.pieces import ZEROS, DiskPiece, Refused, append
 from vmount.parsers.vmdk.tablefile import TableFile
 
 UNALLOCATED = -1
@@ -78,14 +78,14 @@ class GrainExtent(ABC):
     def _starts(self, entries: tuple[int, ...]) -> list[int]:
         """Decode entries of a table: offsets in the file, or UNALLOCATED, ZEROED, UNKNOWN - entry."""
 
-    async def pieces(self, start: int, end: int) -> list[Piece]:
+    async def pieces(self, start: int, end: int) -> list[DiskPiece]:
         """Resolve a range of this extent, reading the tables that it takes."""
         grain, entries, coverage = (
             self._geometry.grain,
             self._geometry.entries,
             self._geometry.coverage,
         )
-        found: list[Piece] = []
+        found: list[DiskPiece] = []
         for index in range(start // coverage, -(-end // coverage)):
             base = index * coverage
             first = max(start - base, 0) // grain
@@ -94,10 +94,10 @@ class GrainExtent(ABC):
                 starts = await self._table(index, first, last)
             except ParseError as error:
                 refusal = Refused(error.named(self._file.name))
-                append(found, Piece(base + first * grain, base + last * grain, refusal, 0))
+                append(found, DiskPiece(base + first * grain, base + last * grain, refusal, 0))
                 continue
             if starts is None:
-                append(found, Piece(base + first * grain, base + last * grain, None, 0))
+                append(found, DiskPiece(base + first * grain, base + last * grain, None, 0))
             else:
                 self._grains(found, base + first * grain, starts)
         found[0] = found[0]._replace(start=start)
@@ -150,7 +150,7 @@ class GrainExtent(ABC):
             return None
         return self._starts(self._unpack(raw))
 
-    def _grains(self, found: list[Piece], position: int, starts: list[int]) -> None:
+    def _grains(self, found: list[DiskPiece], position: int, starts: list[int]) -> None:
         """Turn grains from `position` of the extent on into pieces."""
         grain, count, i = self._geometry.grain, len(starts), 0
         while i < count:
@@ -165,25 +165,25 @@ class GrainExtent(ABC):
                     j += 1
                 end = position + j * grain
                 if start == UNALLOCATED:
-                    append(found, Piece(at, end, None, 0))
+                    append(found, DiskPiece(at, end, None, 0))
                 elif start == ZEROED:
-                    append(found, Piece(at, end, ZEROS, 0))
+                    append(found, DiskPiece(at, end, ZEROS, 0))
                 else:
                     error = Corrupt(
                         f"grain table entry of no known kind for {at:#x} of the extent",
                         actual=UNKNOWN - start,
                     )
-                    append(found, Piece(at, end, Refused(error.named(self._file.name)), 0))
+                    append(found, DiskPiece(at, end, Refused(error.named(self._file.name)), 0))
             i = j
 
-    def _allocated(self, found: list[Piece], position: int, starts: list[int]) -> None:
+    def _allocated(self, found: list[DiskPiece], position: int, starts: list[int]) -> None:
         """Turn grains that are all allocated into pieces."""
         grain, count, i = self._geometry.grain, len(starts), 0
         while i < count:
             start, j = starts[i], i + 1
             at = position + i * grain
             if self._is_misplaced(start, at):
-                append(found, Piece(at, at + grain, self._misplaced(start, at), 0))
+                append(found, DiskPiece(at, at + grain, self._misplaced(start, at), 0))
                 i = j
                 continue
             expected = start + grain
@@ -194,7 +194,7 @@ class GrainExtent(ABC):
             ):
                 expected += grain
                 j += 1
-            append(found, Piece(at, position + j * grain, self._file.source, start - at))
+            append(found, DiskPiece(at, position + j * grain, self._file.source, start - at))
             i = j
 
     def _is_misplaced(self, start: int, at: int) -> bool:

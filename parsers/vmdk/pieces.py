@@ -20,7 +20,7 @@ MAX_READ = 1 << 20
 _ZEROS = memoryview(bytes(MAX_READ))
 
 
-class Piece(NamedTuple):
+class DiskPiece(NamedTuple):
     """The bytes [start, end) of an extent or disk."""
 
     start: int
@@ -31,7 +31,7 @@ class Piece(NamedTuple):
     """Add it to an offset of the extent or disk to get the one in `source`."""
 
 
-class Extent(Protocol):
+class DiskExtent(Protocol):
     """An open extent."""
 
     @property
@@ -44,7 +44,7 @@ class Extent(Protocol):
         """Bytes that are best resolved at a time, a power of two; None: any number, without I/O."""
         ...
 
-    async def pieces(self, start: int, end: int) -> list[Piece]:
+    async def pieces(self, start: int, end: int) -> list[DiskPiece]:
         """Resolve a range of this extent into pieces that cover it in order.
 
         Damage makes pieces that refuse to be read. Raises OSError where the tables cannot be read.
@@ -100,7 +100,7 @@ class Refused:
         """Do nothing."""
 
 
-def append(pieces: list[Piece], piece: Piece) -> None:
+def append(pieces: list[DiskPiece], piece: DiskPiece) -> None:
     """Add a piece, or lengthen the last one if this goes on where it ends, in its source too."""
     if pieces:
         last = pieces[-1]

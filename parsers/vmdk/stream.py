@@ -15,7 +15,7 @@ from vmount.parsers.layout import Field, Layout
 from vmount.parsers.lru import Lru
 from vmount.parsers.reader import Buffer, Span, check_bounds
 from vmount.parsers.vmdk.descriptor import SECTOR
-from vmount.parsers.vmdk.pieces import MAX_READ, Piece, append
+from vmount.parsers.vmdk.pieces import MAX_READ, DiskPiece, append
 from vmount.parsers.vmdk.sparse import AT_END, SparseExtent, SparseHeader, parse_header
 from vmount.parsers.vmdk.tablefile import TableFile
 
@@ -123,19 +123,19 @@ class StreamExtent(SparseExtent):
         super().__init__(file, header, sectors, warn)
         self._cache = cache
 
-    def _allocated(self, found: list[Piece], position: int, starts: list[int]) -> None:
+    def _allocated(self, found: list[DiskPiece], position: int, starts: list[int]) -> None:
         grain, limit = self._geometry.grain, max_stored(self._geometry.grain)
         for number, start in enumerate(starts):
             at = position + number * grain
             if self._is_misplaced(start, at):
-                append(found, Piece(at, at + grain, self._misplaced(start, at), 0))
+                append(found, DiskPiece(at, at + grain, self._misplaced(start, at), 0))
                 continue
             # Grains are mostly written in their order, so the next one tells where this one ends.
             stored = starts[number + 1] - start if number + 1 < len(starts) else 0
             if not GRAIN_MARKER.size < stored <= limit:
                 stored = grain
             stored = min(stored, self._file.size - start)
-            append(found, Piece(at, at + grain, CompressedGrain(self, at, start, stored), -at))
+            append(found, DiskPiece(at, at + grain, CompressedGrain(self, at, start, stored), -at))
 
     def _is_misplaced(self, start: int, at: int) -> bool:  # noqa: ARG002
         return start < self._geometry.first_data or start + GRAIN_MARKER.size > self._file.size

@@ -14,6 +14,7 @@ import enum
 from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FsInfo
 
 
@@ -80,7 +81,7 @@ PB2 = descriptor_address(SYSTEM_CLUSTER, 6)
 def decode_descriptor_address(address: int) -> ResourceAddress:
     """Decode the address of a file descriptor: 16 bits of cluster, 10 of number."""
     if address & KIND_MASK != Kind.FILE_DESCRIPTOR or not 0 <= address < 1 << 32 or address & 0x38:
-        raise Corrupt("VMFS address of a file descriptor", actual=address)
+        raise Corrupt(Damage.ADDRESS_OF_FILE_DESCRIPTOR, actual=address)
     return ResourceAddress(Kind.FILE_DESCRIPTOR, address >> 6 & 0xFFFF, address >> 22)
 
 
@@ -118,7 +119,7 @@ def decode_file_block(address: int, info: FsInfo, zero_granule: int) -> FileBloc
         cluster, number = address >> 15 & 0x7FFF_FFFF, address >> 51
         per_cluster = info.small_blocks_per_cluster
         if number >= per_cluster:
-            raise Corrupt("VMFS small file block past its cluster", actual=address)
+            raise Corrupt(Damage.SMALL_FILE_BLOCK_PAST_CLUSTER, actual=address)
         block = cluster * per_cluster + number
         length = info.block_size
     elif kind == Kind.LARGE_FILE_BLOCK and info.is_vmfs6:

@@ -24,6 +24,7 @@ from vmount.parsers.vmfs.address import (
     decode_resource_address,
 )
 from vmount.parsers.vmfs.descriptor import Addressing, Descriptor
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FsInfo
 from vmount.parsers.vmfs.resource_table import ResourceFile, ResourceTable
 
@@ -49,8 +50,9 @@ async def file_runs(
         return RunList.of((Run(0, size, descriptor.resident),))
     if descriptor.slot_size < _SMALLEST_SLOT:
         raise Corrupt(
-            f"VMFS file {descriptor.address:#x}: block size",
+            Damage.FILE_BLOCK_SIZE,
             descriptor.where,
+            of=f"{descriptor.address:#x}",
             expected=f"at least {_SMALLEST_SLOT:#x}",
             actual=descriptor.slot_size,
         )
@@ -106,13 +108,14 @@ class _Pages:
             file = await self._table.get(resource.kind)
             if file.resource_size < self._page.size:
                 raise Corrupt(
-                    f"VMFS pointer block in a {resource.kind.name.lower()}",
+                    Damage.POINTER_BLOCK_IN,
+                    of=resource.kind.name.lower(),
                     expected=f"{self._page.size:#x} bytes",
                     actual=file.resource_size,
                 )
             place = file.place(resource)
             if place in self._seen:
-                raise Corrupt("VMFS pointer block used twice", place)
+                raise Corrupt(Damage.POINTER_BLOCK_USED_TWICE, place)
             self._seen.add(place)
             places.append(place)
         wanted = [place for place in places if place is not None]
@@ -158,7 +161,7 @@ class _Runs:
                 self._sub_blocks = await self._table.get(Kind.SUB_BLOCK)
             start, length, zeroed, stride, most = self._decode(address)
             if length < slot:
-                raise Corrupt("VMFS block smaller than its place", expected=slot, actual=length)
+                raise Corrupt(Damage.BLOCK_SMALLER_THAN_PLACE, expected=slot, actual=length)
             if length > slot:
                 # A large block stands in as many places as it has small ones: all the same address.
                 inside = self._position % length
@@ -181,8 +184,9 @@ class _Runs:
         """Return the runs, cut at the end of the file."""
         if self._position < self._size:
             raise Corrupt(
-                f"VMFS file {self._descriptor.address:#x} has fewer blocks than bytes",
+                Damage.FILE_HAS_FEWER_BLOCKS_THAN_BYTES,
                 self._descriptor.where,
+                of=f"{self._descriptor.address:#x}",
                 expected=self._size,
                 actual=self._position,
             )
@@ -207,7 +211,7 @@ class _Runs:
         length = min(length, self._size - self._position)
         if start is not None and start + length > self._volume_size:
             raise Corrupt(
-                "VMFS block outside the volume", start, expected=f"below {self._volume_size:#x}"
+                Damage.BLOCK_OUTSIDE_VOLUME, start, expected=f"below {self._volume_size:#x}"
             )
         if length > 0:
             self._runs.add(length, start)
@@ -226,8 +230,9 @@ def _streak(addresses: Sequence[int], index: int, end: int, stride: int) -> int:
 
 def _too_long(descriptor: Descriptor, slots: int) -> Corrupt:
     return Corrupt(
-        f"VMFS file {descriptor.address:#x} is longer than its addresses",
+        Damage.FILE_IS_LONGER_THAN_ADDRESSES,
         descriptor.where,
+        of=f"{descriptor.address:#x}",
         expected=f"at most {slots * descriptor.slot_size:#x}",
         actual=descriptor.attrs.size,
     )

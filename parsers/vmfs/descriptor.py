@@ -19,6 +19,7 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.model import Attrs, checked_attrs
 from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FsInfo
 
 SIGNATURE = 0x66646D64
@@ -221,22 +222,24 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
     ) = _METADATA.unpack_from(view, metadata)
     name = f"VMFS file descriptor {address:#x}"
     if own != address:
-        raise Corrupt(f"{name}: address", where, expected=address, actual=own)
+        raise Corrupt(Damage.ADDRESS, where, of=name, expected=address, actual=own)
     if info.is_vmfs6 and signature != SIGNATURE:
-        raise Corrupt(f"{name}: signature", where, expected=SIGNATURE, actual=signature)
+        raise Corrupt(Damage.SIGNATURE, where, of=name, expected=SIGNATURE, actual=signature)
     try:
         file_type = Type(number)
         kind = stat.S_IFMT(mode) or _KINDS[file_type]
     except (ValueError, KeyError):
         raise Unsupported(f"VMFS file type {number}, in file {address:#x}") from None
     if length > MAX_FILE:
-        raise Corrupt(f"{name}: length", where, expected=f"at most {MAX_FILE:#x}", actual=length)
+        raise Corrupt(
+            Damage.LENGTH, where, of=name, expected=f"at most {MAX_FILE:#x}", actual=length
+        )
     if not info.is_vmfs6:
         if block_size & (block_size - 1):
-            raise Corrupt(f"{name}: block size", where, actual=block_size)
+            raise Corrupt(Damage.BLOCK_SIZE, where, of=name, actual=block_size)
         block_shift = max(0, block_size.bit_length() - 1)
     if block_shift >= 32:
-        raise Corrupt(f"{name}: block size", where, actual=block_shift)
+        raise Corrupt(Damage.BLOCK_SIZE, where, of=name, actual=block_shift)
 
     resident_size = info.alignment - _METADATA_SIZE if info.is_vmfs6 else 1024
     resident = info.descriptor_size - resident_size
@@ -245,8 +248,9 @@ def decode_descriptor(data: Buffer, address: int, info: FsInfo, where: int) -> D
     if addressing == Addressing.RESIDENT:
         if length > resident_size:
             raise Corrupt(
-                f"{name}: length in the descriptor",
+                Damage.LENGTH_IN_DESCRIPTOR,
                 where,
+                of=name,
                 expected=f"at most {resident_size:#x}",
                 actual=length,
             )

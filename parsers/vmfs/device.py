@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from vmount.parsers.errors import Corrupt, OutOfBounds
 from vmount.parsers.reader import Reader
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.lvm import (
     DEVICE_HEADER,
     DEVICE_HEADER_OFFSET,
@@ -57,7 +58,7 @@ async def read_device(reader: Reader) -> Device:
     if header.volume_count != 1:
         # ESXi has never made any other number.
         raise Corrupt(
-            "VMFS LVM volumes on the device",
+            Damage.LVM_VOLUMES_ON_DEVICE,
             DEVICE_HEADER_OFFSET,
             expected=1,
             actual=header.volume_count,
@@ -87,13 +88,13 @@ async def read_physical_extents(reader: Reader, device: Device) -> list[Physical
         if not left:
             break
         if not following:
-            raise Corrupt("VMFS LVM physical extents without a map", place, actual=left)
+            raise Corrupt(Damage.LVM_PHYSICAL_EXTENTS_WITHOUT_MAP, place, actual=left)
         place = following
         maps, following = decode_further_header(
             await reader.read(place, FURTHER_HEADER.size), place
         )
     else:
-        raise Corrupt("VMFS LVM headers in a loop", place)
+        raise Corrupt(Damage.LVM_HEADERS_IN_LOOP, place)
     wanted = device.volume.volume_id
     return [extent for extent in extents if extent.volume_id == wanted]
 

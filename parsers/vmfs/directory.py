@@ -15,6 +15,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.errors import Damage
 
 MAX_DIRECTORY = 256 << 20
 """Bytes: some 900,000 entries of VMFS-6; VMware tells of 130,690 files in a datastore."""
@@ -90,7 +91,7 @@ _SELF_AND_PARENT = HEADER_6.size
 _DOTS = (b".", b"..")
 
 
-class Entry(NamedTuple):
+class DescriptorEntry(NamedTuple):
     """A name in a directory."""
 
     name: bytes
@@ -99,25 +100,25 @@ class Entry(NamedTuple):
     """As in the file's descriptor."""
 
 
-def decode_directory_5(data: Buffer) -> list[Entry]:
+def decode_directory_5(data: Buffer) -> list[DescriptorEntry]:
     """Return the entries of a VMFS-5 directory, "." and ".." left out.
 
     Raises Corrupt for an impossible name or a directory that ends within an entry.
     """
     if len(data) % ENTRY_5.size:
         raise Corrupt(
-            "VMFS directory's length", expected=f"multiple of {ENTRY_5.size}", actual=len(data)
+            Damage.DIRECTORY_LENGTH, expected=f"multiple of {ENTRY_5.size}", actual=len(data)
         )
     entries = []
     for position, (kind, address, _, name) in enumerate(_ENTRY_5.iter_unpack(data)):
         if address:
             name = _name(name, position * ENTRY_5.size)
             if name not in _DOTS:
-                entries.append(Entry(name, address, kind))
+                entries.append(DescriptorEntry(name, address, kind))
     return entries
 
 
-def decode_directory_6(data: Buffer, block_size: int) -> list[Entry]:
+def decode_directory_6(data: Buffer, block_size: int) -> list[DescriptorEntry]:
     """Return the entries of a VMFS-6 directory, "." and ".." left out.
 
     `block_size`: the volume's metadata alignment. Raises Unsupported for another version, Corrupt if not
@@ -125,22 +126,22 @@ def decode_directory_6(data: Buffer, block_size: int) -> list[Entry]:
     """
     view = memoryview(data)
     if len(view) < HEADER_SIZE:
-        raise Corrupt("VMFS directory without a header", expected=HEADER_SIZE, actual=len(view))
+        raise Corrupt(Damage.DIRECTORY_WITHOUT_HEADER, expected=HEADER_SIZE, actual=len(view))
     header = HEADER_6.parse(view)
     if header.version not in VERSIONS:
         raise Unsupported(f"VMFS directory version {header.version:#x}")
     if header.map_count > _MAPS:
-        raise Corrupt("VMFS directory's maps", 12, expected=_MAPS, actual=header.map_count)
+        raise Corrupt(Damage.DIRECTORY_MAPS, 12, expected=_MAPS, actual=header.map_count)
     left = header.entries
     for index in range(2):
         _, address, _ = _ENTRY_6.unpack_from(view, _SELF_AND_PARENT + index * ENTRY_6.size)
         left -= bool(address)
 
-    entries: list[Entry] = []
+    entries: list[DescriptorEntry] = []
     for block in _entry_blocks(view, header.maps[: header.map_count], block_size):
         entries += _block_entries(view, HEADER_SIZE + block * block_size, block_size)
     if len(entries) != left:
-        raise Corrupt("VMFS directory's entries", 4, expected=left, actual=len(entries))
+        raise Corrupt(Damage.DIRECTORY_ENTRIES, 4, expected=left, actual=len(entries))
     return entries
 
 
@@ -152,7 +153,7 @@ def _entry_blocks(view: memoryview, maps: list[int], block_size: int) -> list[in
     for place in maps:
         start = HEADER_SIZE + place * block_size
         if place >= count:
-            raise Corrupt("VMFS directory's map outside of it", start, actual=place)
+            raise Corrupt(Damage.DIRECTORY_MAP_OUTSIDE_OF_IT, start, actual=place)
         for byte in view[start + BLOCK_HEADER_6.size : start + block_size]:
             for bits in (byte >> 4, byte & 0xF):
                 if bits & 0x3 == BLOCK_ENTRIES and number < count:
@@ -161,24 +162,24 @@ def _entry_blocks(view: memoryview, maps: list[int], block_size: int) -> list[in
     return blocks
 
 
-def _block_entries(view: memoryview, start: int, block_size: int) -> list[Entry]:
+def _block_entries(view: memoryview, start: int, block_size: int) -> list[DescriptorEntry]:
     """Return the entries of a block. A bit of its bitmap is set where a slot is free."""
     header = BLOCK_HEADER_6.parse(view, start)
     first = start + BLOCK_HEADER_6.size
     room = min((block_size - BLOCK_HEADER_6.size) // ENTRY_6.size, len(header.free) * 8)
     if header.type != BLOCK_ENTRIES or header.slots > room:
-        raise Corrupt("VMFS directory block", start, expected="entries", actual=header.type)
+        raise Corrupt(Damage.DIRECTORY_BLOCK, start, expected="entries", actual=header.type)
     entries = []
     for slot in range(header.slots):
         if not header.free[slot >> 3] >> (slot & 7) & 1:
             where = first + slot * ENTRY_6.size
             kind, address, name = _ENTRY_6.unpack_from(view, where)
-            entries.append(Entry(_name(name, where), address, kind))
+            entries.append(DescriptorEntry(_name(name, where), address, kind))
     return entries
 
 
 def _name(field: bytes, where: int) -> bytes:
     name = field.partition(b"\0")[0]
     if not name or b"/" in name:
-        raise Corrupt("VMFS name", where, actual=repr(name))
+        raise Corrupt(Damage.NAME, where, actual=repr(name))
     return name

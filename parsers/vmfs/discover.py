@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.reader import Reader
 from vmount.parsers.vmfs.device import read_device, read_physical_extents
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, decode_fs_info
 
 
@@ -45,7 +46,7 @@ async def read_member(reader: Reader) -> Member:
         for extent in await read_physical_extents(reader, device):
             if extent.logical == 0:
                 if extent.length < FS_INFO_OFFSET + FS_INFO.size:
-                    raise Corrupt("VMFS physical extent's length", actual=extent.length)
+                    raise Corrupt(Damage.PHYSICAL_EXTENT_LENGTH, actual=extent.length)
                 where = extent.physical + FS_INFO_OFFSET
                 info = decode_fs_info(await reader.read(where, FS_INFO.size))
                 uuid, label = info.uuid, info.label

@@ -40,13 +40,14 @@ from vmount.parsers.vmfs.block_map import file_runs
 from vmount.parsers.vmfs.descriptor import Addressing, Descriptor, Type, decode_descriptor
 from vmount.parsers.vmfs.directory import (
     MAX_DIRECTORY,
-    Entry,
+    DescriptorEntry,
     decode_directory_5,
     decode_directory_6,
 )
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FS_INFO, FS_INFO_OFFSET, FsInfo, decode_fs_info
 from vmount.parsers.vmfs.resource_table import ResourceTable
-from vmount.parsers.vmfs.volume import Extent, LogicalVolume, open_volume
+from vmount.parsers.vmfs.volume import DatastoreExtent, LogicalVolume, open_volume
 
 _MAX_LINK = 4096
 """The kernel's PATH_MAX."""
@@ -82,7 +83,7 @@ async def open_vmfs(readers: Sequence[Reader]) -> Vmfs:
     filesystem = Vmfs(volume, info)
     root = await filesystem.attrs(ROOT)
     if not stat.S_ISDIR(root.mode):
-        raise Corrupt("VMFS root is no directory", actual=root.mode)
+        raise Corrupt(Damage.ROOT_IS_NO_DIRECTORY, actual=root.mode)
     return filesystem
 
 
@@ -124,7 +125,7 @@ class Vmfs:
         return f"{6 if self._header.is_vmfs6 else 5}.{self._header.minor_version}"
 
     @property
-    def extents(self) -> tuple[Extent, ...]:
+    def extents(self) -> tuple[DatastoreExtent, ...]:
         """The devices, in the order of the volume."""
         return self.volume.extents
 
@@ -165,7 +166,9 @@ class Vmfs:
         if not stat.S_ISLNK(attrs.mode):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         if not 0 < attrs.size <= _MAX_LINK:
-            raise Corrupt(f"VMFS symbolic link {ino:#x}: size", descriptor.where, actual=attrs.size)
+            raise Corrupt(
+                Damage.SYMBOLIC_LINK_SIZE, descriptor.where, of=f"{ino:#x}", actual=attrs.size
+            )
         return await self._read(descriptor)
 
     async def xattrs(self, ino: Ino) -> Mapping[bytes, XAttr]:
@@ -220,14 +223,15 @@ class Vmfs:
             return descriptor.data
         return await read_runs(self.volume, await self._map(descriptor))
 
-    async def _entries(self, ino: Ino) -> list[Entry]:
+    async def _entries(self, ino: Ino) -> list[DescriptorEntry]:
         descriptor = await self._descriptor(ino)
         if not stat.S_ISDIR(descriptor.attrs.mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         if descriptor.attrs.size > MAX_DIRECTORY:
             raise Corrupt(
-                f"VMFS directory {ino:#x}: size",
+                Damage.DIRECTORY_SIZE,
                 descriptor.where,
+                of=f"{ino:#x}",
                 expected=f"at most {MAX_DIRECTORY:#x}",
                 actual=descriptor.attrs.size,
             )
@@ -275,5 +279,5 @@ class Vmfs:
             return info.pb2_offset
         file = await self._resources.get(Kind.FILE_DESCRIPTOR)
         if file.resource_size != size:
-            raise Corrupt("VMFS file descriptors' size", expected=size, actual=file.resource_size)
+            raise Corrupt(Damage.FILE_DESCRIPTORS_SIZE, expected=size, actual=file.resource_size)
         return file.place(resource)

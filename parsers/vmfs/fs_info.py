@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.identity import uuid_text
 
 FS_INFO_OFFSET = 2 << 20
@@ -175,11 +176,11 @@ def decode_fs_info(data: Buffer) -> FsInfo:
     alignment = raw.alignment if vmfs6 else 512
     _check_power("metadata alignment", alignment, 512, 64 * _KIB)
     if vmfs6 and alignment < 4 * _KIB:
-        raise Corrupt("VMFS metadata alignment", FS_INFO_OFFSET, actual=alignment)
+        raise Corrupt(Damage.METADATA_ALIGNMENT, FS_INFO_OFFSET, actual=alignment)
     if vmfs6 and not 0 <= raw.large_block_shift <= 16:
-        raise Corrupt("VMFS large file blocks", FS_INFO_OFFSET, actual=raw.large_block_shift)
+        raise Corrupt(Damage.LARGE_FILE_BLOCKS, FS_INFO_OFFSET, actual=raw.large_block_shift)
     if not 0 < raw.fdc_clusters_per_group <= 8192 or raw.fdc_group_offset > 64 * _MIB:
-        raise Corrupt("VMFS file descriptors' place", FS_INFO_OFFSET, actual=raw.fdc_group_offset)
+        raise Corrupt(Damage.FILE_DESCRIPTORS_PLACE, FS_INFO_OFFSET, actual=raw.fdc_group_offset)
     return FsInfo(
         version=version,
         minor_version=raw.minor_version,
@@ -201,8 +202,9 @@ def decode_fs_info(data: Buffer) -> FsInfo:
 def _check_power(what: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most or value & (value - 1):
         raise Corrupt(
-            f"VMFS {what}",
+            Damage.HEADER,
             FS_INFO_OFFSET,
+            of=what,
             expected=f"a power of two from {least:#x} to {most:#x}",
             actual=value,
         )

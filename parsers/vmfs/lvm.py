@@ -18,6 +18,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.reader import Buffer
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.identity import uuid_text
 
 DEVICE_HEADER_OFFSET = 1 << 20
@@ -206,18 +207,18 @@ def decode_device_header(data: Buffer) -> DeviceHeader:
     aligned = raw.major_version == 6
     alignment = raw.alignment if aligned else 512
     if not _ALIGNMENTS[0] <= alignment <= _ALIGNMENTS[1] or alignment & (alignment - 1):
-        raise Corrupt("VMFS LVM alignment", DEVICE_HEADER_OFFSET, actual=alignment)
+        raise Corrupt(Damage.LVM_ALIGNMENT, DEVICE_HEADER_OFFSET, actual=alignment)
     volumes = 1 if aligned else _MAX_VOLUMES
     if raw.volume_count > volumes:
         raise Corrupt(
-            "VMFS LVM volumes",
+            Damage.LVM_VOLUMES,
             DEVICE_HEADER_OFFSET,
             expected=f"at most {volumes}",
             actual=raw.volume_count,
         )
     if raw.entry_count > _MAX_ENTRIES:
         raise Corrupt(
-            "VMFS LVM physical extents",
+            Damage.LVM_PHYSICAL_EXTENTS,
             DEVICE_HEADER_OFFSET,
             expected=f"at most {_MAX_ENTRIES:#x}",
             actual=raw.entry_count,
@@ -238,7 +239,7 @@ def decode_further_header(data: Buffer, where: int) -> tuple[int, int]:
     """Return how many maps a further header has, and the offset of the next one or 0."""
     raw = FURTHER_HEADER.parse(data)
     if raw.magic != MAGIC:
-        raise Corrupt("VMFS LVM further header", where, expected=MAGIC, actual=raw.magic)
+        raise Corrupt(Damage.LVM_FURTHER_HEADER, where, expected=MAGIC, actual=raw.magic)
     return _map_count(raw.map_count, where), raw.next_header
 
 
@@ -250,7 +251,7 @@ def decode_volume_descriptor(data: Buffer, where: int) -> VolumeDescriptor:
     except ValueError:
         raise Unsupported(f"VMFS volume state {raw.state}") from None
     if not 1 <= raw.device_count <= _DEVICE_NAMES:
-        raise Corrupt("VMFS LVM devices of the volume", where, actual=raw.device_count)
+        raise Corrupt(Damage.LVM_DEVICES_OF_VOLUME, where, actual=raw.device_count)
     return VolumeDescriptor(
         uuid=uuid_text(raw.uuid),
         snapshot_id=raw.snapshot_id,
@@ -286,5 +287,5 @@ def decode_map_table(data: Buffer) -> list[PhysicalExtent]:
 def _map_count(stored: int, where: int) -> int:
     """LVM-6 has 0 where there is one map."""
     if stored > MAPS_PER_HEADER:
-        raise Corrupt("VMFS LVM maps", where, expected=f"at most {MAPS_PER_HEADER}", actual=stored)
+        raise Corrupt(Damage.LVM_MAPS, where, expected=f"at most {MAPS_PER_HEADER}", actual=stored)
     return stored or 1

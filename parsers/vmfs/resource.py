@@ -15,6 +15,7 @@ from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.reader import Buffer
 from vmount.parsers.vmfs.address import ResourceAddress
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FsInfo
 
 SIGNATURE = 0x72666D64
@@ -65,7 +66,8 @@ class ResourceLayout:
         group, cluster = divmod(address.cluster, self.clusters_per_group)
         if group >= self.groups or address.number >= self.per_cluster:
             raise Corrupt(
-                f"VMFS {address.kind.name.lower()} outside its resource file",
+                Damage.OUTSIDE_RESOURCE_FILE,
+                of=address.kind.name.lower(),
                 expected=f"{self.groups} groups of {self.clusters_per_group} clusters "
                 f"of {self.per_cluster}",
                 actual=f"cluster {address.cluster}, number {address.number}",
@@ -82,7 +84,7 @@ def decode_resource_header(data: Buffer, info: FsInfo, name: str) -> ResourceLay
     raw = RESOURCE_HEADER.parse(data)
     if info.is_vmfs6 and (raw.signature != SIGNATURE or raw.version != _VERSION):
         raise Corrupt(
-            f"VMFS resource file {name}: signature", expected=SIGNATURE, actual=raw.signature
+            Damage.RESOURCE_FILE_SIGNATURE, of=name, expected=SIGNATURE, actual=raw.signature
         )
     headers = raw.clusters_per_group * (2 * info.alignment)
     resources = raw.clusters_per_group * raw.per_cluster * raw.resource_size
@@ -92,7 +94,8 @@ def decode_resource_header(data: Buffer, info: FsInfo, name: str) -> ResourceLay
         or raw.group_size < headers + resources
     ):
         raise Corrupt(
-            f"VMFS resource file {name}: size of a group",
+            Damage.RESOURCE_FILE_SIZE_OF_GROUP,
+            of=name,
             expected=f"at least {headers + resources:#x}",
             actual=raw.group_size,
         )

@@ -16,6 +16,7 @@ from vmount.parsers.reader import Reader
 from vmount.parsers.runs import RunList
 from vmount.parsers.vmfs.address import FDC, PB2, PBC, SBC, Kind, ResourceAddress
 from vmount.parsers.vmfs.descriptor import Descriptor
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.fs_info import FsInfo
 from vmount.parsers.vmfs.resource import RESOURCE_HEADER, ResourceLayout, decode_resource_header
 
@@ -51,7 +52,7 @@ class ResourceFile:
         place = self._runs.place(offset, self.layout.resource_size)
         if place is not None:
             return place
-        raise Corrupt(f"VMFS {address.kind.name.lower()} without a block", actual=offset)
+        raise Corrupt(Damage.WITHOUT_BLOCK, of=address.kind.name.lower(), actual=offset)
 
 
 class ResourceTable:
@@ -81,9 +82,9 @@ class ResourceTable:
         if kind in self._files:
             return self._files[kind]
         if kind not in self._addresses or not self._addresses[kind]:
-            raise Corrupt(f"VMFS volume without a file of {kind.name.lower()}s")
+            raise Corrupt(Damage.VOLUME_WITHOUT_FILE_OF_S, of=kind.name.lower())
         if kind in self._opening:
-            raise Corrupt(f"VMFS resource file {_NAMES[kind]} is needed to find itself")
+            raise Corrupt(Damage.RESOURCE_FILE_IS_NEEDED_TO_FIND_ITSELF, of=_NAMES[kind])
         self._opening.add(kind)
         try:
             descriptor = await self._read_descriptor(self._addresses[kind])
@@ -96,6 +97,6 @@ class ResourceTable:
         name = _NAMES[kind]
         runs = await self._map_file(descriptor)
         if not runs or runs[0].start is None or runs[0].length < RESOURCE_HEADER.size:
-            raise Corrupt(f"VMFS resource file {name} has no header", descriptor.where)
+            raise Corrupt(Damage.RESOURCE_FILE_HAS_NO_HEADER, descriptor.where, of=name)
         header = await self._reader.read(runs[0].start, RESOURCE_HEADER.size)
         return ResourceFile(decode_resource_header(header, self._info, name), runs)

@@ -16,10 +16,11 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt, OutOfBounds, Unsupported
 from vmount.parsers.reader import Buffer, Reader, Span, check_bounds
 from vmount.parsers.vmfs.device import Device, read_device, read_physical_extents
+from vmount.parsers.vmfs.errors import Damage
 from vmount.parsers.vmfs.lvm import VolumeState
 
 
-class Piece(NamedTuple):
+class VolumePiece(NamedTuple):
     """A part of a volume that is in one piece on a device. In bytes."""
 
     offset: int
@@ -31,7 +32,7 @@ class Piece(NamedTuple):
     """In the device."""
 
 
-class Extent(NamedTuple):
+class DatastoreExtent(NamedTuple):
     """A device of a datastore."""
 
     device: int
@@ -49,8 +50,8 @@ class LogicalVolume:
     def __init__(
         self,
         uuid: str,
-        extents: tuple[Extent, ...],
-        pieces: Sequence[Piece],
+        extents: tuple[DatastoreExtent, ...],
+        pieces: Sequence[VolumePiece],
         readers: Sequence[Reader],
     ) -> None:
         self.uuid = uuid
@@ -61,7 +62,7 @@ class LogicalVolume:
         self._readers = tuple(readers)
         self.size = pieces[-1].offset + pieces[-1].length
 
-    def locate(self, offset: int, length: int) -> Iterator[Piece]:
+    def locate(self, offset: int, length: int) -> Iterator[VolumePiece]:
         """Tell where bytes of the volume are, in order.
 
         Raises OutOfBounds if they are not all in the volume.
@@ -72,7 +73,7 @@ class LogicalVolume:
             piece = self.pieces[index]
             skipped = offset - piece.offset
             part = min(length, piece.length - skipped)
-            yield Piece(offset, part, piece.device, piece.start + skipped)
+            yield VolumePiece(offset, part, piece.device, piece.start + skipped)
             offset += part
             length -= part
             index += 1
@@ -118,9 +119,11 @@ async def open_volume(readers: Sequence[Reader]) -> LogicalVolume:
         for extent in await read_physical_extents(readers[index], devices[index]):
             if extent.physical + extent.length > size:
                 raise OutOfBounds(extent.physical, extent.length, size)
-            pieces.append(Piece(extent.logical, extent.length, index, extent.physical))
+            pieces.append(VolumePiece(extent.logical, extent.length, index, extent.physical))
     extents = tuple(
-        Extent(index, device.uuid, names[place] if place < len(names) else "", device.header.size)
+        DatastoreExtent(
+            index, device.uuid, names[place] if place < len(names) else "", device.header.size
+        )
         for place, (index, device) in enumerate(zip(order, ordered, strict=True))
     )
     size = ordered[0].volume.size
@@ -161,15 +164,15 @@ def _check_complete(ordered: list[Device], names: tuple[str, ...]) -> None:
     raise Unsupported(what, remedy="give the device of every extent")
 
 
-def _joined(pieces: list[Piece], size: int) -> list[Piece]:
+def _joined(pieces: list[VolumePiece], size: int) -> list[VolumePiece]:
     """Return pieces in order, neighbours made one; raise Corrupt unless they cover the volume."""
     pieces.sort()
     if not pieces or pieces[0].offset != 0:
-        raise Corrupt("VMFS volume without its beginning")
+        raise Corrupt(Damage.VOLUME_WITHOUT_BEGINNING)
     for before, after in pairwise(pieces):
         if before.length == 0 or before.offset + before.length != after.offset:
             raise Corrupt(
-                "VMFS volume's physical extents",
+                Damage.VOLUME_PHYSICAL_EXTENTS,
                 after.start,
                 expected=before.offset + before.length,
                 actual=after.offset,
@@ -183,5 +186,5 @@ def _joined(pieces: list[Piece], size: int) -> list[Piece]:
             joined.append(piece)
     covered = joined[-1].offset + joined[-1].length
     if covered < size:
-        raise Corrupt("VMFS volume's physical extents", expected=size, actual=covered)
+        raise Corrupt(Damage.VOLUME_PHYSICAL_EXTENTS, expected=size, actual=covered)
     return joined

@@ -10,6 +10,7 @@ import struct
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 NAMES = {
     b"SGI_ACL_FILE": b"system.posix_acl_access",
@@ -39,12 +40,12 @@ def system_acl(value: bytes) -> bytes:
     (count,) = struct.unpack_from(">I", value) if len(value) >= 4 else (0,)
     # An old kernel wrote room for 25 entries whatever their number.
     if len(value) < 4 + count * _ENTRY.size:
-        raise Corrupt("access control list cut off", actual=f"{len(value)} bytes")
+        raise Corrupt(Damage.ACCESS_CONTROL_LIST_CUT_OFF, actual=f"{len(value)} bytes")
     result = struct.pack("<I", _SYSTEM_VERSION)
     for index in range(count):
         tag, number, permissions = _ENTRY.unpack_from(value, 4 + index * _ENTRY.size)
         if tag not in _TAGS:
-            raise Corrupt("access control list: kind of entry", actual=tag)
+            raise Corrupt(Damage.ACCESS_CONTROL_LIST_KIND_OF_ENTRY, actual=tag)
         if tag not in (_NAMED_USER, _NAMED_GROUP):
             number = _NO_ID
         result += struct.pack("<HHI", tag, permissions, number)

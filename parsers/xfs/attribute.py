@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 MAX_VALUE = 64 << 10
 """The kernel's XATTR_SIZE_MAX."""
@@ -116,22 +117,22 @@ class Attribute(NamedTuple):
 def decode_short(data: bytes, where: int) -> list[Attribute]:
     """Decode the attributes in an inode. Raises Corrupt."""
     if len(data) < _SHORT_HEADER.size:
-        raise Corrupt("attributes in an inode: cut off", where)
+        raise Corrupt(Damage.ATTRIBUTES_IN_INODE_CUT_OFF, where)
     total, count = _SHORT_HEADER.unpack_from(data)
     if not _SHORT_HEADER.size <= total <= len(data):
         raise Corrupt(
-            "attributes in an inode: size", where, expected=f"at most {len(data)}", actual=total
+            Damage.ATTRIBUTES_IN_INODE_SIZE, where, expected=f"at most {len(data)}", actual=total
         )
     attributes = []
     position = _SHORT_HEADER.size
     for _ in range(count):
         if position + 3 > total:
-            raise Corrupt("attribute cut off", where + position)
+            raise Corrupt(Damage.ATTRIBUTE_CUT_OFF, where + position)
         name_length, value_length, flags = data[position : position + 3]
         name_end = position + 3 + name_length
         following = name_end + value_length
         if following > total:
-            raise Corrupt("attribute cut off", where + position)
+            raise Corrupt(Damage.ATTRIBUTE_CUT_OFF, where + position)
         name, value = data[position + 3 : name_end], data[name_end:following]
         attributes.append(Attribute(flags, name, value, value_length, 0))
         position = following
@@ -153,7 +154,7 @@ def decode_node(data: bytes, where: int, *, version_5: bool) -> tuple[int, list[
     fitting = (len(data) - start) // 8
     if not (0 < count <= fitting and 0 < level <= MAX_LEVEL):
         raise Corrupt(
-            "attribute node",
+            Damage.ATTRIBUTE_NODE,
             where,
             expected=f"1 to {fitting} children, level 1 to {MAX_LEVEL}",
             actual=f"{count} children, level {level}",
@@ -168,28 +169,28 @@ def decode_leaf(data: bytes, where: int, *, version_5: bool) -> list[Attribute]:
     start, end = _LEAF_ENTRIES_AT[version_5], len(data)
     entries_end = start + count * _LEAF_ENTRY.size
     if entries_end > end:
-        raise Corrupt("attribute leaf: entries", where, actual=count)
+        raise Corrupt(Damage.ATTRIBUTE_LEAF_ENTRIES, where, actual=count)
     attributes = []
     for _, at, flags in _LEAF_ENTRY.iter_unpack(data[start:entries_end]):
         local = bool(flags & AttributeFlag.LOCAL)
         header = _LOCAL if local else _REMOTE
         name_at = at + header.size
         if at < entries_end or name_at > end:
-            raise Corrupt("attribute outside its leaf", where + at)
+            raise Corrupt(Damage.ATTRIBUTE_OUTSIDE_LEAF, where + at)
         block, value = 0, None
         if local:
             size, name_length = _LOCAL.unpack_from(data, at)
             value_at = name_at + name_length
             value = data[value_at : value_at + size]
             if value_at + size > end:
-                raise Corrupt("attribute cut off", where + at)
+                raise Corrupt(Damage.ATTRIBUTE_CUT_OFF, where + at)
         else:
             block, size, name_length = _REMOTE.unpack_from(data, at)
             if name_at + name_length > end:
-                raise Corrupt("attribute cut off", where + at)
+                raise Corrupt(Damage.ATTRIBUTE_CUT_OFF, where + at)
             if size > MAX_VALUE:
                 raise Corrupt(
-                    "attribute: size", where + at, expected=f"at most {MAX_VALUE}", actual=size
+                    Damage.ATTRIBUTE_SIZE, where + at, expected=f"at most {MAX_VALUE}", actual=size
                 )
         attributes.append(
             Attribute(flags, data[name_at : name_at + name_length], value, size, block)
@@ -201,11 +202,11 @@ def decode_remote(data: bytes, where: int, position: int) -> bytes:
     """Return what a block of version 5 has of a value from `position` on. Raises Corrupt."""
     magic, offset, length = _REMOTE_HEADER.unpack_from(data)
     if magic != _REMOTE_MAGIC:
-        raise Corrupt("attribute's value: magic", where, expected=_REMOTE_MAGIC, actual=magic)
+        raise Corrupt(Damage.ATTRIBUTE_VALUE_MAGIC, where, expected=_REMOTE_MAGIC, actual=magic)
     room = len(data) - REMOTE_HEADER_SIZE
     if offset != position or not 0 < length <= room:
         raise Corrupt(
-            "attribute's value: part",
+            Damage.ATTRIBUTE_VALUE_PART,
             where,
             expected=f"from {position} on, at most {room} bytes",
             actual=f"{length} bytes from {offset}",

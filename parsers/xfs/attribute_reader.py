@@ -23,6 +23,7 @@ from vmount.parsers.xfs.attribute import (
     decode_short,
 )
 from vmount.parsers.xfs.checksum import DIRECTORY_INDEX, REMOTE
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.inode import Format, Inode
 from vmount.parsers.xfs.mapping import read_extents
 
@@ -102,7 +103,7 @@ class _Fork:
         before = len(self._seen)
         self._seen.update(addresses)
         if len(self._seen) != before + len(addresses):
-            raise Corrupt(f"inode {self._ino}: a block of its attributes is used twice")
+            raise Corrupt(Damage.INODE_BLOCK_OF_ATTRIBUTES_IS_USED_TWICE, of=self._ino)
         below: list[int] = []
         found: list[Attribute] = []
         for where, data in await self._blocks(addresses):
@@ -116,11 +117,11 @@ class _Fork:
                     self._check(data, where, "attribute node")
                 own, children = decode_node(data, where, version_5=self._version_5)
                 if level is not None and own != level:
-                    raise Corrupt("attribute node: level", where, expected=level, actual=own)
+                    raise Corrupt(Damage.ATTRIBUTE_NODE_LEVEL, where, expected=level, actual=own)
                 level = own
                 below += children
             else:
-                raise Corrupt("attribute block: magic", where, actual=magic)
+                raise Corrupt(Damage.ATTRIBUTE_BLOCK_MAGIC, where, actual=magic)
         await self._take(found, attributes)
         return (level or 1) - 1, below
 
@@ -148,7 +149,8 @@ class _Fork:
                     value += self._part(data, where, len(value))
                 if len(value) < attribute.size:
                     raise Corrupt(
-                        f"inode {self._ino}: value of an attribute",
+                        Damage.INODE_VALUE_OF_ATTRIBUTE,
+                        of=self._ino,
                         expected=f"{attribute.size} bytes",
                         actual=len(value),
                     )

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import google_crc32c
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.xfs.errors import Damage
 
 BASIC_BLOCK = 512
 """Bytes of the unit in which structures know their places."""
@@ -52,7 +53,7 @@ def check_crc(data: bytes, crc_at: int, kind: str, where: int) -> None:
     """Raise Corrupt unless a structure's checksum is right."""
     stored, computed = stored_and_computed(data, crc_at)
     if stored != computed:
-        raise Corrupt(f"{kind}: checksum", where, expected=computed, actual=stored)
+        raise Corrupt(Damage.CHECKSUM, where, of=kind, expected=computed, actual=stored)
 
 
 def check_identity(
@@ -61,15 +62,16 @@ def check_identity(
     """Raise Corrupt unless a structure was written for `where` in this volume and for inode `owner`."""
     (place,) = struct.unpack_from(">Q", data, seal.place_at)
     if place != where // BASIC_BLOCK:
-        raise Corrupt(f"{kind}: its own place", where, expected=where, actual=place * BASIC_BLOCK)
+        raise Corrupt(Damage.OWN_PLACE, where, of=kind, expected=where, actual=place * BASIC_BLOCK)
     found = data[seal.uuid_at : seal.uuid_at + 16]
     if found != volume_uuid:
         raise Corrupt(
-            f"{kind}: UUID of the volume",
+            Damage.UUID_OF_VOLUME,
             where,
+            of=kind,
             expected=uuid.UUID(bytes=volume_uuid),
             actual=uuid.UUID(bytes=found),
         )
     (belongs,) = struct.unpack_from(">Q", data, seal.owner_at)
     if belongs != owner:
-        raise Corrupt(f"{kind}: its inode", where, expected=owner, actual=belongs)
+        raise Corrupt(Damage.INODE, where, of=kind, expected=owner, actual=belongs)

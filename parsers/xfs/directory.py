@@ -7,11 +7,10 @@ Source: "XFS Algorithms & Data Structures", "Directories".
 
 from __future__ import annotations
 
-import stat
-from typing import NamedTuple
-
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.hash_index import BLOCK_TAIL
 
 INDEX_START = 32 << 30
@@ -44,31 +43,11 @@ _pick_entry = ENTRY.whole().unpack_from
 _NAME_AT = ENTRY.size
 _SHORT_HEADER = 2
 
-KINDS = {
-    1: stat.S_IFREG,
-    2: stat.S_IFDIR,
-    3: stat.S_IFCHR,
-    4: stat.S_IFBLK,
-    5: stat.S_IFIFO,
-    6: stat.S_IFSOCK,
-    7: stat.S_IFLNK,
-}
-"""Type bits of st_mode by an entry's file type."""
 
-
-class Entry(NamedTuple):
-    """A name in a directory."""
-
-    name: bytes
-    ino: int
-    file_type: int
-    """A key of KINDS, or 0."""
-
-
-def decode_short(data: bytes, where: int, *, file_types: bool) -> list[Entry]:
+def decode_short(data: bytes, where: int, *, file_types: bool) -> list[InodeEntry]:
     """Decode the entries of a directory that fills its fork exactly. Raises Corrupt."""
     if len(data) < _SHORT_HEADER:
-        raise Corrupt("directory in an inode: cut off", where)
+        raise Corrupt(Damage.DIRECTORY_IN_INODE_CUT_OFF, where)
     count, wide = data[0], data[1]
     ino_size = 8 if wide else 4
     position, end = _SHORT_HEADER + ino_size, len(data)
@@ -76,21 +55,21 @@ def decode_short(data: bytes, where: int, *, file_types: bool) -> list[Entry]:
     entries = []
     for _ in range(count):
         if position + 3 > end:
-            raise Corrupt("directory in an inode: entry cut off", where + position)
+            raise Corrupt(Damage.DIRECTORY_IN_INODE_ENTRY_CUT_OFF, where + position)
         name_end = position + 3 + data[position]
         following = name_end + type_size + ino_size
         if following > end:
-            raise Corrupt("directory in an inode: entry cut off", where + position)
+            raise Corrupt(Damage.DIRECTORY_IN_INODE_ENTRY_CUT_OFF, where + position)
         name = data[position + 3 : name_end]
         _check_name(name, where + position)
         file_type = data[name_end] if file_types else 0
         ino = int.from_bytes(data[name_end + type_size : following], "big")
-        entries.append(Entry(name, ino, file_type))
+        entries.append(InodeEntry(name, ino, file_type))
         position = following
     return entries
 
 
-def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) -> list[Entry]:
+def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) -> list[InodeEntry]:
     """Decode the entries of a directory block that starts at `where` in the volume.
 
     "." and ".." are left out. Raises Corrupt if the chain of entries does not fill the block, or a
@@ -98,14 +77,14 @@ def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) 
     """
     magic = data[:4]
     if magic not in ((_BLOCK_5, _DATA_5) if version_5 else (_BLOCK_4, _DATA_4)):
-        raise Corrupt("directory block: magic", where, actual=magic)
+        raise Corrupt(Damage.DIRECTORY_BLOCK_MAGIC, where, actual=magic)
     end = len(data)
     if magic in (_BLOCK_4, _BLOCK_5):
         count, _ = _tail.unpack_from(data, end - BLOCK_TAIL.size)
         end -= BLOCK_TAIL.size + count * 8
     position = _DATA_HEADER[magic]
     if end < position:
-        raise Corrupt("directory block: size of its index", where)
+        raise Corrupt(Damage.DIRECTORY_BLOCK_SIZE_OF_INDEX, where)
     type_size = 1 if file_types else 0
     entries = []
     while position < end:
@@ -113,7 +92,7 @@ def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) 
             (length,) = _unused_length(data, position)
             if length & 7 or not 0 < length <= end - position:
                 raise Corrupt(
-                    "directory block: unused space",
+                    Damage.DIRECTORY_BLOCK_UNUSED_SPACE,
                     where + position,
                     expected=f"at most {end - position}",
                     actual=length,
@@ -126,30 +105,32 @@ def decode_block(data: bytes, where: int, *, version_5: bool, file_types: bool) 
     return entries
 
 
-def entry_at(data: bytes, position: int, where: int, *, file_types: bool) -> Entry:
+def entry_at(data: bytes, position: int, where: int, *, file_types: bool) -> InodeEntry:
     """Decode the entry at `position` of a directory block that the index points at. Raises Corrupt."""
     if position < _DATA_HEADER[_BLOCK_4] or data[position : position + 2] == _UNUSED:
-        raise Corrupt("directory index: no entry there", where + position)
+        raise Corrupt(Damage.DIRECTORY_INDEX_NO_ENTRY_THERE, where + position)
     return _entry(data, position, len(data), where, 1 if file_types else 0)[0]
 
 
-def _entry(data: bytes, position: int, end: int, where: int, type_size: int) -> tuple[Entry, int]:
+def _entry(
+    data: bytes, position: int, end: int, where: int, type_size: int
+) -> tuple[InodeEntry, int]:
     if end - position < _NAME_AT + 2:
-        raise Corrupt("directory entry cut off", where + position)
+        raise Corrupt(Damage.DIRECTORY_ENTRY_CUT_OFF, where + position)
     ino, name_length = _pick_entry(data, position)
     name_end = position + _NAME_AT + name_length
     # A tag with the entry's own position ends it, aligned to eight bytes.
     following = name_end + type_size + 2 + 7 & ~7
     if following > end:
-        raise Corrupt("directory entry cut off", where + position)
+        raise Corrupt(Damage.DIRECTORY_ENTRY_CUT_OFF, where + position)
     tag = int.from_bytes(data[following - 2 : following], "big")
     if tag != position:
-        raise Corrupt("directory entry: tag", where + position, expected=position, actual=tag)
+        raise Corrupt(Damage.DIRECTORY_ENTRY_TAG, where + position, expected=position, actual=tag)
     name = data[position + _NAME_AT : name_end]
     _check_name(name, where + position)
-    return Entry(name, ino, data[name_end] if type_size else 0), following
+    return InodeEntry(name, ino, data[name_end] if type_size else 0), following
 
 
 def _check_name(name: bytes, where: int) -> None:
     if not name or b"/" in name or b"\0" in name:
-        raise Corrupt("directory entry: impossible name", where)
+        raise Corrupt(Damage.DIRECTORY_ENTRY_IMPOSSIBLE_NAME, where)

@@ -11,17 +11,18 @@ import contextlib
 
 from vmount.parsers.batch import MAX_READ
 from vmount.parsers.errors import Corrupt, Unsupported
+from vmount.parsers.inode_entry import InodeEntry
 from vmount.parsers.lru import Lru
-from vmount.parsers.reader import Span
+from vmount.parsers.reader import Span, let_others_run
 from vmount.parsers.xfs.checksum import DIRECTORY_DATA, DIRECTORY_INDEX, Seal
 from vmount.parsers.xfs.directory import (
     FREE_START,
     INDEX_START,
-    Entry,
     decode_block,
     decode_short,
     entry_at,
 )
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.extent import Extents
 from vmount.parsers.xfs.hash_index import (
     IndexBlock,
@@ -33,6 +34,8 @@ from vmount.parsers.xfs.inode import Format, Inode
 from vmount.parsers.xfs.mapping import read_extents
 from vmount.parsers.xfs.volume import Volume
 
+BLOCKS_A_TURN = 32
+"""Blocks decoded before others get a turn: some thousand names."""
 MAX_DIRECTORY = 1 << 30
 """Bytes of entries: some ten million names."""
 MAX_ENTRIES = 1 << 22
@@ -55,7 +58,7 @@ class DirectoryReader:
         self._superblock = volume.superblock
         self._maps: Lru[int, _DirectoryMap] = Lru(CACHED_MAPS)
 
-    async def entries(self, inode: Inode) -> list[Entry]:
+    async def entries(self, inode: Inode) -> list[InodeEntry]:
         """Return all entries but "." and "..".
 
         Raises Corrupt, and Unsupported for a directory that is too large.
@@ -63,13 +66,15 @@ class DirectoryReader:
         if inode.data_fork.format == Format.LOCAL:
             return self._short(inode)
         blocks = await self._map(inode)
-        entries: list[Entry] = []
+        entries: list[InodeEntry] = []
         per_read = blocks.per_read
         for first in range(0, len(blocks.data), per_read):
-            for data, where in await self._checked(
-                inode, blocks, blocks.data[first : first + per_read]
+            for index, (data, where) in enumerate(
+                await self._checked(inode, blocks, blocks.data[first : first + per_read])
             ):
                 entries += self._decode(data, where)
+                if not index % BLOCKS_A_TURN:
+                    await let_others_run(self._volume.reader, len(entries))
             if len(entries) > MAX_ENTRIES:
                 raise Unsupported(f"a directory of more than {MAX_ENTRIES} names")
         return entries
@@ -117,7 +122,7 @@ class DirectoryReader:
             if not leaf.following or not leaf.hashes or leaf.hashes[-1] > hashed:
                 return None
             leaf = await self._index_block(inode, blocks, leaf.following)
-        raise Corrupt(f"inode {inode.number}: too many names of one hash")
+        raise Corrupt(Damage.INODE_TOO_MANY_NAMES_OF_ONE_HASH, of=inode.number)
 
     async def _leaf(self, inode: Inode, blocks: _DirectoryMap, hashed: int) -> IndexBlock | None:
         """Return the leaf of the index where a hash is; None if it is higher than all. Raises Corrupt."""
@@ -129,7 +134,8 @@ class DirectoryReader:
             below = await self._index_block(inode, blocks, child)
             if below.level != block.level - 1:
                 raise Corrupt(
-                    f"inode {inode.number}: level in its index",
+                    Damage.INODE_LEVEL_IN_INDEX,
+                    of=inode.number,
                     expected=block.level - 1,
                     actual=below.level,
                 )
@@ -139,7 +145,7 @@ class DirectoryReader:
     async def _index_block(self, inode: Inode, blocks: _DirectoryMap, address: int) -> IndexBlock:
         size = self._superblock.directory_block_size
         if not INDEX_START <= address * self._superblock.block_size < FREE_START:
-            raise Corrupt(f"inode {inode.number}: address in its index", actual=address)
+            raise Corrupt(Damage.INODE_ADDRESS_IN_INDEX, of=inode.number, actual=address)
         number = address * self._superblock.block_size // size
         [(data, where)] = await self._checked(
             inode, blocks, [number], DIRECTORY_INDEX, "directory index"
@@ -161,21 +167,22 @@ class DirectoryReader:
                 self._volume.check(data, seal, kind, where, inode.number, replayed=replayed)
         return [(data, where) for data, where, _ in found]
 
-    def _entry(self, data: bytes, position: int, where: int) -> Entry:
+    def _entry(self, data: bytes, position: int, where: int) -> InodeEntry:
         return entry_at(data, position, where, file_types=self._superblock.file_types)
 
-    def _short(self, inode: Inode) -> list[Entry]:
+    def _short(self, inode: Inode) -> list[InodeEntry]:
         fork, size = inode.data_fork, inode.attrs.size
         if size > len(fork.data):
             raise Corrupt(
-                f"directory {inode.number}: size",
+                Damage.DIRECTORY_SIZE,
                 inode.where,
+                of=inode.number,
                 expected=f"at most {len(fork.data)}",
                 actual=size,
             )
         return decode_short(fork.data[:size], fork.where, file_types=self._superblock.file_types)
 
-    def _decode(self, data: bytes, where: int) -> list[Entry]:
+    def _decode(self, data: bytes, where: int) -> list[InodeEntry]:
         superblock = self._superblock
         return decode_block(
             data, where, version_5=superblock.checksums, file_types=superblock.file_types
@@ -206,7 +213,9 @@ class _DirectoryMap:
         data: list[int] = []
         for extent in extents:
             if extent.unwritten:
-                raise Corrupt(f"directory {inode.number} has a block never written", inode.where)
+                raise Corrupt(
+                    Damage.DIRECTORY_HAS_BLOCK_NEVER_WRITTEN, inode.where, of=inode.number
+                )
             used.append((extent.start, extent.blocks))
             if extent.block * volume.block_size >= INDEX_START:
                 continue
@@ -221,10 +230,10 @@ class _DirectoryMap:
         end = 0
         for start, count in used:
             if start < end:
-                raise Corrupt(f"directory {inode.number} has a block twice", inode.where)
+                raise Corrupt(Damage.DIRECTORY_HAS_BLOCK_TWICE, inode.where, of=inode.number)
             end = start + count
         if not data:
-            raise Corrupt(f"directory {inode.number} has no block", inode.where)
+            raise Corrupt(Damage.DIRECTORY_HAS_NO_BLOCK, inode.where, of=inode.number)
         self.indexed = any(extent.block * volume.block_size >= INDEX_START for extent in extents)
         """It has an index in blocks of its own."""
         self.data = data
@@ -262,7 +271,7 @@ class _DirectoryMap:
         while block < end:
             extent = self._extents[index] if 0 <= index < len(self._extents) else None
             if extent is None or not extent.block <= block < extent.block + extent.blocks:
-                raise Corrupt(f"directory {self._ino}: a block of it is a hole", actual=offset)
+                raise Corrupt(Damage.DIRECTORY_BLOCK_OF_IT_IS_HOLE, of=self._ino, actual=offset)
             part = min(end, extent.block + extent.blocks) - block
             start = self._volume.offset(extent.start + block - extent.block, part)
             spans.append(Span(start, part * block_size))
@@ -271,7 +280,7 @@ class _DirectoryMap:
         return spans
 
 
-def _search(entries: list[Entry], name: bytes) -> int | None:
+def _search(entries: list[InodeEntry], name: bytes) -> int | None:
     for entry in entries:
         if entry.name == name:
             return entry.ino

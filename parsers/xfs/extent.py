@@ -1,6 +1,6 @@
 """Extents, and the nodes of the B+trees that hold them if an inode cannot.
 
-Source: "XFS Algorithms & Data Structures", "Data Extents" and "B+tree Extent List".
+Source: "XFS Algorithms & Data Structures", "Data Extents" and "B+tree XfsExtent List".
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import NamedTuple, overload
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 MAX_LEVEL = 9
 """More than the smallest blocks need for the 2**48 extents that a file can have."""
@@ -57,7 +58,7 @@ _UNWRITTEN = 1 << 63
 _COUNT_MASK = (1 << 21) - 1
 
 
-class Extent(NamedTuple):
+class XfsExtent(NamedTuple):
     """Neighbouring blocks of a file that are neighbours in the volume."""
 
     block: int
@@ -69,7 +70,7 @@ class Extent(NamedTuple):
     """Allocated and never written: reads as zeros."""
 
 
-class Extents(Sequence[Extent]):
+class Extents(Sequence[XfsExtent]):
     """Extents as they are on the disk, 16 bytes each: as tuples they take over ten times as much.
 
     `data` is a whole number of good ones.
@@ -84,18 +85,18 @@ class Extents(Sequence[Extent]):
         return len(self.data) // EXTENT_SIZE
 
     @overload
-    def __getitem__(self, index: int) -> Extent: ...
+    def __getitem__(self, index: int) -> XfsExtent: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Extent]: ...
+    def __getitem__(self, index: slice) -> list[XfsExtent]: ...
 
-    def __getitem__(self, index: int | slice) -> Extent | list[Extent]:
+    def __getitem__(self, index: int | slice) -> XfsExtent | list[XfsExtent]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         return _decode(*_EXTENT.unpack_from(self.data, index % len(self) * EXTENT_SIZE))
 
-    def __iter__(self) -> Iterator[Extent]:
+    def __iter__(self) -> Iterator[XfsExtent]:
         return itertools.starmap(_decode, _EXTENT.iter_unpack(self.data))
 
     def which(self, block: int) -> int:
@@ -104,9 +105,9 @@ class Extents(Sequence[Extent]):
         return bisect_right(self, block, key=_block) - 1
 
 
-def _decode(high: int, low: int) -> Extent:
-    extent: Extent = _new(
-        Extent,
+def _decode(high: int, low: int) -> XfsExtent:
+    extent: XfsExtent = _new(
+        XfsExtent,
         (
             high >> 9 & (FILE_BLOCKS - 1),
             low & _COUNT_MASK,
@@ -130,11 +131,11 @@ def decode_extents(data: bytes, count: int, where: int) -> Extents:
     """Decode `count` extents. Raises Corrupt if `data` is too short for them or one is empty."""
     if count * EXTENT_SIZE > len(data):
         raise Corrupt(
-            "extents", where, expected=f"at most {len(data) // EXTENT_SIZE}", actual=count
+            Damage.EXTENTS, where, expected=f"at most {len(data) // EXTENT_SIZE}", actual=count
         )
     found = data[: count * EXTENT_SIZE]
     if not all(low & _COUNT_MASK for _, low in _EXTENT.iter_unpack(found)):
-        raise Corrupt("extent without blocks", where)
+        raise Corrupt(Damage.EXTENT_WITHOUT_BLOCKS, where)
     return Extents(found)
 
 
@@ -142,7 +143,7 @@ def decode_root(data: bytes, where: int) -> Node:
     """Decode the root of a B+tree, which fills a fork in its inode. Raises Corrupt."""
     level, count = _ROOT_HEADER.unpack_from(data)
     if not 0 < level <= MAX_LEVEL:
-        raise Corrupt("extent B+tree: level", where, expected=f"1 to {MAX_LEVEL}", actual=level)
+        raise Corrupt(Damage.EXTENT_BTREE_LEVEL, where, expected=f"1 to {MAX_LEVEL}", actual=level)
     return Node(level, Extents(), _children(data, _ROOT_HEADER.size, count, where))
 
 
@@ -151,12 +152,12 @@ def decode_node(data: bytes, where: int, *, level: int, version_5: bool) -> Node
     wanted = _MAGIC_5 if version_5 else _MAGIC_4
     magic, actual, count = _HEADER.unpack_from(data)
     if magic != wanted:
-        raise Corrupt("extent B+tree: magic", where, expected=wanted, actual=magic)
+        raise Corrupt(Damage.EXTENT_BTREE_MAGIC, where, expected=wanted, actual=magic)
     if actual != level:
-        raise Corrupt("extent B+tree: level", where, expected=level, actual=actual)
+        raise Corrupt(Damage.EXTENT_BTREE_LEVEL, where, expected=level, actual=actual)
     start = _HEADER_SIZE[wanted]
     if not count:
-        raise Corrupt("extent B+tree: empty node", where)
+        raise Corrupt(Damage.EXTENT_BTREE_EMPTY_NODE, where)
     if level:
         return Node(level, Extents(), _children(data, start, count, where))
     return Node(level, decode_extents(data[start:], count, where), [])
@@ -166,7 +167,7 @@ def _children(data: bytes, start: int, count: int, where: int) -> list[tuple[int
     """Decode keys and, after the space for as many as would fit, block numbers."""
     fitting = (len(data) - start) // 16
     if not 0 < count <= fitting:
-        raise Corrupt("extent B+tree: children", where, expected=f"1 to {fitting}", actual=count)
+        raise Corrupt(Damage.EXTENT_BTREE_CHILDREN, where, expected=f"1 to {fitting}", actual=count)
     keys = struct.unpack_from(f">{count}Q", data, start)
     blocks = struct.unpack_from(f">{count}Q", data, start + fitting * 8)
     return list(zip(keys, blocks, strict=True))

@@ -13,12 +13,13 @@ import stat
 from collections.abc import Mapping, Sequence
 
 from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
+from vmount.parsers.inode_entry import KINDS
 from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Ino, Runs, XAttr
-from vmount.parsers.reader import BlockSource
+from vmount.parsers.reader import BlockSource, let_others_run
 from vmount.parsers.xfs.attribute_reader import read_attributes
 from vmount.parsers.xfs.checksum import REMOTE
-from vmount.parsers.xfs.directory import KINDS
 from vmount.parsers.xfs.directory_reader import DirectoryReader
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.features import Incompat
 from vmount.parsers.xfs.inode import Format, Inode, refuse_realtime
 from vmount.parsers.xfs.inode_table import InodeTable
@@ -28,6 +29,8 @@ from vmount.parsers.xfs.superblock import MAX_INODE_BITS, MAX_SECTOR, Superblock
 from vmount.parsers.xfs.symlink import MAX_TARGET, decode_part
 from vmount.parsers.xfs.volume import Volume
 
+_NAMES_A_TURN = (1 << 12) - 1
+"""A mask: others get a turn after so many names of a listing."""
 NO_INODE = 0
 """A number that no inode has: the superblock is where it would be."""
 
@@ -119,8 +122,10 @@ class XfsFilesystem:
         """Return a directory's entries in the order of its blocks."""
         entries = await self._directories.entries(await self._directory(ino))
         inodes = await self._inodes.get_many([entry.ino for entry in entries])
-        listing = []
+        listing: list[DirEntry] = []
         for name, child, file_type in entries:
+            if not len(listing) & _NAMES_A_TURN:
+                await let_others_run(self._volume.reader)
             inode = inodes[child]
             if isinstance(inode, Corrupt):
                 # A damaged entry has 64 bits for the number, and the caller room for fewer.
@@ -138,13 +143,14 @@ class XfsFilesystem:
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         size, fork = inode.attrs.size, inode.data_fork
         if not 0 < size <= MAX_TARGET:
-            raise Corrupt(f"symbolic link {ino}: size", inode.where, actual=size)
+            raise Corrupt(Damage.SYMBOLIC_LINK_SIZE, inode.where, of=ino, actual=size)
         if fork.format != Format.LOCAL:
             return await self._remote_target(inode)
         if size > len(fork.data):
             raise Corrupt(
-                f"symbolic link {ino}: size",
+                Damage.SYMBOLIC_LINK_SIZE,
                 inode.where,
+                of=ino,
                 expected=f"at most {len(fork.data)}",
                 actual=size,
             )
@@ -188,7 +194,9 @@ class XfsFilesystem:
             target += data
             if len(target) >= size:
                 return target[:size]
-        raise Corrupt(f"symbolic link {inode.number}: target", expected=size, actual=len(target))
+        raise Corrupt(
+            Damage.SYMBOLIC_LINK_TARGET, of=inode.number, expected=size, actual=len(target)
+        )
 
 
 def _state_warnings(superblock: Superblock) -> list[str]:

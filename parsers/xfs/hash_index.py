@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 MAX_LEVEL = 5
 """What the kernel allows."""
@@ -86,10 +87,12 @@ def decode_index_block(data: bytes, where: int, *, version_5: bool) -> IndexBloc
     following, magic = _head(data)
     node = _MAGICS[version_5].get(magic)
     if node is None:
-        raise Corrupt("directory index: magic", where, actual=magic)
+        raise Corrupt(Damage.DIRECTORY_INDEX_MAGIC, where, actual=magic)
     count, level = struct.unpack_from(">HH", data, _COUNTS_AT[version_5])
     if node and not 0 < level <= MAX_LEVEL:
-        raise Corrupt("directory index: level", where, expected=f"1 to {MAX_LEVEL}", actual=level)
+        raise Corrupt(
+            Damage.DIRECTORY_INDEX_LEVEL, where, expected=f"1 to {MAX_LEVEL}", actual=level
+        )
     hashes, targets = _pairs(data, _ENTRIES_AT[version_5], count, where)
     return IndexBlock(level if node else 0, hashes, targets, following)
 
@@ -106,6 +109,6 @@ def _pairs(
     data: bytes, start: int, count: int, where: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if start < 0 or start + 8 * count > len(data):
-        raise Corrupt("directory index: entries", where, actual=count)
+        raise Corrupt(Damage.DIRECTORY_INDEX_ENTRIES, where, actual=count)
     numbers = struct.unpack_from(f">{2 * count}I", data, start)
     return numbers[::2], numbers[1::2]

@@ -18,6 +18,7 @@ from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.model import Attrs, checked_attrs
 from vmount.parsers.xfs.checksum import check_crc
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.superblock import Superblock
 
 INODE = Layout(
@@ -192,13 +193,13 @@ class InodeDecoder:
         ) = fields
         # fmt: on
         if magic != MAGIC:
-            raise Corrupt(f"inode {ino}: magic", where, expected=MAGIC, actual=magic)
+            raise Corrupt(Damage.INODE_MAGIC, where, of=ino, expected=MAGIC, actual=magic)
         if self._version_5:
             if checksum:
                 check_crc(raw, _CHECKSUM_AT, f"inode {ino}", where)
             self._check_identity(ino, where, version, number, volume_uuid)
         elif version not in (1, 2):
-            raise Corrupt(f"inode {ino}: version", where, expected="1 or 2", actual=version)
+            raise Corrupt(Damage.INODE_VERSION, where, of=ino, expected="1 or 2", actual=version)
         if version == 1:
             links = old_links
         if flags2 & _FLAG2_NREXT64:
@@ -209,14 +210,14 @@ class InodeDecoder:
             problem = "is not in use" if mode == 0 else "is of no known type"
             raise Corrupt(f"inode {ino} {problem}", where, actual=mode)
         if not links and ino != self._root:
-            raise Corrupt(f"inode {ino} is not in use", where)
+            raise Corrupt(Damage.INODE_IS_NOT_IN_USE, where, of=ino)
         if size > _MAX_SIZE:
-            raise Corrupt(f"inode {ino}: size", where, expected="below 2**63", actual=size)
+            raise Corrupt(Damage.INODE_SIZE, where, of=ino, expected="below 2**63", actual=size)
 
         core = CORE_SIZE[version]
         split = core + fork_offset * 8
         if fork_offset and split >= self._inode_size:
-            raise Corrupt(f"inode {ino}: start of the attributes", where, actual=fork_offset)
+            raise Corrupt(Damage.INODE_START_OF_ATTRIBUTES, where, of=ino, actual=fork_offset)
         data_end = split if fork_offset else self._inode_size
         data_fork = Fork(fork_format, extents, raw[core:data_end], where + core)
         attr_fork = None
@@ -261,13 +262,14 @@ class InodeDecoder:
         self, ino: int, where: int, version: int, number: int, volume_uuid: bytes
     ) -> None:
         if version != 3:
-            raise Corrupt(f"inode {ino}: version", where, expected=3, actual=version)
+            raise Corrupt(Damage.INODE_VERSION, where, of=ino, expected=3, actual=version)
         if number != ino:
-            raise Corrupt(f"inode {ino}: its own number", where, expected=ino, actual=number)
+            raise Corrupt(Damage.INODE_OWN_NUMBER, where, of=ino, expected=ino, actual=number)
         if volume_uuid != self._uuid:
             raise Corrupt(
-                f"inode {ino}: UUID of the volume",
+                Damage.INODE_UUID_OF_VOLUME,
                 where,
+                of=ino,
                 expected=uuid.UUID(bytes=self._uuid),
                 actual=uuid.UUID(bytes=volume_uuid),
             )

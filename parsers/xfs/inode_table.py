@@ -11,9 +11,12 @@ from collections.abc import Collection
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.lru import Lru
+from vmount.parsers.reader import let_others_run
 from vmount.parsers.xfs.inode import Inode, InodeDecoder
 from vmount.parsers.xfs.volume import Volume
 
+INODES_A_TURN = (1 << 10) - 1
+"""A mask: others get a turn after so many inodes decoded."""
 CACHED_INODES = 1 << 15
 """About 50 MiB at most."""
 
@@ -54,7 +57,9 @@ class InodeTable:
             [offset for offset, _ in places], self._superblock.inode_size
         )
         decode, replayed = self._decoder.decode, self._volume.replayed
-        for (offset, ino), raw in zip(places, pieces, strict=True):
+        for index, ((offset, ino), raw) in enumerate(zip(places, pieces, strict=True), 1):
+            if not index & INODES_A_TURN:
+                await let_others_run(self._volume.reader)
             try:
                 found[ino] = decode(ino, raw, offset, checksum=not replayed(offset, len(raw)))
             except Corrupt as error:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.reader import Reader, Span
 from vmount.parsers.xfs.checksum import BASIC_BLOCK
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.log_record import (
     MAX_HEADERS,
     MAX_LENGTH,
@@ -73,7 +74,7 @@ class Log:
             return []
         last = await self._last_record(head)
         if last is None:
-            raise Corrupt("log without a record", self._start)
+            raise Corrupt(Damage.LOG_WITHOUT_RECORD, self._start)
         header, record, at = last
         at_end = (at + header.total) % self._blocks == head % self._blocks
         if at_end and self._is_whole(header, record, at) and is_unmount(header, record):
@@ -82,7 +83,7 @@ class Log:
         collector = _Collector()
         end, newest = await self._follow(header.tail_lsn, collector)
         if newest is None or self._distance(end, head % self._blocks) > IN_FLIGHT:
-            raise Corrupt("log record", self._start + end * BASIC_BLOCK)
+            raise Corrupt(Damage.LOG_RECORD, self._start + end * BASIC_BLOCK)
         if newest.tail_lsn != header.tail_lsn:
             # The last record was not whole, and those before it need more of the log.
             collector = _Collector()
@@ -160,7 +161,7 @@ class Log:
     async def _record(self, at: int, header: RecordHeader) -> bytes:
         """Return a record with its header, which may go on at the start of the ring."""
         if header.total > self._blocks:
-            raise Corrupt("log record longer than the log", self._start + at * BASIC_BLOCK)
+            raise Corrupt(Damage.LOG_RECORD_LONGER_THAN_LOG, self._start + at * BASIC_BLOCK)
         first = min(header.total, self._blocks - at)
         data = await self._ahead(at, first)
         if first < header.total:
@@ -256,7 +257,7 @@ class _Assembly:
             self._left -= 1
         else:
             if len(region) < 4:
-                raise Corrupt("log item cut off", self._transaction.lsn)
+                raise Corrupt(Damage.LOG_ITEM_CUT_OFF, self._transaction.lsn)
             self._transaction.items.append(Item([region]))
             self._left = int.from_bytes(region[2:4], "little") - 1
 
@@ -270,5 +271,5 @@ class _Assembly:
 
     def finish(self) -> Transaction:
         if self._left > 0:
-            raise Corrupt("log item without all of its regions", self._transaction.lsn)
+            raise Corrupt(Damage.LOG_ITEM_WITHOUT_ALL_OF_REGIONS, self._transaction.lsn)
         return self._transaction

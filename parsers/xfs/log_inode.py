@@ -9,6 +9,7 @@ import re
 import struct
 
 from vmount.parsers.errors import Corrupt
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.inode import CORE_SIZE, INODE
 from vmount.parsers.xfs.log_item import ATTR_FORK, DATA_FORK, InodeField, InodeItem
 
@@ -48,12 +49,12 @@ def _fields(size: int, *, halves: bool) -> tuple[tuple[int, int], ...]:
 def apply_inode(inode: bytes, item: InodeItem, *, version_5: bool) -> bytes:
     """Return an inode with the changes of an item. Raises Corrupt."""
     if not item.regions:
-        raise Corrupt(f"log: inode {item.number} has no core")
+        raise Corrupt(Damage.LOG_INODE_HAS_NO_CORE, of=item.number)
     core = item.regions[0]
     version = core[_VERSION_AT] if len(core) > _VERSION_AT else 0
     size = CORE_SIZE.get(version, 0)
     if (version == 3) != version_5 or not size or len(core) < size - 4:
-        raise Corrupt(f"log: core of inode {item.number}")
+        raise Corrupt(Damage.LOG_CORE_OF_INODE, of=item.number)
     if not version_5 and _older(core, inode):
         return inode
     result = bytearray(inode)
@@ -61,7 +62,7 @@ def apply_inode(inode: bytes, item: InodeItem, *, version_5: bool) -> bytes:
     fork_at = result[_FORK_AT] * 8
     space = len(inode) - size
     if fork_at > space:
-        raise Corrupt(f"log: start of the attributes of inode {item.number}")
+        raise Corrupt(Damage.LOG_START_OF_ATTRIBUTES_OF_INODE, of=item.number)
     data_end = size + (fork_at or space)
     rest = item.regions[1:]
     if item.fields & InodeField.DEVICE:
@@ -70,7 +71,7 @@ def apply_inode(inode: bytes, item: InodeItem, *, version_5: bool) -> bytes:
         _put(result, size, data_end, rest, item, InodeField.ROOT, version_5=version_5)
     if item.fields & ATTR_FORK:
         if not fork_at:
-            raise Corrupt(f"log: attributes of inode {item.number} without a place")
+            raise Corrupt(Damage.LOG_ATTRIBUTES_OF_INODE_WITHOUT_PLACE, of=item.number)
         _put(result, data_end, len(inode), rest, item, InodeField.ATTR_ROOT, version_5=version_5)
     return bytes(result)
 
@@ -116,12 +117,14 @@ def _put(
 ) -> None:
     """Put the next logged fork between `start` and `end`."""
     if not rest:
-        raise Corrupt(f"log: inode {item.number} lacks a fork")
+        raise Corrupt(Damage.LOG_INODE_LACKS_FORK, of=item.number)
     fork = rest.pop(0)
     if item.fields & root:
         fork = _root(fork, end - start, version_5=version_5)
     if len(fork) > end - start:
-        raise Corrupt(f"log: fork of inode {item.number}", expected=end - start, actual=len(fork))
+        raise Corrupt(
+            Damage.LOG_FORK_OF_INODE, of=item.number, expected=end - start, actual=len(fork)
+        )
     inode[start : start + len(fork)] = fork
 
 
@@ -130,11 +133,11 @@ def _root(block: bytes, space: int, *, version_5: bool) -> bytes:
     block, and block numbers after the keys that this form has room for."""
     header = _ROOT_HEADER[version_5]
     if len(block) < header + 16:
-        raise Corrupt("log: root of a B+tree cut off")
+        raise Corrupt(Damage.LOG_ROOT_OF_BTREE_CUT_OFF)
     level, count = struct.unpack_from(">HH", block, 4)
     room, fitting = (len(block) - header) // 16, (space - 4) // 16
     if count > min(room, fitting):
-        raise Corrupt("log: root of a B+tree", expected=f"at most {fitting}", actual=count)
+        raise Corrupt(Damage.LOG_ROOT_OF_BTREE, expected=f"at most {fitting}", actual=count)
     keys = block[header : header + count * 8]
     blocks = block[header + room * 8 : header + room * 8 + count * 8]
     result = bytearray(space)

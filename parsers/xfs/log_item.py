@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 CHUNK = 128
 """Bytes of a buffer that one bit of its map stands for."""
@@ -208,10 +209,10 @@ def decode_buffer(regions: list[bytes]) -> BufferItem:
     """Decode the item of a buffer. Raises Corrupt."""
     first_region = regions[0]
     if len(first_region) < _BUFFER.size:
-        raise Corrupt("log: buffer item cut off")
+        raise Corrupt(Damage.LOG_BUFFER_ITEM_CUT_OFF)
     _, _, flags, count, first, words = _BUFFER.unpack_from(first_region)
     if first < 0 or count * 512 > MAX_BUFFER or _BUFFER.size + words * 4 > len(first_region):
-        raise Corrupt("log: buffer item", actual=f"{count} blocks at {first:#x}")
+        raise Corrupt(Damage.LOG_BUFFER_ITEM, actual=f"{count} blocks at {first:#x}")
     if flags & BufferFlag.CANCEL:
         return BufferItem(flags, first, count, [])
     bitmap = int.from_bytes(first_region[_BUFFER.size : _BUFFER.size + words * 4], "little")
@@ -220,14 +221,14 @@ def decode_buffer(regions: list[bytes]) -> BufferItem:
     for region in regions[1:]:
         rest = bitmap >> bit
         if not rest:
-            raise Corrupt("log: buffer item with more regions than its map")
+            raise Corrupt(Damage.LOG_BUFFER_ITEM_WITH_MORE_REGIONS_THAN_MAP)
         bit += (rest & -rest).bit_length() - 1
         run = bitmap >> bit
         length = ((~run & (run + 1)).bit_length() - 1) * CHUNK
         # A run of changed chunks may be in several regions.
         length = min(length, len(region) // CHUNK * CHUNK)
         if not length or bit * CHUNK + length > count * 512:
-            raise Corrupt("log: buffer item beyond its buffer")
+            raise Corrupt(Damage.LOG_BUFFER_ITEM_BEYOND_BUFFER)
         patches.append((bit * CHUNK, region[:length]))
         bit += length // CHUNK
     return BufferItem(flags, first, count, patches)
@@ -237,7 +238,7 @@ def decode_inode(regions: list[bytes]) -> InodeItem:
     """Decode the item of an inode. Raises Corrupt."""
     form = _INODE if len(regions[0]) >= _INODE.size else _INODE_32
     if len(regions[0]) < form.size:
-        raise Corrupt("log: inode item cut off")
+        raise Corrupt(Damage.LOG_INODE_ITEM_CUT_OFF)
     _, _, fields, _, _, number, device, first, count, _ = form.unpack_from(regions[0])
     return InodeItem(
         number, fields, int.from_bytes(device[:4], "little"), (first, count), regions[1:]
@@ -247,7 +248,7 @@ def decode_inode(regions: list[bytes]) -> InodeItem:
 def decode_icreate(regions: list[bytes]) -> InodeChunk:
     """Decode the item of new inodes, which is big-endian. Raises Corrupt."""
     if len(regions[0]) < INODE_CHUNK.size:
-        raise Corrupt("log: item of new inodes cut off")
+        raise Corrupt(Damage.LOG_ITEM_OF_NEW_INODES_CUT_OFF)
     group, block, inodes, inode_size, blocks = _ICREATE.unpack_from(regions[0])
     return InodeChunk(group, block, blocks, inode_size, inodes)
 
@@ -255,7 +256,7 @@ def decode_icreate(regions: list[bytes]) -> InodeChunk:
 def intent_id(region: bytes) -> int:
     """Return what an intent and the item that finishes it have in common. Raises Corrupt."""
     if len(region) < _INTENT.size:
-        raise Corrupt("log: intent cut off")
+        raise Corrupt(Damage.LOG_INTENT_CUT_OFF)
     number: int
     (number,) = _INTENT.unpack_from(region)
     return number

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.xfs.checksum import BASIC_BLOCK, crc32c
+from vmount.parsers.xfs.errors import Damage
 
 MAGIC = 0xFEEDBABE
 MAX_LENGTH = 256 << 10
@@ -135,7 +136,7 @@ def decode_header(block: bytes, where: int) -> RecordHeader | None:
         headers = -(-size // (_WORDS * BASIC_BLOCK))
     length = -(-length // BASIC_BLOCK) * BASIC_BLOCK
     if version not in (1, 2) or not 0 < length <= MAX_LENGTH or headers > MAX_HEADERS:
-        raise Corrupt("log record: header", where)
+        raise Corrupt(Damage.LOG_RECORD_HEADER, where)
     return RecordHeader(
         cycle, length, lsn, tail_lsn, checksum, operations, form == _LITTLE_ENDIAN, headers
     )
@@ -183,11 +184,11 @@ def operations(header: RecordHeader, record: bytes) -> Iterator[Operation]:
     position = 0
     for _ in range(header.operations):
         if position + _OPERATION.size > len(body):
-            raise Corrupt("log record: operation cut off", header.lsn)
+            raise Corrupt(Damage.LOG_RECORD_OPERATION_CUT_OFF, header.lsn)
         transaction, length, _, flags = _OPERATION.unpack_from(body, position)
         position += _OPERATION.size
         if position + length > len(body):
-            raise Corrupt("log record: operation cut off", header.lsn)
+            raise Corrupt(Damage.LOG_RECORD_OPERATION_CUT_OFF, header.lsn)
         yield Operation(transaction, flags, body[position : position + length])
         position += length
 

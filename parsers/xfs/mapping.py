@@ -10,6 +10,7 @@ from __future__ import annotations
 from vmount.parsers.errors import Corrupt, Unsupported
 from vmount.parsers.runs import MAX_RUNS, RunBuilder, RunList
 from vmount.parsers.xfs.checksum import LONG_BTREE
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.extent import (
     EXTENT_SIZE,
     Extents,
@@ -43,11 +44,12 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> Extents:
         await walk.walk(decode_root(fork.data, fork.where))
         extents = Extents(walk.extents)
     else:
-        raise Corrupt(f"inode {inode.number}: format of a fork", fork.where, actual=fork.format)
+        raise Corrupt(Damage.INODE_FORMAT_OF_FORK, fork.where, of=inode.number, actual=fork.format)
     if len(extents) != fork.extents:
         raise Corrupt(
-            f"inode {inode.number}: number of extents",
+            Damage.INODE_NUMBER_OF_EXTENTS,
             fork.where,
+            of=inode.number,
             expected=fork.extents,
             actual=len(extents),
         )
@@ -55,8 +57,9 @@ async def read_extents(volume: Volume, inode: Inode, fork: Fork) -> Extents:
     for extent in extents:
         if extent.block < end:
             raise Corrupt(
-                f"inode {inode.number}: extents out of order",
+                Damage.INODE_EXTENTS_OUT_OF_ORDER,
                 fork.where,
+                of=inode.number,
                 expected=f"block {end:#x} or later",
                 actual=extent.block,
             )
@@ -89,7 +92,9 @@ class _TreeWalk:
     async def walk(self, node: Node) -> None:
         self.extents += node.extents.data
         if len(self.extents) > self._expected * EXTENT_SIZE:
-            raise Corrupt(f"inode {self._ino}: more extents than it says", expected=self._expected)
+            raise Corrupt(
+                Damage.INODE_MORE_EXTENTS_THAN_IT_SAYS, of=self._ino, expected=self._expected
+            )
         for batch in range(0, len(node.children), NODES_AT_ONCE):
             blocks = [block for _, block in node.children[batch : batch + NODES_AT_ONCE]]
             for where, data in await self._fetch(blocks):
@@ -107,7 +112,7 @@ class _TreeWalk:
         before = len(self._seen)
         self._seen.update(blocks)
         if len(self._seen) != before + len(blocks):
-            raise Corrupt(f"inode {self._ino}: a block of its map is used twice")
+            raise Corrupt(Damage.INODE_BLOCK_OF_MAP_IS_USED_TWICE, of=self._ino)
         if before + len(blocks) > MAX_NODES:
             raise Unsupported(f"a file with a map of more than {MAX_NODES} blocks")
         offsets = [self._volume.offset(block) for block in blocks]

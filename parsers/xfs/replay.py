@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.xfs.checksum import BASIC_BLOCK
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.inode import INODE
 from vmount.parsers.xfs.log import Item, Log, Transaction
 from vmount.parsers.xfs.log_inode import apply_inode
@@ -118,7 +119,7 @@ class _Replay:
             elif isinstance(item, InodeItem):
                 first, count = self._inode_place(item) // BASIC_BLOCK, self._inode_blocks
             if (first + count) * BASIC_BLOCK > self._superblock.size:
-                raise Corrupt("log: change beyond the end of the volume", first * BASIC_BLOCK)
+                raise Corrupt(Damage.LOG_CHANGE_BEYOND_END_OF_VOLUME, first * BASIC_BLOCK)
             numbers.update(range(first, first + count))
         ordered = sorted(numbers)
         pieces = await self._volume.read_pieces(
@@ -167,7 +168,7 @@ class _Replay:
         data = self._load(first, self._inode_blocks)
         inode = data[inside : inside + size]
         if inode[:2] != _INODE_MAGIC:
-            raise Corrupt(f"log: inode {item.number} is none on the volume", where)
+            raise Corrupt(Damage.LOG_INODE_IS_NONE_ON_VOLUME, where, of=item.number)
         if self._superblock.checksums:
             known = int.from_bytes(inode[_INODE_LSN_AT : _INODE_LSN_AT + 8], "big")
             if _newer(known, lsn):
@@ -181,13 +182,13 @@ class _Replay:
         """Make unused inodes, for the log has only what is done with them later."""
         superblock = self._superblock
         if chunk.inode_size != superblock.inode_size:
-            raise Corrupt("log: size of new inodes", actual=chunk.inode_size)
+            raise Corrupt(Damage.LOG_SIZE_OF_NEW_INODES, actual=chunk.inode_size)
         block = chunk.group << superblock.group_blocks_log | chunk.block
         where = self._volume.offset(block, chunk.blocks)
         size = superblock.inode_size
         inodes = chunk.blocks * superblock.block_size // size
         if chunk.inodes > inodes or chunk.blocks * superblock.block_size > _LARGEST_CHUNK:
-            raise Corrupt("log: number of new inodes", where, actual=chunk.inodes)
+            raise Corrupt(Damage.LOG_NUMBER_OF_NEW_INODES, where, actual=chunk.inodes)
         first = where // BASIC_BLOCK
         end = first + chunk.blocks * superblock.block_size // BASIC_BLOCK
         if any(self._cancelled_starts[number] > 0 for number in range(first, end)):
@@ -211,7 +212,7 @@ class _Replay:
         try:
             return bytearray().join(self._blocks[first + index] for index in range(count))
         except KeyError:
-            raise Corrupt("log: change of what was not read", first * BASIC_BLOCK) from None
+            raise Corrupt(Damage.LOG_CHANGE_OF_WHAT_WAS_NOT_READ, first * BASIC_BLOCK) from None
 
     def _store(self, first: int, data: bytearray) -> None:
         for index in range(len(data) // BASIC_BLOCK):

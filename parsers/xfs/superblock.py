@@ -14,6 +14,7 @@ from vmount.parsers.errors import Corrupt, NotRecognised, Unsupported
 from vmount.parsers.layout import Field, Layout
 from vmount.parsers.reader import Buffer
 from vmount.parsers.xfs.checksum import check_crc
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.features import VERSION_MASK, Features2, Incompat, VersionFlag, unreadable
 
 MAGIC = 0x58465342
@@ -184,7 +185,7 @@ def decode_superblock(data: Buffer, *, checksum: bool = True) -> Superblock:
     if version == 5:
         _require_power(raw, "sector_size", 512, MAX_SECTOR)
         if len(data) < raw.sector_size:
-            raise Corrupt("superblock cut off", 0, expected=raw.sector_size, actual=len(data))
+            raise Corrupt(Damage.SUPERBLOCK_CUT_OFF, 0, expected=raw.sector_size, actual=len(data))
         if checksum:
             at = SUPERBLOCK.offset("checksum")
             check_crc(bytes(data[: raw.sector_size]), at, "superblock", 0)
@@ -288,8 +289,9 @@ def _require_power(raw: Any, field: str, least: int, most: int) -> None:
 def _require(raw: Any, field: str, condition: bool, expected: str) -> None:
     if not condition:
         raise Corrupt(
-            f"superblock: {field}",
+            Damage.SUPERBLOCK,
             SUPERBLOCK.offset(field),
+            of=field,
             expected=expected,
             actual=getattr(raw, field),
         )

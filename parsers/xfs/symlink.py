@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.layout import Field, Layout
+from vmount.parsers.xfs.errors import Damage
 
 MAX_TARGET = 1024
 """Bytes: the longest target that the kernel writes."""
@@ -34,10 +35,10 @@ def decode_part(data: bytes, where: int, position: int) -> bytes:
     """Return what a block of version 5 has of a target from `position` on. Raises Corrupt."""
     magic, offset, length = _HEADER.unpack_from(data)
     if magic != _MAGIC:
-        raise Corrupt("symbolic link: magic", where, expected=_MAGIC, actual=magic)
+        raise Corrupt(Damage.SYMBOLIC_LINK_MAGIC, where, expected=_MAGIC, actual=magic)
     if offset != position or not 0 < length <= len(data) - HEADER_SIZE:
         raise Corrupt(
-            "symbolic link: part of the target",
+            Damage.SYMBOLIC_LINK_PART_OF_TARGET,
             where,
             expected=f"from {position} on, at most {len(data) - HEADER_SIZE} bytes",
             actual=f"{length} bytes from {offset}",

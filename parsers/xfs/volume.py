@@ -8,6 +8,7 @@ from vmount.parsers.batch import read_ascending, read_ranges
 from vmount.parsers.errors import Corrupt
 from vmount.parsers.reader import Reader, Span
 from vmount.parsers.xfs.checksum import Seal, check_crc, check_identity
+from vmount.parsers.xfs.errors import Damage
 from vmount.parsers.xfs.overlay import Overlay
 from vmount.parsers.xfs.superblock import Superblock
 
@@ -38,7 +39,7 @@ class Volume:
             and 0 < index <= superblock.blocks_in_group(group) - count
         ):
             raise Corrupt(
-                "block number outside the volume",
+                Damage.BLOCK_NUMBER_OUTSIDE_VOLUME,
                 expected=f"{count} blocks in one of {superblock.groups_count} groups",
                 actual=block,
             )
@@ -55,12 +56,12 @@ class Volume:
         index_bits = superblock.inodes_per_block_log
         block, index = inode >> index_bits, inode & ((1 << index_bits) - 1)
         if group >= superblock.groups_count or not 0 < block < superblock.blocks_in_group(group):
-            raise Corrupt("inode number outside the volume", actual=ino)
+            raise Corrupt(Damage.INODE_NUMBER_OUTSIDE_VOLUME, actual=ino)
         offset = (
             group * superblock.group_blocks + block
         ) * superblock.block_size + index * superblock.inode_size
         if offset + superblock.inode_size > self.reader.size:
-            raise Corrupt(f"inode {ino} beyond the end of the volume", offset)
+            raise Corrupt(Damage.INODE_BEYOND_END_OF_VOLUME, offset, of=ino)
         return offset
 
     async def read(self, offset: int, length: int) -> bytes:

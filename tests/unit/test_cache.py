@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
@@ -365,7 +365,6 @@ reads = st.tuples(st.integers(0, len(CONTENT)), st.integers(0, 5 * LINE), st.boo
 
 
 @pytest.mark.requirement("R24")
-@settings(max_examples=50, deadline=None)
 @given(st.lists(reads, max_size=12), st.integers(1, 9), st.integers(0, 12))
 def test_any_sequence_of_reads(
     steps: list[tuple[int, int, bool]], most_lines: int, capacity: int

@@ -13,7 +13,6 @@ from vmount.api.file_reader import FileReader, SmallFile, as_os_errors
 from vmount.api.lookup import FileRef
 from vmount.errors import errno_of, explain
 from vmount.parsers.errors import ParseError
-from vmount.parsers.ntfs import RESTORABLE
 
 if TYPE_CHECKING:
     from vmount.api.lookup import Lookup
@@ -149,7 +148,7 @@ class Files:
         except OSError as error:
             return {"attributes": error}
         values: dict[str, bytes | OSError] = {}
-        unlisted = RESTORABLE if whole and self._lookup.is_ntfs(number) else ()
+        unlisted = self._lookup.unlisted_xattrs(number) if whole else ()
         for name in (*found, *unlisted):
             try:
                 value = found.get(name) or await self._lookup.tree.xattr(number, name)
@@ -176,7 +175,7 @@ class Files:
         calls = [
             partial(self._streams_of, file)
             for file in files
-            if not file.stream and self._lookup.is_ntfs(file.number)
+            if not file.stream and self._lookup.has_streams(file.number)
         ]
         found: list[FileRef] = []
         for streams in self._lookup.bridge.run(lambda: self._gather(calls)) if calls else []:

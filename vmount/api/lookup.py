@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from vmount.api.file_reader import as_os_errors
 from vmount.api.spelling import CASELESS
 from vmount.parsers.lru import Lru
-from vmount.parsers.model import Attrs, FileData
+from vmount.parsers.model import Attrs, FileData, HiddenXattrs, Streams
 from vmount.tree.paths import resolve
 from vmount.tree.read_ahead import ReadAhead
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from vmount.api.bridge import Bridge
     from vmount.blocks.file_map import FileMap
     from vmount.tree.listing import Listing
@@ -89,7 +91,7 @@ class Lookup:
     def stream_names(self, path: str | bytes) -> list[str]:
         """Return the names of a file's alternate streams. Raises OSError."""
         file = self.at(path, follow=False)
-        if file.stream or not self.is_ntfs(file.number):
+        if file.stream or not self.has_streams(file.number):
             return []
         with as_os_errors(path):
             return [each.stream for each in self.bridge.run(lambda: self.streams_of(file))]
@@ -129,10 +131,17 @@ class Lookup:
 
     # Of the number of a file
 
-    def is_ntfs(self, number: int) -> bool:
-        """Say whether a file is on NTFS."""
+    def has_streams(self, number: int) -> bool:
+        """Say whether the files of a file's volume can have alternate streams."""
         volume = self.tree.volume(number)
-        return volume is not None and volume.filesystem.info.fstype == "ntfs"
+        return volume is not None and isinstance(volume.filesystem, Streams)
+
+    def unlisted_xattrs(self, number: int) -> Sequence[bytes]:
+        """Return the names of attributes that `xattrs` does not list and a restored file should have."""
+        volume = self.tree.volume(number)
+        if volume is None or not isinstance(volume.filesystem, HiddenXattrs):
+            return ()
+        return volume.filesystem.restorable
 
     def ignores_case(self, number: int) -> bool:
         """Say whether the guest matches the names on a file's volume without regard to case."""
@@ -190,7 +199,7 @@ class Lookup:
                 number, attrs = await self._find(file, follow=False)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if self.is_ntfs(number):
+            if self.has_streams(number):
                 for found in await self.streams_of(FileRef(os.fsdecode(file), number, attrs)):
                     if found.stream == stream:
                         return found

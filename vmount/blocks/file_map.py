@@ -108,11 +108,13 @@ class SourceFile:
 
     def try_read(self, offset: int, length: int) -> Buffer | None:
         """Return the bytes if they are at hand."""
-        return self._source.try_read(offset, max(0, min(length, self.size - offset)))
+        offset = min(offset, self.size)
+        return self._source.try_read(offset, min(length, self.size - offset))
 
     async def read(self, offset: int, length: int) -> Buffer:
         """Return the bytes."""
-        return await self._source.read(offset, max(0, min(length, self.size - offset)))
+        offset = min(offset, self.size)
+        return await self._source.read(offset, min(length, self.size - offset))
 
     def spans(self) -> Sequence[Span]:
         """Return the whole file."""

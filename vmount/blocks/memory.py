@@ -25,6 +25,8 @@ K = TypeVar("K")
 
 SMALL = 64 << 10
 """Bytes: objects up to this size are not counted."""
+NAME = 400
+"""Bytes: about the least that a name takes with its attributes (tree.listing.cost_of counts more exactly)."""
 MOST_HELD = 512 << 20
 """Bytes that open objects may hold together, where the machine has memory enough."""
 MOST_DECODED = 64 << 20
@@ -41,6 +43,8 @@ class TooLarge(OSError):
     """An object needs more memory than is left for it (ENOMEM)."""
 
     def __init__(self, what: str, wanted: int, left: int) -> None:
+        self.wanted = wanted
+        """Bytes."""
         self.reason = (
             f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are left for open"
             " files and listings; close some, or give the process more memory"
@@ -120,6 +124,17 @@ class MemoryBudget:
         self.held += amount
         weakref.finalize(owner, self._give_back, amount).atexit = False
         self.trim()
+
+    def check_names(self, names: int) -> None:
+        """Raise TooLarge if so many names of one directory, with their attributes, do not fit in what is left.
+
+        For a listing that is still being made: nothing is taken.
+        """
+        needed = names * NAME
+        if needed > SMALL and self.held + needed > self.most_held:
+            raise TooLarge(
+                f"a directory of {names} names or more", needed, self.most_held - self.held
+            )
 
     def _give_back(self, amount: int) -> None:
         self.held -= amount

@@ -41,7 +41,7 @@ from vmount.tree.info import as_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.jobs.copying.source import FileSource
+    from vmount.jobs.file_source import FileSource
 
 MOST_SHOWN = 50
 """Lines of a kind that are told one by one; --json tells all."""

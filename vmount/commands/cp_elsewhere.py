@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from vmount.jobs.copying import CopyOptions
-    from vmount.jobs.copying.source import FileSource
+    from vmount.jobs.file_source import FileSource
 
 STANDARD_OUTPUT = "-"
 PIECE = 1 << 20

@@ -23,7 +23,19 @@ if TYPE_CHECKING:
     from vmount.vsphere.settings import ConnectionSettings
 
 FUSE_CONFIG = Path("/etc/fuse.conf")
-LIBRARIES = ("pyfuse3", "trio", "construct", "libfwnt-python", "google-crc32c", "pyvmomi", "rich")
+LIBRARIES = (
+    "pyfuse3",
+    "trio",
+    "construct",
+    "libfwnt-python",
+    "google-crc32c",
+    "pyvmomi",
+    "rich",
+    "httpcore",
+    "shtab",
+)
+"""The dependencies that pyproject.toml declares."""
+EXTRAS = {"keyring": "for passwords in the keyring: pip install 'vmount[keyring]'"}
 HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
 
 
@@ -79,7 +91,8 @@ def examine() -> list[CheckResult]:
         _allow_other(),
         _sandbox(),
     ]
-    results += [_library(name) for name in LIBRARIES]
+    results += [_library(name, State.MISSING, "reinstall vmount") for name in LIBRARIES]
+    results += [_library(name, State.OPTIONAL, remedy) for name, remedy in EXTRAS.items()]
     return [*results, *(_helper(name, use) for name, use in HELPERS.items())]
 
 
@@ -135,8 +148,8 @@ def _helper(name: str, use: str) -> CheckResult:
     )
 
 
-def _library(name: str) -> CheckResult:
+def _library(name: str, without: State, remedy: str) -> CheckResult:
     try:
         return CheckResult(name, State.OK, importlib.metadata.version(name))
     except importlib.metadata.PackageNotFoundError:
-        return CheckResult(name, State.MISSING, "reinstall vmount")
+        return CheckResult(name, without, remedy)

@@ -30,7 +30,7 @@ from vmount.jobs.scan.helper import EngineHelper
 from vmount.jobs.scan.programs import Clamscan, Command, Programs
 from vmount.jobs.scan.report import Seen, read_clean
 from vmount.jobs.scan.scanner import PathEngine, Scan, ScanOptions
-from vmount.jobs.scan.sources import ScannedDisks
+from vmount.jobs.scan.scanner_mount import ScannerMount
 from vmount.jobs.unread import counted, line_of
 from vmount.options import OpenOptions
 from vmount.sources.web import without_query
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
+    from vmount.api import FileRef
+    from vmount.jobs.file_source import FileSource
     from vmount.jobs.scan.engine import Engine
-    from vmount.jobs.scan.files_to_scan import Source
     from vmount.jobs.scan.report import ScanReport
     from vmount.jobs.scan.scanner import Progress
 
@@ -101,13 +102,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 class _Opened(NamedTuple):
     """What is scanned."""
 
-    source: Source
+    source: FileSource
     engine: Engine | PathEngine
     """As this process may use it."""
     paths: list[str]
     """To be scanned where the user names none."""
     answers_for: list[str]
     """What these stand for: disks and volumes there that cannot be read are not scanned."""
+    place_of: Callable[[FileRef], str]
+    """Returns the path by which a program of this system opens a file."""
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -137,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> int:
     options = ScanOptions(Selection(tuple(arguments.exclude)), arguments.max_size)
     with _opened(arguments, engine) as opened, _shown(arguments.json) as show:
         shown = [without_query(arguments.source)]
-        scan = Scan(opened.source, shown, opened.engine, show, options)
+        scan = Scan(opened.source, shown, opened.engine, show, options, opened.place_of)
         if since and since != scan.report.engine:
             tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
         if arguments.paths:
@@ -203,7 +206,7 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
         if folder is not None:
             trees = trees_of(path)
             answers_for = ["" if trees == ["."] else "volumes"]
-            yield _Opened(folder, usable, trees, answers_for)
+            yield _Opened(folder, usable, trees, answers_for, folder.place_of)
             return
         disks = stack.enter_context(
             open_disks(arguments.source, options=options, state_dir=arguments.state_dir)
@@ -212,7 +215,7 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
         if not volumes and not disks.unread and not arguments.paths:
             raise SourceError(f"{arguments.source}: no volume with files")
         wanted = [f"volumes/{name}" for name in volumes]
-        yield _Opened(ScannedDisks(disks, helper), usable, wanted, ["volumes"])
+        yield _Opened(disks, usable, wanted, ["volumes"], ScannerMount(disks, helper).place_of)
 
 
 def _confine(

@@ -18,7 +18,7 @@ from vmount.parsers.registry.mounted_devices import DeviceId, MbrPlace, MountedD
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from vmount.parsers.ntfs import ReparseLink
+    from vmount.parsers.model import ReparseLink
     from vmount.volumes.find import Found, Volume
 
 FIRST_ASSIGNED = "D"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.blocks.file_map import open_file
 from vmount.parsers.errors import Unsupported
+from vmount.parsers.model import MOST_LINKS
 from vmount.parsers.reader import check_bounds
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ LONGEST_PATH = 4096
 
 MOST_LOOKUPS = 10_000
 """In one tree: the paths that are looked up have a few names each, and links may multiply what is hostile."""
-
-MOST_LINKS = 40
-"""Symbolic links followed on one path: as many as Linux follows."""
 
 
 class GuestFile:
@@ -161,7 +159,7 @@ class GuestTree:
         return Place(index, await filesystem.attrs(filesystem.root))
 
 
-def printable(text: str) -> str:
+def guest_text(text: str) -> str:
     """Return what a guest says of itself as a terminal may have it."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text

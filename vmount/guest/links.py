@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmount.parsers.ntfs import NtfsFilesystem
+from vmount.parsers.model import LinkTargets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vmount.guest.drives import Drives
-    from vmount.parsers.model import Filesystem, Ino
-    from vmount.parsers.ntfs import ReparseLink
+    from vmount.parsers.model import Filesystem, Ino, ReparseLink
 
 DIRECTORIES_ABOVE = 2
 """Of the root of a volume: volumes/ and its own."""
@@ -62,7 +61,7 @@ class DriveLinks:
                 parts.append(part)
         return volume, top.encode("utf-8", "surrogateescape"), parts
 
-    async def target(self, filesystem: NtfsFilesystem, ino: Ino, home: str) -> bytes | None:
+    async def target(self, filesystem: LinkTargets, ino: Ino, home: str) -> bytes | None:
         """Return the target of a link as a path from the directory that it is in, None as `path` does."""
         link = await filesystem.reparse_link(ino)
         found = None if link is None else self._place(link, home)
@@ -70,7 +69,7 @@ class DriveLinks:
             return None
         volume, top, parts = found
         there = self._filesystems.get(volume)
-        if isinstance(there, NtfsFilesystem):
+        if isinstance(there, LinkTargets):
             parts = await there.spelled(there.root, parts)
         up = b"../" * (DIRECTORIES_ABOVE + await filesystem.depth(ino))
         return up + b"/".join([top, *parts])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.errors import explain
-from vmount.guest.files import GuestTree, Place, find_file, open_guest_file, printable
+from vmount.guest.files import GuestTree, Place, find_file, guest_text, open_guest_file
 from vmount.guest.fstab import FstabEntry, find_volumes_of, parse_fstab
 from vmount.guest.info import GuestInfo
 from vmount.parsers.errors import ParseError
@@ -85,11 +85,11 @@ class _Told:
     def lose(self, path: str, reason: str) -> None:
         """Note that the tree lacks what the guest mounts at a path."""
         if len(self.lost) < MOST_MOUNTS:
-            self.lost[path] = printable(reason[:LONGEST_WARNING])
+            self.lost[path] = guest_text(reason[:LONGEST_WARNING])
 
     def warn(self, text: str) -> None:
         if len(self.warnings) < MOST_WARNINGS:
-            self.warnings.append(f"{self._volume}: {printable(text[:LONGEST_WARNING])}")
+            self.warnings.append(f"{self._volume}: {guest_text(text[:LONGEST_WARNING])}")
         elif len(self.warnings) == MOST_WARNINGS:
             self.warnings.append(f"{self._volume}: more warnings like these")
 
@@ -216,12 +216,12 @@ def parse_os_release(text: bytes) -> dict[str, str]:
             quote, value = value[0], value[1:-1]
             if quote == '"':
                 value = _SHELL_ESCAPE.sub(r"\1", value)
-        values[name] = printable(value)
+        values[name] = guest_text(value)
     return values
 
 
 def _first_line(text: bytes) -> str:
-    return printable(text.decode("utf-8", "replace").strip().partition("\n")[0])
+    return guest_text(text.decode("utf-8", "replace").strip().partition("\n")[0])
 
 
 async def _bits(tree: GuestTree) -> int | None:

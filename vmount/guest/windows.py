@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vmount.errors import explain
-from vmount.guest.files import find_file, open_guest_file, opened, printable
+from vmount.guest.files import find_file, guest_text, open_guest_file, opened
 from vmount.guest.info import GuestInfo
 from vmount.parsers.errors import ParseError
-from vmount.parsers.ntfs import NtfsFilesystem
+from vmount.parsers.model import LinkTargets
 from vmount.parsers.registry import Hive, open_hive
 from vmount.parsers.registry.mounted_devices import MountedDevice, decode_mounted_devices
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from vmount.guest.drives import Drives
-    from vmount.parsers.model import Attrs, Ino
+    from vmount.parsers.model import Attrs, Filesystem, Ino
     from vmount.volumes.find import Volume
 
 SYSTEM_FOLDERS = ("Windows", "WINNT")
@@ -99,7 +99,7 @@ async def _with_version(hive: Hive, info: GuestInfo) -> GuestInfo:
     values = {value.name.lower(): value for value in await hive.values(key)}
 
     def text(name: str) -> str:
-        return printable(values[name].text or "") if name in values else ""
+        return guest_text(values[name].text or "") if name in values else ""
 
     def number(name: str) -> int | None:
         return values[name].number if name in values else None
@@ -143,7 +143,7 @@ async def mount_folders(volume: Volume, drives: Drives) -> list[tuple[str, str]]
     Searched are the root and the directories in it. A directory that cannot be read is passed over.
     """
     filesystem, _ = opened(volume)
-    if not isinstance(filesystem, NtfsFilesystem):
+    if not isinstance(filesystem, LinkTargets):
         return []
     found = []
     async for path, ino in _links(filesystem):
@@ -158,7 +158,7 @@ async def mount_folders(volume: Volume, drives: Drives) -> list[tuple[str, str]]
     return found
 
 
-async def _links(filesystem: NtfsFilesystem) -> AsyncIterator[tuple[str, Ino]]:
+async def _links(filesystem: Filesystem) -> AsyncIterator[tuple[str, Ino]]:
     """Yield path and number of the links in the root and one level below."""
     pending = [("", filesystem.root)]
     searched = 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vmount.api import DiskSet, Entry
+    from vmount.api import Entry
+    from vmount.jobs.file_source import FileSource, OpenFile
     from vmount.parsers.model import Attrs
 
 PIECE = 1 << 20
@@ -39,7 +41,7 @@ class Comparison:
 class Place(NamedTuple):
     """Where something is in one of two disk sets."""
 
-    disks: DiskSet
+    disks: FileSource
     path: str
     is_missing: bool = False
     """There is nothing of the kind in this set, whatever is at the path."""
@@ -121,19 +123,30 @@ def _differs(first: Place, second: Place, before: Attrs, after: Attrs, how: Comp
         return True
     if not how.checksum:
         return before.mtime != after.mtime
-    with first.disks.open(first.path) as left, second.disks.open(second.path) as right:
+    with (
+        closing(first.disks.open(first.path)) as left,
+        closing(second.disks.open(second.path)) as right,
+    ):
         while True:
-            piece = left.read(PIECE)
-            if piece != right.read(PIECE):
+            piece = _read(left)
+            if piece != _read(right):
                 return True
             if not piece:
                 return False
 
 
+def _read(file: OpenFile) -> bytes:
+    """Return the next PIECE bytes, fewer at the end only. Raises OSError."""
+    piece = file.read(PIECE) or b""
+    while 0 < len(piece) < PIECE and (more := file.read(PIECE - len(piece))):
+        piece += more
+    return piece
+
+
 class _Side:
     """The directories of one of the two."""
 
-    def __init__(self, disks: DiskSet, on_error: Callable[[OSError], None]) -> None:
+    def __init__(self, disks: FileSource, on_error: Callable[[OSError], None]) -> None:
         self._disks = disks
         self._on_error = on_error
         self._entered: set[int] = set()

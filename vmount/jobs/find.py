@@ -15,7 +15,8 @@ from vmount.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vmount.api import DiskSet, FileRef
+    from vmount.api import FileRef
+    from vmount.jobs.file_source import FileSource
 
 KINDS = {
     "f": stat.S_IFREG,
@@ -53,7 +54,7 @@ class Filter:
     """Alternate streams of NTFS, and nothing else; the name of one is file:stream."""
 
     def find(
-        self, disks: DiskSet, path: str, on_error: Callable[[OSError], None]
+        self, disks: FileSource, path: str, on_error: Callable[[OSError], None]
     ) -> Iterator[FileRef]:
         """Yield what is wanted at or below a path. Raises OSError if that is not there."""
         for file in self._met(disks, path, on_error):
@@ -80,7 +81,7 @@ class Filter:
                 yield file
 
     def _met(
-        self, disks: DiskSet, path: str, on_error: Callable[[OSError], None]
+        self, disks: FileSource, path: str, on_error: Callable[[OSError], None]
     ) -> Iterator[FileRef]:
         """Yield what is at or below a path; if `streams` are wanted, the streams of all that."""
         if not self.streams:

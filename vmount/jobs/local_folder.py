@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmount.api import Entry, FileRef, spelling
 from vmount.api.file_reader import SmallFile
 from vmount.disks.disk import path_component
-from vmount.parsers.model import Attrs
-from vmount.parsers.ntfs import RESTORABLE
+from vmount.parsers.model import VOLUME_SHIFT, Attrs
 from vmount.parsers.reader import Span
 from vmount.volumes.unread import DISK, VOLUME, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from vmount.volumes.find import Volume
+
 T = TypeVar("T")
 
 STREAM_PREFIX = "user."
 """Of the extended attributes in which a mount of NTFS has the alternate streams."""
-VOLUME_SHIFT = 48
-"""Inode numbers of a mount of vmount have the number of the volume above these bits."""
+
+UNLISTED = ("system.ntfs_acl", "system.ntfs_attrib", "system.ntfs_crtime")
+"""Attributes that a mount of NTFS, by vmount or ntfs-3g, gives only when asked, and a restore should have."""
 OF_NTFS = "system.ntfs_attrib"
 """An extended attribute that every file of a mount of NTFS has: vmount's and ntfs-3g's."""
 
@@ -44,7 +46,7 @@ class FolderFile(io.FileIO):
 class FolderSet:
     """The files of a folder. Paths are below it. Making one raises OSError."""
 
-    volumes = ()
+    volumes: tuple[Volume, ...] = ()
 
     def __init__(self, top: Path) -> None:
         self._top = top
@@ -117,7 +119,28 @@ class FolderSet:
 
     def listdir(self, path: str) -> list[Entry]:
         """Return what a directory holds. Raises OSError."""
-        return [Entry(name, None) for name in os.listdir(self._place(path))]  # noqa: PTH208
+        with os.scandir(self._place(path)) as entries:
+            return [Entry(entry.name, _attrs_of(entry)) for entry in entries]
+
+    def number(self, path: str) -> int:
+        """Return what tells a file from all others; hard links have one number. Raises OSError."""
+        return self._ref(path, self._place(path).lstat()).number
+
+    def open(self, path: str) -> FolderFile:
+        """Open a regular file; a link is not followed. Raises OSError."""
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(self._place(path), flags)
+        kind = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(kind):
+            os.close(descriptor)
+            if stat.S_ISDIR(kind):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return FolderFile(descriptor, "rb")
+
+    def is_on_volume(self, _file: FileRef) -> bool:
+        """Return True: a folder is scanned whole."""
+        return True
 
     def readlink(self, path: str) -> str:
         """Return the target of a symbolic link. Raises OSError."""
@@ -184,7 +207,7 @@ class FolderSet:
 
         `whole`: with those of NTFS that a mount of it does not list.
         """
-        unlisted = [os.fsdecode(name) for name in RESTORABLE] if whole else []
+        unlisted = list(UNLISTED) if whole else []
         return [_xattrs(self._place(file.path), unlisted) for file in files]
 
     def streams(
@@ -327,6 +350,13 @@ def _attrs(status: os.stat_result) -> Attrs:
         status.st_ctime_ns,
         0,
     )
+
+
+def _attrs_of(entry: os.DirEntry[str]) -> Attrs | None:
+    try:
+        return _attrs(entry.stat(follow_symlinks=False))
+    except OSError:
+        return None
 
 
 def _xattrs(place: Path, unlisted: Sequence[str]) -> dict[str, bytes | OSError]:

@@ -21,7 +21,7 @@ from vmount.volumes.unread import DISK, FILE, VOLUME, Unread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from vmount.api import DiskSet
+    from vmount.jobs.file_source import FileSource
 
 TREES = frozenset({"volumes", "drives", "root"})
 """Directories of a mount in which a disk's files are shown."""
@@ -139,7 +139,7 @@ def missed(unread: Sequence[Unread], path: str, error: OSError) -> OSError:
     return error
 
 
-def paths_of(disks: DiskSet, text: str) -> list[str]:
+def paths_of(disks: FileSource, text: str) -> Sequence[str]:
     """Return the paths that a user's text names (`DiskSet.expand`).
 
     Raises OSError, which names the disk or volume that the path is on if that cannot be read.
@@ -150,7 +150,7 @@ def paths_of(disks: DiskSet, text: str) -> list[str]:
         raise missed(disks.unread, text, error) from error
 
 
-def why_absent(disks: DiskSet, path: str) -> OSError | None:
+def why_absent(disks: FileSource, path: str) -> OSError | None:
     """Return why a path may be missing from a set although it is on the machine's disks: it is, or may be,
     on a disk or volume that cannot be read. None: it is there, or is known not to be."""
     try:

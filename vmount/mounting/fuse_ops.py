@@ -26,11 +26,11 @@ from pyfuse3 import EntryAttributes, FileInfo, FUSEError
 from vmount.blocks.file_map import FileMap
 from vmount.errors import errno_of
 from vmount.parsers.errors import ParseError
-from vmount.parsers.model import Attrs
+from vmount.parsers.model import VOLUME_SHIFT, Attrs
 from vmount.parsers.reader import Buffer
 from vmount.tree.dismounted import ClosedFile
 from vmount.tree.listing import Listing
-from vmount.tree.tree import INO_MASK, ROOT, VOLUME_SHIFT, Tree
+from vmount.tree.tree import INO_MASK, ROOT, Tree
 from vmount.tree.walk_ahead import WalkAhead
 
 log = logging.getLogger(__name__)

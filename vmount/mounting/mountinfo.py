@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmount.parsers.model import MOST_LINKS
+
 FSTYPE = "fuse.vmount"
 
 
@@ -47,10 +49,6 @@ def find_mount(mountpoint: str) -> KernelMount | None:
     """Return the vmount mount at a path, the topmost one; None if there is none."""
     found = [mount for mount in vmount_mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
-
-
-MOST_LINKS = 40
-"""Symbolic links followed in a path, as the kernel has it."""
 
 
 def resolve(path: str) -> str:

@@ -7,14 +7,12 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from vmount.parsers.model import MOST_LINKS
 from vmount.tree.tree import INO_MASK, ROOT
 
 if TYPE_CHECKING:
     from vmount.parsers.model import Attrs
     from vmount.tree.tree import Tree
-
-MOST_LINKS = 40
-"""Symbolic links followed on one path: as many as Linux follows."""
 
 
 async def resolve(tree: Tree, path: bytes, *, follow: bool = True) -> tuple[int, Attrs]:

@@ -23,8 +23,15 @@ import trio
 from vmount.blocks.file_map import BytesFile, FileMap, SourceFile, open_file
 from vmount.blocks.memory import PROCESS, MemoryBudget, TooLarge
 from vmount.parsers.errors import Corrupt, ParseError
-from vmount.parsers.model import Attrs, DirEntry, Ino, XAttr
-from vmount.parsers.ntfs import SYSTEM_PREFIX, NtfsFilesystem
+from vmount.parsers.model import (
+    VOLUME_SHIFT,
+    Attrs,
+    DirEntry,
+    HiddenXattrs,
+    Ino,
+    LinkTargets,
+    XAttr,
+)
 from vmount.tree.dismounted import Dismounted
 from vmount.tree.listing import Listing, cost_of, is_unusable, shown, usable
 from vmount.tree.shared import Shared
@@ -36,7 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VOLUME_SHIFT = 48
 INO_MASK = (1 << VOLUME_SHIFT) - 1
 ROOT = 1
 RAW_MODE = 0o400
@@ -109,7 +115,7 @@ class MountedVolume:
     @property
     def translates_links(self) -> bool:
         """Whether the target of a link is another text than the one that is stored."""
-        return isinstance(self.filesystem, NtfsFilesystem)
+        return isinstance(self.filesystem, LinkTargets)
 
 
 class _Place(NamedTuple):
@@ -302,15 +308,14 @@ class Tree:
     async def _list(self, volume: MountedVolume, number: int) -> Listing:
         if number in self._too_long:
             raise OSError(errno.ENOMEM, self._too_long[number])
-        found = usable(await volume.filesystem.listdir(number & INO_MASK))
-        if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
-            found = [await _sized_entry(volume, entry) for entry in found]
-        listing = Listing(number & ~INO_MASK, found)
-        cost = cost_of(found)
         try:
-            self._memory.hold(listing, cost, f"a directory of {len(found)} names")
+            found = usable(await volume.filesystem.listdir(number & INO_MASK))
+            if volume.translates_links and any(entry.kind == stat.S_IFLNK for entry in found):
+                found = [await _sized_entry(volume, entry) for entry in found]
+            listing = Listing(number & ~INO_MASK, found)
+            self._memory.hold(listing, cost_of(found), f"a directory of {len(found)} names")
         except TooLarge as error:
-            if cost > self._memory.most_held and len(self._too_long) < MOST_TOO_LONG:
+            if error.wanted > self._memory.most_held and len(self._too_long) < MOST_TOO_LONG:
                 self._too_long[number] = error.reason
             raise
         return listing
@@ -373,12 +378,11 @@ class Tree:
         volume = self.volume(number)
         if volume is None:
             return None
-        if name.startswith(SYSTEM_PREFIX):
-            if not isinstance(volume.filesystem, NtfsFilesystem):
-                return None
-            value = await volume.filesystem.system_xattr(number & INO_MASK, name)
+        filesystem = volume.filesystem
+        if isinstance(filesystem, HiddenXattrs) and name.startswith(filesystem.hidden_prefix):
+            value = await filesystem.hidden_xattr(number & INO_MASK, name)
             return None if value is None else XAttr(value)
-        return (await volume.filesystem.xattrs(number & INO_MASK)).get(name)
+        return (await filesystem.xattrs(number & INO_MASK)).get(name)
 
     async def xattr_value(self, number: int, value: XAttr) -> bytes:
         """Return the value of an extended attribute of a file. Raises OSError(E2BIG), ParseError."""
@@ -457,7 +461,7 @@ async def _sized(volume: MountedVolume, attrs: Attrs) -> Attrs:
 
 async def _readlink(volume: MountedVolume, ino: Ino) -> bytes:
     target = None
-    if volume.links is not None and isinstance(volume.filesystem, NtfsFilesystem):
+    if volume.links is not None and isinstance(volume.filesystem, LinkTargets):
         target = await volume.links.target(volume.filesystem, ino, volume.name)
     if target is None:
         target = await volume.filesystem.readlink(ino)

@@ -20,9 +20,9 @@ import trio
 from vmount.blocks.file_map import FileMap, open_file
 from vmount.parsers.errors import ParseError
 from vmount.parsers.lru import Lru
-from vmount.parsers.model import Runs
+from vmount.parsers.model import VOLUME_SHIFT, Runs
 from vmount.tree.read_ahead import ReadAhead
-from vmount.tree.tree import INO_MASK, VOLUME_SHIFT, Tree
+from vmount.tree.tree import INO_MASK, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vmount.blocks.memory import PROCESS
 from vmount.blocks.slices import Slice
 from vmount.errors import explain
 from vmount.parsers.detect import Candidate, Detected, FilesystemOptions, detect
@@ -316,7 +317,7 @@ async def _open_volume(device: Device, search: _Search, options: FilesystemOptio
         found = Detected(info.fstype, info.label, info.uuid, filesystem, None)
     elif device.source is not None:
         try:
-            data = search.runtime.considerate(device.source)
+            data = search.runtime.considerate(device.source, PROCESS.check_names)
             found = await detect(Candidate(data, options, search.sources), signature)
         except ParseError as error:
             found = Detected(None, "", "", None, str(error))

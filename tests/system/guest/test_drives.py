@@ -15,7 +15,7 @@ from tests.system.guest.test_fstab import found_on
 from vmount.errors import UsageError
 from vmount.guest.drives import Drives, find_drives
 from vmount.guest.links import DriveLinks
-from vmount.parsers.ntfs.reparse import ReparseLink
+from vmount.parsers.model import ReparseLink
 from vmount.parsers.registry import Value
 from vmount.parsers.registry.mounted_devices import decode_mounted_devices
 from vmount.volumes.find import Found

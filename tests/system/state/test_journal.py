@@ -198,7 +198,7 @@ def test_a_full_disk_is_told_before_anything_is_done(state: StateDir) -> None:
         [sys.executable, "-c", limited, state.path], capture_output=True, text=True, check=False
     )
     assert "VmountError: cannot record temporary folder /b" in done.stderr
-    assert "--state-dir" in done.stderr
+    assert "state_dir" in done.stderr
     (file,) = state.files()
     assert list(read(file).undo_records.values()) == [TemporaryFolder("/a")]
 

@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from vmount.backends.nbd.wire import MAX_REQUEST, NbdProtocolError, printable
+from vmount.backends.nbd.wire import MAX_REQUEST, NbdProtocolError, server_text
 
 T = TypeVar("T")
 
@@ -244,7 +244,7 @@ def _greet(*, tls: bool) -> Dialogue[tuple[str, int]]:
     """Take the server's greeting and encrypt; return the style of handshake and the server's flags."""
     magic = yield Receive(16)
     if magic[:8] != MAGIC:
-        raise NbdProtocolError(f"the greeting is {printable(magic[:8])!r}: not an NBD server")
+        raise NbdProtocolError(f"the greeting is {server_text(magic[:8])!r}: not an NBD server")
     if magic[8:] == MAGIC_OLDSTYLE:
         style, flags = "oldstyle", 0
     elif magic[8:] == MAGIC_NEWSTYLE:
@@ -283,7 +283,7 @@ def _option(
         if kind == REP_ERR_UNSUP:
             return None
         if kind & REP_ERROR_BIT:
-            raise OptionRefused(option, kind, printable(payload))
+            raise OptionRefused(option, kind, server_text(payload))
         answers.append((kind, payload))
         total += length
         if len(answers) > limit or total > MAX_ANSWERS_BYTES:
@@ -332,7 +332,7 @@ def _server(payload: bytes) -> tuple[str, str]:
     if len(payload) < 4 + length:
         raise NbdProtocolError(f"an export name of {length} bytes in an answer of {len(payload)}")
     try:
-        return payload[4 : 4 + length].decode(), printable(payload[4 + length :])
+        return payload[4 : 4 + length].decode(), server_text(payload[4 + length :])
     except UnicodeDecodeError:
         raise NbdProtocolError("an export name that is not UTF-8") from None
 
@@ -367,7 +367,7 @@ def _with_info(agreed: Negotiated, answers: Sequence[tuple[int, bytes]]) -> Nego
         elif what == INFO_BLOCK_SIZE and len(rest) == _BLOCK_SIZES.size:
             blocks = _BLOCK_SIZES.unpack(rest)
         elif what == INFO_DESCRIPTION:
-            description = printable(rest)
+            description = server_text(rest)
         elif what in (INFO_EXPORT, INFO_BLOCK_SIZE):
             raise NbdProtocolError(f"information {what} of {len(rest)} bytes")
     if export is None:

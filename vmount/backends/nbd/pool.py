@@ -194,7 +194,7 @@ class NbdPool:
             raise SourceChanged(
                 f"{self._uri}: the export has changed: size and flags were "
                 f"{self.agreed.size}, {self.agreed.flags:#x} and are {connection.agreed.size}, "
-                f"{connection.agreed.flags:#x}; mount it anew"
+                f"{connection.agreed.flags:#x}; mount it again"
             )
         fingerprint = self._fingerprint
         if fingerprint is None:
@@ -209,7 +209,7 @@ class NbdPool:
         if _digest(seen) != fingerprint.digest:
             raise SourceChanged(
                 f"{self._uri}: the bytes at {fingerprint.offset:#x} have changed since the first read: "
-                "another disk, or one that is written to; mount it anew, from a snapshot"
+                "another disk, or one that is written to; mount it again, from a snapshot"
             )
 
     async def _serve(self, connection: NbdConnection) -> None:

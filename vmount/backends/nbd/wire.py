@@ -309,7 +309,7 @@ class Transmission:
             if size > length - _ERROR.size:
                 raise NbdProtocolError(f"an error message of {size} bytes in a chunk of {length}")
             text = payload[_ERROR.size : _ERROR.size + size]
-            pending.fail(error, printable(text))
+            pending.fail(error, server_text(text))
         elif kind != REPLY_NONE or length:
             raise NbdProtocolError(f"a chunk of type {kind} and length {length}")
 
@@ -350,7 +350,7 @@ class Transmission:
         self._done.append(Reply(cookie, extents=pending.extents))
 
 
-def printable(text: bytes) -> str:
+def server_text(text: bytes) -> str:
     """Return a server's string as one line that is safe to show."""
     decoded = text.decode(errors="replace")
     return "".join(

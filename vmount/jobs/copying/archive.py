@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vmount.api import FileRef
     from vmount.jobs.copying.options import Owner
     from vmount.jobs.copying.report import CopyReport
-    from vmount.jobs.copying.source import ContentReader, FileSource
+    from vmount.jobs.file_source import FileSource, OpenFile
 
 HELD = 8 << 20
 """Bytes of a file that is read whole before it is begun."""
@@ -128,7 +128,7 @@ class Archiver:
         self,
         file: FileRef,
         name: str,
-        reader: ContentReader | OSError | None,
+        reader: OpenFile | OSError | None,
         xattrs: Mapping[str, bytes | OSError],
     ) -> None:
         try:
@@ -192,7 +192,7 @@ class Archiver:
         file: FileRef,
         info: tarfile.TarInfo,
         records: dict[bytes, bytes],
-        reader: ContentReader,
+        reader: OpenFile,
     ) -> None:
         size = file.attrs.size
         spans = [span for span in reader.spans() if span.length]
@@ -244,7 +244,7 @@ class Archiver:
         self.report.problems.append(text if path in text else f"{path}: {text}")
 
 
-def _pieces(reader: ContentReader, spans: Sequence[Span], path: str) -> Iterator[bytes]:
+def _pieces(reader: OpenFile, spans: Sequence[Span], path: str) -> Iterator[bytes]:
     """Yield the bytes of the spans of a file. Raises OSError, also where the file ends before its size."""
     for span in spans:
         reader.seek(span.offset)

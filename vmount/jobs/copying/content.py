@@ -20,8 +20,8 @@ from vmount.jobs.copying.target import Identity
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vmount.jobs.copying.source import ContentReader
     from vmount.jobs.copying.target import Place
+    from vmount.jobs.file_source import OpenFile
     from vmount.parsers.model import Attrs
 
 PIECE = 1 << 20
@@ -45,7 +45,7 @@ class VerifyError(OSError):
 
 
 def write_content(
-    reader: ContentReader,
+    reader: OpenFile,
     place: Place,
     attrs: Attrs,
     options: ContentOptions,
@@ -123,7 +123,7 @@ def _is_ours(status: os.stat_result) -> bool:
 
 def _write(
     descriptor: int,
-    reader: ContentReader,
+    reader: OpenFile,
     options: ContentOptions,
     on_bytes: Callable[[int], None],
 ) -> tuple[int, bytes | None]:
@@ -176,7 +176,7 @@ def find_whole(place: Place, attrs: Attrs) -> Identity | None:
     return None
 
 
-def holds(place: Place, reader: ContentReader, attrs: Attrs) -> bool:
+def holds(place: Place, reader: OpenFile, attrs: Attrs) -> bool:
     """Say whether the file at a place, as it is on the target's disk, holds a file's bytes. Raises OSError."""
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(place.name, flags, dir_fd=place.folder())
@@ -212,13 +212,13 @@ def _forget(descriptor: int) -> None:
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def _pieces(reader: ContentReader) -> Iterator[tuple[int, int]]:
+def _pieces(reader: OpenFile) -> Iterator[tuple[int, int]]:
     for start, length in reader.spans():
         for offset in range(start, start + length, PIECE):
             yield offset, min(PIECE, start + length - offset)
 
 
-def _exactly(reader: ContentReader, length: int) -> bytes:
+def _exactly(reader: OpenFile, length: int) -> bytes:
     piece = reader.read(length) or b""
     while len(piece) < length:
         more = reader.read(length - len(piece))
@@ -228,7 +228,7 @@ def _exactly(reader: ContentReader, length: int) -> bytes:
     return piece
 
 
-def _verify(descriptor: int, reader: ContentReader, expected: bytes, place: Place) -> None:
+def _verify(descriptor: int, reader: OpenFile, expected: bytes, place: Place) -> None:
     """Compare what is on the target's disk with what was read."""
     _forget(descriptor)
     digest = hashlib.sha256()

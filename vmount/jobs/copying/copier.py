@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vmount.api import FileRef
-    from vmount.jobs.copying.source import ContentReader, FileSource
+    from vmount.jobs.file_source import FileSource, OpenFile
 
 BATCH_FILES = 128
 """Files that are opened, and asked for, together."""
@@ -54,7 +54,7 @@ class _Batch(NamedTuple):
 
     wanted: list[tuple[FileRef, Place]]
     regular: list[FileRef]
-    readers: Callable[[], Sequence[ContentReader | OSError]]
+    readers: Callable[[], Sequence[OpenFile | OSError]]
     """Waits for the regular ones."""
     xattrs: Callable[[], Sequence[Mapping[str, bytes | OSError]]]
 
@@ -206,7 +206,7 @@ class Copier:
         self,
         file: FileRef,
         place: Place,
-        reader: ContentReader | None,
+        reader: OpenFile | None,
         xattrs: Mapping[str, bytes | OSError],
     ) -> None:
         attrs = file.attrs
@@ -236,7 +236,7 @@ class Copier:
         self._remember(file, place, identity)
         return True
 
-    def _is_verified(self, file: FileRef, place: Place, reader: ContentReader | None) -> bool:
+    def _is_verified(self, file: FileRef, place: Place, reader: OpenFile | None) -> bool:
         """Say whether a whole copy from before holds what its file holds."""
         if reader is None or not (self._options.resume and self._options.verify):
             return False

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from vmount.api import FileRef
-    from vmount.jobs.copying.source import FileSource
+    from vmount.jobs.file_source import FileSource
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import io
 import os
 import threading
 from collections import deque
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 from vmount.errors import VmountError, explain
@@ -22,7 +22,7 @@ from vmount.jobs.scan.files_to_scan import Content, in_batches
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from vmount.jobs.scan.files_to_scan import Source
+    from vmount.jobs.file_source import FileSource, OpenFile
 
 T = TypeVar("T")
 
@@ -74,15 +74,14 @@ class Channel(Generic[T]):
 
 
 _Pieces: TypeAlias = "Channel[bytes | OSError | None]"
-_Reader: TypeAlias = "io.BufferedIOBase | io.FileIO | OSError"
-_Batch: TypeAlias = "tuple[Sequence[Content], Callable[[], Sequence[_Reader]]]"
+_Batch: TypeAlias = "tuple[Sequence[Content], Callable[[], Sequence[OpenFile | OSError]]]"
 
 
 class Feeder:
     """Hands contents over to an engine that takes several at a time."""
 
     def __init__(
-        self, disks: Source, engine: Engine, note: Callable[[Content, Verdict, int], None]
+        self, disks: FileSource, engine: Engine, note: Callable[[Content, Verdict, int], None]
     ) -> None:
         self._disks = disks
         self._engine = engine
@@ -130,7 +129,9 @@ class Feeder:
         files = [content.file for content in batch]
         return batch, self._disks.soon(lambda: self._disks.open_files(files))
 
-    def _read(self, batch: Sequence[Content], readers: Callable[[], Sequence[_Reader]]) -> None:
+    def _read(
+        self, batch: Sequence[Content], readers: Callable[[], Sequence[OpenFile | OSError]]
+    ) -> None:
         for content, reader in zip(batch, readers(), strict=True):
             if self._failure is not None:
                 return
@@ -143,7 +144,7 @@ class Feeder:
             pieces: _Pieces = Channel(PIECES_WAITING, self._given_up)
             self._jobs.put((content, pieces))
             try:
-                with reader:
+                with closing(reader):
                     while piece := reader.read(PIECE):
                         pieces.put(piece)
                 pieces.put(None)

@@ -9,74 +9,21 @@ from __future__ import annotations
 
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING
 
 from vmount.api.globs import compile_glob
-from vmount.api.spelling import CASELESS
 from vmount.jobs.scan.report import Seen
 from vmount.jobs.unread import NotRead
+from vmount.parsers.model import VOLUME_SHIFT
 
 if TYPE_CHECKING:
-    import io
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from vmount.api import FileRef
-    from vmount.parsers.reader import Span
-    from vmount.volumes.find import Volume
-    from vmount.volumes.unread import Unread
-
-T = TypeVar("T")
+    from vmount.jobs.file_source import FileSource
 
 LOCATED_TOGETHER = 256
 """Files that are opened at the same time to see where they lie."""
-VOLUME_SHIFT = 48
-
-
-class Source(Protocol):
-    """Files to be scanned: those of a disk set (vmount.api), or of a folder."""
-
-    @property
-    def volumes(self) -> Sequence[Volume]:
-        """The volumes, where they are known."""
-        ...
-
-    @property
-    def unread(self) -> Sequence[Unread]:
-        """The disks and volumes that cannot be read."""
-        ...
-
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield what of the volumes is at or below a path. Raises OSError if that is not there."""
-        ...
-
-    def expand(self, text: str) -> Sequence[str]:
-        """Return the paths that a user's text names. Raises OSError."""
-        ...
-
-    def open_files(
-        self, files: Sequence[FileRef]
-    ) -> Sequence[io.BufferedIOBase | io.FileIO | OSError]:
-        """Open files at the same time. A FileIO is one whose descriptor may be passed on."""
-        ...
-
-    def soon(self, call: Callable[[], T]) -> Callable[[], T]:
-        """Begin a call; return what waits for its value."""
-        ...
-
-    def places(self, files: Sequence[FileRef]) -> Sequence[tuple[Span, ...]]:
-        """Return where the bytes of each file lie; nothing where that is not known."""
-        ...
-
-    def streams(
-        self, files: Sequence[FileRef], on_error: Callable[[OSError], None]
-    ) -> Sequence[FileRef]:
-        """Return the alternate streams of files and directories; what cannot be told goes to `on_error`."""
-        ...
-
-    def place_of(self, file: FileRef) -> str:
-        """Return the path by which a program of this machine finds a file. Raises OSError if there is no
-        such file, VmountError if files cannot be shown to programs."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -132,7 +79,7 @@ class FilesToScan:
 
 
 def find_contents(
-    disks: Source,
+    disks: FileSource,
     paths: Sequence[str],
     clean: Mapping[str, Seen],
     on_progress: Callable[[int], None],
@@ -168,24 +115,28 @@ def find_contents(
 
 
 def _selected(
-    disks: Source, paths: Sequence[str], not_read: NotRead, selection: Selection, files: FilesToScan
+    disks: FileSource,
+    paths: Sequence[str],
+    not_read: NotRead,
+    selection: Selection,
+    files: FilesToScan,
 ) -> Iterator[FileRef]:
     """Yield what is at or below the paths, but for what is left out."""
-    caseless = {f"volumes/{volume.name}" for volume in disks.volumes if volume.fstype in CASELESS}
     for text in paths:
         try:
             found = (
                 file
                 for path in disks.expand(text)
                 for file in disks.below(path, not_read.add_error)
+                # The block files beside the volumes hold all of it once more.
+                if disks.is_on_volume(file)
             )
             for file in found:
-                if selection.exclude:
-                    top = "/".join(file.path.split("/", 2)[:2])
-                    ignore_case = top in caseless or top.startswith("drives/")
-                    if selection.leaves_out(file.path, ignore_case=ignore_case):
-                        files.excluded += stat.S_ISREG(file.attrs.mode)
-                        continue
+                if selection.exclude and selection.leaves_out(
+                    file.path, ignore_case=disks.ignores_case(file)
+                ):
+                    files.excluded += stat.S_ISREG(file.attrs.mode)
+                    continue
                 yield file
         except OSError as error:
             not_read.add_absent(disks, text, error)
@@ -199,7 +150,7 @@ def seen_of(file: FileRef) -> Seen:
 
 
 def _in_disk_order(
-    disks: Source, contents: list[Content], carriers: Sequence[FileRef], not_read: NotRead
+    disks: FileSource, contents: list[Content], carriers: Sequence[FileRef], not_read: NotRead
 ) -> list[Content]:
     """Sort by place, and put together what lies at the same places. The streams of the contents are added,
     and those of `carriers`, which have no content of their own."""

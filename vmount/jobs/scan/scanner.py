@@ -26,7 +26,8 @@ from vmount.volumes.unread import FILE, Unread
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
-    from vmount.jobs.scan.files_to_scan import Source
+    from vmount.api import FileRef
+    from vmount.jobs.file_source import FileSource
 
 
 @runtime_checkable
@@ -95,13 +96,19 @@ class Scan:
 
     def __init__(
         self,
-        disks: Source,
+        disks: FileSource,
         sources: Sequence[str],
         engine: Engine | PathEngine,
         on_progress: Callable[[Progress], None],
         options: ScanOptions | None = None,
+        place_of: Callable[[FileRef], str] | None = None,
     ) -> None:
+        """`place_of` returns the path by which a program of this system opens a file, for a PathEngine.
+
+        It raises OSError for a file that cannot be shown, VmountError if none can.
+        """
         self._disks = disks
+        self._place_of = place_of
         self._engine = engine
         self._on_progress = on_progress
         self._options = options or ScanOptions()
@@ -172,6 +179,7 @@ class Scan:
         """Let a program read the files by itself."""
         if not files.contents:
             return
+        assert self._place_of is not None, "a PathEngine opens files by their paths"
         contents = {}
         for content in files.contents:
             if content.file.stream:
@@ -179,7 +187,7 @@ class Scan:
                 self._note(content, Verdict(None, text), 0)
                 continue
             try:
-                contents[self._disks.place_of(content.file)] = content
+                contents[self._place_of(content.file)] = content
             except OSError as error:
                 self._note(content, Verdict(None, error.strerror or str(error)), 0)
         # Closed before the files go: a program must not outlive the loop that is interrupted.

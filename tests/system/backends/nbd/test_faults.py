@@ -325,7 +325,7 @@ async def test_another_size_after_a_restart(
         backend = await open_nbd(uri_of(listener), nursery, PATIENT)
         restart(server, "--filter=truncate", "file", str(image), "truncate=4M")
         for _ in range(2):
-            with pytest.raises(SourceChanged, match=r"are 4194304.*mount it anew"):
+            with pytest.raises(SourceChanged, match=r"are 4194304.*mount it again"):
                 await backend.read(0, 10)
         restart(server, "file", str(image))
         with pytest.raises(SourceChanged):

@@ -53,7 +53,7 @@ def test_attributes_are_byte_for_byte_those_of_ntfs3g(described: Described) -> N
         ino = ino_of(filesystem, path)
         for short in NAMES:
             name = f"system.{short}"
-            value = run_sync(filesystem.system_xattr(ino, name.encode()))
+            value = run_sync(filesystem.hidden_xattr(ino, name.encode()))
             assert value == expected.get(name), (path, name)
             seen.add((short, value is None))
         listed = sorted(name.decode() for name in run_sync(filesystem.xattrs(ino)))
@@ -61,7 +61,7 @@ def test_attributes_are_byte_for_byte_those_of_ntfs3g(described: Described) -> N
     assert {short for short, is_missing in seen if not is_missing} == set(NAMES)
     values = {row["system.ntfs_acl"] for row in described.xattrs.values()}
     assert len(values) > 2 * DESCRIBED - 120
-    assert run_sync(filesystem.system_xattr(ino, b"system.ntfs_nothing")) is None
+    assert run_sync(filesystem.hidden_xattr(ino, b"system.ntfs_nothing")) is None
     reader.close()
 
 
@@ -121,7 +121,7 @@ def test_what_is_shared_is_read_once(described: Described) -> None:
     inos = [ino_of(filesystem, f"attributes/object {number}") for number in range(40)]
     before = reader.reads
     for ino in inos:
-        run_sync(filesystem.system_xattr(ino, b"system.ntfs_acl"))
+        run_sync(filesystem.hidden_xattr(ino, b"system.ntfs_acl"))
     assert reader.reads - before <= 5
     reader.close()
 
@@ -142,9 +142,29 @@ def test_a_damaged_descriptor_is_read_from_its_copy_or_refused(described: Descri
         ino = ino_of(filesystem, "files/000")
         if expected is None:
             with pytest.raises(Corrupt, match="hash of a security descriptor"):
-                run_sync(filesystem.system_xattr(ino, b"system.ntfs_acl"))
+                run_sync(filesystem.hidden_xattr(ino, b"system.ntfs_acl"))
         else:
-            assert run_sync(filesystem.system_xattr(ino, b"system.ntfs_acl")) == expected
+            assert run_sync(filesystem.hidden_xattr(ino, b"system.ntfs_acl")) == expected
+
+
+@pytest.mark.requirement("R62")
+def test_damage_of_the_descriptors_is_told_once_a_volume(
+    described: Described, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = bytearray(described.image.read_bytes())
+    paths = [f"files/{number:03}" for number in range(6)]
+    for value in {described.xattrs[path]["system.ntfs_acl"] for path in paths}:
+        at = image.find(value)
+        while at >= 0:
+            image[at + 30] ^= 0x40
+            at = image.find(value, at + 1)
+    filesystem = run_sync(open_ntfs(BytesReader(bytes(image)), NtfsOptions(users=UserMap())))
+    for path in paths:
+        attrs = run_sync(filesystem.attrs(ino_of(filesystem, path)))
+        assert (attrs.uid, stat.S_IMODE(attrs.mode) & 0o077) == (0, 0) or stat.S_ISLNK(attrs.mode)
+    (record,) = caplog.records
+    assert filesystem.info.uuid in record.getMessage()
+    assert "security descriptors cannot be read" in record.getMessage()
 
 
 def test_without_its_index_the_descriptors_are_found_by_their_numbers(described: Described) -> None:
@@ -160,7 +180,7 @@ def test_without_its_index_the_descriptors_are_found_by_their_numbers(described:
     assert broken
     filesystem = run_sync(open_ntfs(BytesReader(bytes(image))))
     for path, expected in described.xattrs.items():
-        value = run_sync(filesystem.system_xattr(ino_of(filesystem, path), b"system.ntfs_acl"))
+        value = run_sync(filesystem.hidden_xattr(ino_of(filesystem, path), b"system.ntfs_acl"))
         assert value == expected["system.ntfs_acl"], path
 
 
@@ -187,7 +207,7 @@ def test_damage_costs_no_more_than_an_error(described: Described) -> None:
         for ino in inos:
             for short in NAMES:
                 try:
-                    run_sync(filesystem.system_xattr(ino, f"system.{short}".encode()))
+                    run_sync(filesystem.hidden_xattr(ino, f"system.{short}".encode()))
                 except (ParseError, FileNotFoundError):
                     continue
 

@@ -6,7 +6,7 @@ import contextlib
 import struct
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vmount.backends.nbd.handshake import (
@@ -184,7 +184,6 @@ greetings = st.sampled_from([FIXED, NEWSTYLE + b"\0\0", b"NBDMAGIC" + bytes(8), 
 
 
 @pytest.mark.requirement("R22")
-@settings(max_examples=300)
 @given(greetings, st.lists(st.one_of(answers, st.binary(max_size=30)), max_size=12), st.booleans())
 def test_any_bytes_are_agreed_on_or_refused(greeting: bytes, parts: list[bytes], tls: bool) -> None:
     stream = greeting + b"".join(parts)

@@ -6,7 +6,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.backends.nbd.feeding import feed
@@ -282,7 +282,6 @@ fragments = st.one_of(
 
 
 @pytest.mark.requirement("R22")
-@settings(max_examples=300)
 @given(st.booleans(), st.lists(fragments, max_size=20), st.integers(1, 100))
 def test_any_bytes_give_replies_or_one_error(
     structured: bool, parts: list[bytes], piece: int

@@ -7,7 +7,7 @@ import struct
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.parsers.reading import Image
@@ -67,7 +67,6 @@ def chains(draw: st.DrawFn) -> tuple[Kind, list[int], int]:
 
 @pytest.mark.requirement("R24")
 @given(chains())
-@settings(max_examples=300, deadline=None)
 def test_any_chain(case: tuple[Kind, list[int], int]) -> None:
     kind, clusters, total = case
     opened = table(kind, chained(kind, clusters, total))
@@ -88,7 +87,6 @@ def test_any_chain(case: tuple[Kind, list[int], int]) -> None:
 
 @pytest.mark.requirement("R22")
 @given(st.sampled_from(KINDS), st.lists(st.integers(0, 0xFFFF_FFFF), min_size=3, max_size=60))
-@settings(max_examples=300, deadline=None)
 def test_any_table_gives_a_chain_or_corrupt(kind: Kind, entries: list[int]) -> None:
     entries = [entry % (len(entries) + 2) if entry % 3 else entry & kind.mask for entry in entries]
     opened = table(kind, entries)
@@ -149,7 +147,6 @@ def test_chains_across_pages(kind: Kind) -> None:
 
 @pytest.mark.requirement("R24")
 @given(st.lists(st.tuples(st.integers(0, 5 << 20), st.integers(1, 3 << 20)), max_size=12))
-@settings(max_examples=50, deadline=None)
 def test_runs_are_read_in_their_order(places: list[tuple[int, int]]) -> None:
     data = bytes(range(251)) * 34_000  # over 5 + 3 MiB
     image = Image(data)

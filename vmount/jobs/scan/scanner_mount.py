@@ -1,4 +1,4 @@
-"""A disk set as what is to be scanned."""
+"""The volumes of a disk set, mounted for a scanner that opens files by their paths."""
 
 from __future__ import annotations
 
@@ -8,46 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from vmount.api import DiskSet, FileRef
     from vmount.jobs.scan.helper import EngineHelper
-    from vmount.volumes.find import Volume
-    from vmount.volumes.unread import Unread
 
 
-class ScannedDisks:
-    """The volumes of a disk set."""
+class ScannerMount:
+    """Mounts the volumes of a disk set when the first file is asked for."""
 
     def __init__(self, disks: DiskSet, helper: EngineHelper | None = None) -> None:
         """`helper` mounts for a process that may not."""
         self._disks = disks
         self._helper = helper
         self._top: Path | None = None
-        self.expand = disks.expand
-        self.open_files = disks.open_files
-        self.places = disks.places
-        self.soon = disks.soon
-        self.streams = disks.streams
-
-    @property
-    def volumes(self) -> Sequence[Volume]:
-        """The volumes, disk by disk."""
-        return self._disks.volumes
-
-    @property
-    def unread(self) -> Sequence[Unread]:
-        """The disks and volumes that cannot be read."""
-        return self._disks.unread
-
-    def below(self, path: str, on_error: Callable[[OSError], None]) -> Iterator[FileRef]:
-        """Yield what of the volumes is at or below a path. The block files beside them hold it once more."""
-        for file in self._disks.below(path, on_error):
-            if self._disks.is_on_volume(file):
-                yield file
 
     def place_of(self, file: FileRef) -> str:
-        """Return the path of a file in a mount of the volumes, which is made for this."""
+        """Return the path of a file in the mount. Raises OSError if the mount does not show it."""
         top = self._top = self._top or self._mounted()
         # "volumes/" may be left out of a path here, and not there.
         for place in (top / file.path.lstrip("/"), top / "volumes" / file.path.lstrip("/")):

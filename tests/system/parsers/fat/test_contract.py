@@ -1,0 +1,25 @@
+"""Every kind of volume runs the suite of Filesystem."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.contracts.filesystem import FilesystemContract
+from vmount.parsers.fat import open_fat
+from vmount.parsers.reader import run_sync
+
+if TYPE_CHECKING:
+    from tests.support.parsers.reading import FileReader
+    from vmount.parsers.model import Filesystem
+
+
+class TestContract(FilesystemContract):
+    @pytest.fixture
+    def source(self, reader: FileReader) -> FileReader:
+        return reader
+
+    @pytest.fixture
+    def filesystem(self, source: FileReader) -> Filesystem:
+        return run_sync(open_fat(source))
