@@ -79,7 +79,7 @@ def write_content(
             os.replace(part, place.name, src_dir_fd=folder, dst_dir_fd=folder)
         except IsADirectoryError as error:
             raise IsADirectoryError(
-                errno.EISDIR, "a directory is in its place", str(place)
+                errno.EISDIR, "a directory of that name exists", str(place)
             ) from error
         except OSError as error:
             error.filename = str(place)
@@ -113,7 +113,7 @@ def _open_part(part: str, folder: int, *, resume: bool) -> int:
         except FileExistsError:
             with suppress(FileNotFoundError):
                 os.unlink(part, dir_fd=folder)
-    raise FileExistsError(errno.EEXIST, "another program makes it at the same time")
+    raise FileExistsError(errno.EEXIST, "another program is creating it")
 
 
 def _is_ours(status: os.stat_result) -> bool:
@@ -223,7 +223,7 @@ def _exactly(reader: OpenFile, length: int) -> bytes:
     while len(piece) < length:
         more = reader.read(length - len(piece))
         if not more:
-            raise OSError(errno.EIO, "the file is shorter than its directory says")
+            raise OSError(errno.EIO, "the file is shorter than its recorded size")
         piece += more
     return piece
 

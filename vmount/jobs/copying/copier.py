@@ -143,7 +143,9 @@ class Copier:
             if parent != folder:
                 folder, names = parent, set()
             if name in names:
-                self._fail(file.path, OSError(errno.EUCLEAN, "the name is there twice"))
+                self._fail(
+                    file.path, OSError(errno.EUCLEAN, "the directory contains this name twice")
+                )
                 continue
             names.add(name)
             if not is_directory:
@@ -282,7 +284,7 @@ class Copier:
             return identity
         kind = stat.S_IFMT(attrs.mode)
         if kind not in SPECIAL:
-            raise OSError(errno.EUCLEAN, f"no kind of file has the mode {attrs.mode:o}")
+            raise OSError(errno.EUCLEAN, f"unknown type of file: mode {attrs.mode:o}")
         # Of a special file that is no device, the number says nothing, and may be anything.
         number = attrs.rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
         os.mknod(place.name, kind | 0o600, number, dir_fd=place.folder())
@@ -296,7 +298,7 @@ class Copier:
             self._copied[file.number] = place, identity
 
     def _copy_of(self, number: int) -> tuple[Place, Identity] | None:
-        """Return where a file is already, unless something else has taken its place since."""
+        """Return where a file is already, unless another file has replaced it since."""
         known = self._copied.get(number)
         if known is None:
             return None
