@@ -88,19 +88,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="DEST is the name of the copy, even if a directory of that name exists",
     )
-<<<<<<< HEAD
-    parser.add_argument(
-        "--resume", action="store_true", help="go on where an earlier copy was interrupted"
-    )
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted copy")
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="read each copy again and compare it; with --resume, those that exist already too",
+        help="read each copy back and compare it; with --resume, also those that already exist",
     )
-=======
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted copy")
-    parser.add_argument("--verify", action="store_true", help="read each copy back and compare it")
->>>>>>> main
     add_owner_argument(parser)
     for option, what in (("--map-user", "user"), ("--map-group", "group")):
         parser.add_argument(
