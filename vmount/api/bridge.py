@@ -121,7 +121,7 @@ class TrioBridge:
         async def run_in_scope() -> T:
             with scope:
                 return await call()
-            raise BackendError("given up: the disks are being closed", code=errno.ECANCELED)
+            raise BackendError("cancelled: the disks are being closed", code=errno.ECANCELED)
 
         self._scopes.add(scope)
         try:
