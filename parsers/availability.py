@@ -1,4 +1,4 @@
-"""What of a mapping can be read although devices are missing."""
+"""Which part of a volume map is readable although devices are missing."""
 
 from __future__ import annotations
 

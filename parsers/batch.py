@@ -1,6 +1,6 @@
 """Reading many pieces of one size with few requests.
 
-Strategy: whoever needs several pieces says so at once. Neighbours become one read, and all reads are
+Strategy: a caller that needs several pieces requests them together. Neighbours become one read, and all reads are
 announced by `prefetch` before the first is awaited, so that a distant disk is asked for them together.
 """
 

@@ -1,4 +1,4 @@
-"""Telling clones apart: devices that carry the same identity, open together."""
+"""Distinguishing clones: open devices with the same identity."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a parser says when it cannot go on.
+"""The errors of parsers.
 
 Three answers that a caller treats differently: `NotRecognised` lets detection try the next format,
-`Corrupt` costs the object that was asked for, `Unsupported` names a feature that somebody could add.
+`Corrupt` costs the object that was asked for, `Unsupported` names a feature that could be added.
 An error of the reader (`OSError`) is never turned into one of these.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 class ParseError(Exception):
     """Something on a disk that cannot be decoded.
 
-    `source` names the file or volume; it is filled in by whoever knows it, nearest first.
+    `source` names the file or volume; the nearest caller that knows it fills it in.
     """
 
     def __init__(self, message: str) -> None:
@@ -20,7 +20,7 @@ class ParseError(Exception):
         self.source: str | None = None
 
     def named(self, source: str) -> ParseError:
-        """Note where this happened, unless somebody nearer has; return self, to be raised."""
+        """Note where this happened, unless a nearer caller has; return self, to be raised."""
         if self.source is None:
             self.source = source
         return self
@@ -70,7 +70,7 @@ class OutOfBounds(Corrupt):
             "read beyond the end",
             offset,
             expected=f"at most {size} bytes",
-            actual=f"a need of {length} bytes there",
+            actual=f"{length} bytes there",
         )
 
 

@@ -1,4 +1,4 @@
-"""A cache that forgets what was used longest ago: the one that all caches here are."""
+"""The one LRU cache: it evicts what was used longest ago."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words that file-system walkers share with whoever serves their files.
+"""The types that file-system walkers share with the code that serves their files.
 
 Sizes, offsets and lengths are in bytes. Times are nanoseconds since 1970-01-01T00:00:00Z and may be
 negative. Names and link targets are bytes, as the guest has them; NTFS's UTF-16 is given as UTF-8 with

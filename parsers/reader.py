@@ -1,4 +1,4 @@
-"""How a parser gets at bytes.
+"""How a parser reads bytes.
 
 Strategy: a walker awaits nothing but the `read` that it was given. Over bytes in memory such a
 coroutine never suspends, so `run_sync` can drive it to its end without an event loop; over a network

@@ -136,7 +136,7 @@ class RunList(Sequence[Run]):
         """Return which run has the byte at `offset` of the file. Raises Corrupt if none has."""
         index = bisect_right(self.offsets, offset) - 1
         if not 0 <= index < len(self.starts):
-            raise Corrupt("attribute has no clusters for a part of it", expected=offset)
+            raise Corrupt("attribute has no clusters for a part of its datas data", expected=offset)
         return index
 
     def pieces(self, offset: int, length: int) -> list[Run]:
@@ -151,7 +151,9 @@ class RunList(Sequence[Run]):
         offsets, starts = self.offsets, self.starts
         if offset < 0 or end > offsets[-1]:
             missing = offset if offset < 0 else max(offset, offsets[-1])
-            raise Corrupt("attribute has no clusters for a part of it", expected=missing)
+            raise Corrupt(
+                "attribute has no clusters for a part of its datas data", expected=missing
+            )
         index = bisect_right(offsets, offset) - 1
         while offset < end:
             start = starts[index]
@@ -245,4 +247,4 @@ class RunBuilder:
 
 def _check_place(end: int, start: int | None) -> None:
     if end > MAX_END or (start is not None and not 0 <= start <= MAX_END):
-        raise Corrupt("run beyond what a file or a volume can have", start, actual=end)
+        raise Corrupt("run beyond the limit of a file or volume", start, actual=end)

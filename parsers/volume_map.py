@@ -1,4 +1,4 @@
-"""How a volume is put together from pieces of disks: the words of every volume manager.
+"""Volume maps: how a volume is assembled from areas of disks, for every volume manager.
 
 A mapping is a tree of frozen values; its leaves are areas of devices. It says where bytes are and reads
 nothing. Offsets and lengths are in bytes.

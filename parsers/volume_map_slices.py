@@ -1,4 +1,4 @@
-"""Cutting a range out of a mapping."""
+"""Cutting a range out of a volume map."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def slice_of(mapping: VolumeMap, start: int, length: int) -> VolumeMap:
         case Concat(parts):
             return _slice_parts(parts, start, length)
         case _:
-            raise Unsupported("a volume made of a part of a striped one")
+            raise Unsupported("a volume on a part of a striped volume")
 
 
 def _slice_parts(parts: tuple[VolumeMap, ...], start: int, length: int) -> VolumeMap:

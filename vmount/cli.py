@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import importlib
 import io
+import logging
 import os
 import sys
 from difflib import get_close_matches
@@ -18,13 +20,16 @@ from vmount.commands.defaults import apply_defaults, options_of
 from vmount.commands.mount_options import take_mount_options, without_default
 from vmount.commands.streams import STDERR
 from vmount.configuration import config_path, read_config_if_any
-from vmount.errors import Exit, UsageError, VmountError, explain
+from vmount.errors import Exit, InternalError, UsageError, VmountError, explain
 from vmount.interruption import catching, deferred, exit_code_of
 from vmount.logs import LEVELS, configure
 from vmount.state import default_state_dir
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+log = logging.getLogger(__name__)
 
 
 class Command(Protocol):
@@ -49,21 +54,21 @@ class Word(NamedTuple):
 MOUNT = "mount"
 WORDS = {
     MOUNT: Word("SOURCE... MOUNTPOINT", "mount the disks of a virtual machine"),
-    "umount": Word("MOUNTPOINT...", "unmount, and return when the sources are released"),
-    "volumes": Word("MOUNTPOINT", "show a mount's volumes; mount and dismount single ones"),
-    "status": Word("[MOUNTPOINT]", "show what is mounted and what it does"),
+    "umount": Word("MOUNTPOINT...", "unmount, and wait until the sources are released"),
+    "volumes": Word("MOUNTPOINT", "show, mount and dismount the volumes of a mount"),
+    "status": Word("[MOUNTPOINT]", "show the mounts and their activity"),
     "info": Word("SOURCE...", "show disks and volumes without mounting"),
     "ls": Word("SOURCE [PATH]", "list a directory without mounting"),
     "cat": Word("SOURCE PATH...", "write files to standard output without mounting"),
     "cp": Word("SOURCE PATH... DEST", "copy files out without mounting"),
     "find": Word("SOURCE [PATTERN]", "find files by name, size and date without mounting"),
-    "diff": Word("SOURCE_A SOURCE_B [PATH]", "list what changed between two snapshots or disks"),
-    "scan": Word("SOURCE [PATH...]", "look for malware with clamd or another scanner"),
-    "vms": Word("[PATTERN]", "list the machines of a vCenter or ESXi host"),
-    "snapshots": Word("VM", "show the snapshots of a machine"),
-    "doctor": Word("[VM]", "say what this system has and lacks, and what a machine needs"),
-    "cleanup": Word("", "undo what a killed vmount left behind"),
-    "completion": Word("SHELL", "print the completion script of a shell"),
+    "diff": Word("SOURCE_A SOURCE_B [PATH]", "show the differences between two snapshots or disks"),
+    "scan": Word("SOURCE [PATH...]", "scan for malware with clamd or another scanner"),
+    "vms": Word("[PATTERN]", "list the VMs of a vCenter or ESXi host"),
+    "snapshots": Word("VM", "list the snapshots of a VM"),
+    "doctor": Word("[VM]", "check what this system supports and what a VM requires"),
+    "cleanup": Word("", "remove what a killed vmount left behind"),
+    "completion": Word("SHELL", "print a completion script for a shell"),
 }
 
 SYNONYMS = {"unmount": "umount", "list": "ls", "copy": "cp"}
@@ -73,12 +78,12 @@ LIKENESS = 0.75
 
 EPILOG = """\
 A SOURCE is {forms}.
-A PATH is that of a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or of the guest (C:\\Users\\ann,
+A PATH is as in a mount (volumes/disk0-p1/etc, disk0-p1/etc, root/etc) or as in the guest (C:\\Users\\ann,
 /home/ann), with patterns (*.docx); file:stream is an alternate stream of NTFS.
 
-exit codes: 0 done; 1 failed, or a scan has found something; 2 wrong usage; 3 a source cannot be opened, or some
-of it could not be read; 4 the mount point or FUSE is the trouble; 5 the mount is in use; 6 the scanner has failed;
-130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
+exit codes: 0 done; 1 failed, or a scan found malware; 2 wrong usage; 3 a source cannot be opened, or some
+of it could not be read; 4 a problem with the mount point or FUSE; 5 the mount is in use; 6 the scanner failed;
+70 a bug in vmount; 130 interrupted (Ctrl-C); 143 terminated (SIGTERM); 129 hung up (SIGHUP)
 """
 
 
@@ -104,6 +109,10 @@ def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -
             interrupted = VmountError("interrupted")
             interrupted.exit_code = exit_code_of(error)
             return fail(interrupted)
+        except Exception as error:
+            # Python's own exit code would be 1, which a scan documents as "malware found".
+            log.debug("internal error", exc_info=True)
+            return fail(InternalError(error))
 
 
 def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
@@ -122,7 +131,7 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     if meant := _misspelled(words):
         return fail(
             UsageError(
-                f"{words[0]}: not a command; did you mean {meant}?",
+                f"{words[0]}: unknown command; did you mean {meant}?",
                 remedy=f"to mount a VM of that name: vmount mount {words[0]} MOUNTPOINT",
             )
         )
@@ -130,7 +139,7 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     if name == MOUNT and len(words) == 1 and not words[0].startswith("-"):
         return fail(
             UsageError(
-                f"{words[0]}: not a command, or a SOURCE without a MOUNTPOINT",
+                f"{words[0]}: unknown command, or a SOURCE without a MOUNTPOINT",
                 remedy="see vmount --help",
             )
         )
@@ -157,12 +166,13 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
     except VmountError as error:
         return fail(error)
     except BrokenPipeError:
-        # Whoever read our output has gone; nobody is left to be told.
+        # The reader of our output has ended, and no message can reach it.
         _give_up_output()
         return Exit.FAILED
     except OSError as error:
         _give_up_output()
-        return fail(VmountError(explain(error)))
+        is_closed = error.errno == errno.EBADF and error.filename is None
+        return fail(VmountError("standard output is closed" if is_closed else explain(error)))
 
 
 def _misspelled(words: Sequence[str]) -> str | None:
@@ -216,9 +226,13 @@ def fail(error: VmountError) -> int:
 def _prepare_streams() -> None:
     """Open the standard streams that the caller has closed, and write UTF-8 whatever the locale is.
 
-    A disk's file would get the number of a closed stream, and lose it when the server detaches.
+    A disk's file would get the number of a closed stream, and lose it when the server detaches. What is
+    written to a closed standard output fails, so that no command ends well whose output is lost.
     """
     while (descriptor := _open_nothing()) <= 2:
+        if descriptor == 1:
+            os.close(descriptor)
+            descriptor = _open_nothing(os.O_RDONLY)  # the lowest free number again
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor)
@@ -254,9 +268,9 @@ def _is_open(number: int) -> bool:
     return True
 
 
-def _open_nothing() -> int:
+def _open_nothing(flags: int = os.O_RDWR) -> int:
     try:
-        return os.open(os.devnull, os.O_RDWR)
+        return os.open(os.devnull, flags)
     except OSError:  # a /dev without it, in a bare container
         return os.memfd_create("nothing")
 
@@ -309,19 +323,21 @@ def _declare(parser: argparse.ArgumentParser, command: Command) -> None:
     command.add_arguments(parser)
     common = parser.add_argument_group("common options")
     common.add_argument("--log-level", choices=LEVELS, default="warning", help="default: warning")
-    common.add_argument("--log-file", type=Path, metavar="FILE", help="write log lines there too")
+    common.add_argument(
+        "--log-file", type=Path, metavar="FILE", help="also write log lines to this file"
+    )
     common.add_argument(
         "--state-dir",
         type=Path,
         default=default_state_dir(),
         metavar="DIR",
-        help="folder of the records of what must be undone "
+        help="folder of the records of what to undo "
         "(default: /var/lib/vmount, or below $XDG_STATE_HOME)",
     )
     common.add_argument(
         "--no-sandbox",
         action="store_true",
-        help="keep all rights of this user while disks are read",
+        help="do not confine the processes that read disks",
     )
     common.add_argument("--version", action="version", version=f"vmount {__version__}")
 
@@ -342,7 +358,7 @@ def _overview() -> str:
     lines += [f"{usage:<{width}}{purpose}" for usage, purpose in rows]
     lines += [
         "",
-        "vmount COMMAND --help tells more; the options of a mount: vmount mount --help",
+        "For more: vmount COMMAND --help. For the options of a mount: vmount mount --help",
         "",
     ]
     return "\n".join(lines) + _epilog()

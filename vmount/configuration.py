@@ -33,7 +33,7 @@ def config_path(environment: Mapping[str, str]) -> Path:
 def read_config(path: Path) -> dict[str, Any]:
     """Return what the file says. Raises UsageError for a key that is unknown or of the wrong type.
 
-    It names programs to be started, so a file that somebody else may have written is a UsageError too, and
+    It names programs to start, so a file that another user may have written is a UsageError too, and
     so is a password that others can read. Raises OSError if it cannot be read; there is none in most places.
     """
     import tomllib  # only for those who have the file
@@ -43,7 +43,7 @@ def read_config(path: Path) -> dict[str, Any]:
             status = os.fstat(file.fileno())
             if status.st_uid not in _owners() or status.st_mode & stat.S_IWOTH:
                 raise UsageError(
-                    f"{path}: belongs to another user, or every user may write to it",
+                    f"{path}: another user owns it, or every user can write to it",
                     remedy=f"run: chown {os.geteuid()} {path}; chmod 600 {path}",
                 )
             config = tomllib.loads(file.read().decode("utf-8"))
@@ -51,8 +51,8 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: {error}") from None
     if status.st_mode & (stat.S_IRGRP | stat.S_IROTH) and _holds_password(config):
         raise UsageError(
-            f"{path}: a password does not belong there, and other users can read it",
-            remedy="change it, and use password-command, password-file or keyring = true",
+            f"{path}: it contains a password, and other users can read it",
+            remedy="change the password, and use password-command, password-file or keyring = true",
         )
     for key, value in config.items():
         if key not in KEYS:

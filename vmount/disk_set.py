@@ -73,7 +73,7 @@ class OpenDiskSet:
 
     @property
     def machines(self) -> tuple[VmInfo, ...]:
-        """What is told of the virtual machines among the sources."""
+        """Facts about the VMs among the sources."""
         return tuple(self._opening.machines)
 
     @property

@@ -1,4 +1,4 @@
-"""What vmount tells its user when it cannot go on: one line that names the thing and the remedy.
+"""Errors for the user: one line with the thing, the reason and the remedy, and an exit code.
 
 Exit codes are part of the contract with scripts; `vmount --help` lists them.
 """
@@ -37,6 +37,8 @@ class Exit(enum.IntEnum):
     """The mount is in use."""
     SCANNER = 6
     """The scanner cannot be had or has failed, or the report of a scan cannot be written."""
+    INTERNAL = 70
+    """A bug in vmount (EX_SOFTWARE of sysexits.h)."""
     HANGUP = 129
     """Ended by SIGHUP: 128 and the signal's number, as in shells."""
     INTERRUPTED = 130
@@ -116,6 +118,30 @@ class ScannerError(VmountError):
     """A virus scanner cannot be had or has failed, or a scan's report cannot be written."""
 
     exit_code = Exit.SCANNER
+
+
+class InternalError(VmountError):
+    """A bug in vmount: an exception that nothing expects."""
+
+    exit_code = Exit.INTERNAL
+
+    def __init__(self, cause: Exception) -> None:
+        detail = " ".join(str(cause).split())
+        text = f"{type(cause).__name__}: {detail}" if detail else type(cause).__name__
+        super().__init__(
+            f"internal error ({text})",
+            remedy="report this bug, with the output of the same command with --log-level debug",
+        )
+
+
+class ListingError(OSError):
+    """A directory that cannot be listed, so that what is below it is missing from a walk."""
+
+    @classmethod
+    def of(cls, error: OSError) -> ListingError:
+        """Return an error of a directory as a ListingError."""
+        text = error.strerror or str(error) or type(error).__name__
+        return cls(error.errno or errno.EIO, text, error.filename)
 
 
 def _with_remedy(message: str, remedy: str) -> str:

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     from vmount.vsphere.settings import ConnectionSettings
 
-FORCE = Remedy(
-    "to read it nevertheless: --force", "to read it nevertheless: OpenOptions(force=True)"
-)
+FORCE = Remedy("to read it anyway, use --force", "to read it anyway, use OpenOptions(force=True)")
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ class Runtime(Protocol):
     async def gather(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
         """Run the calls, at once where that is possible, and return their values in order.
 
-        The first exception is raised as it is; the other calls are then cancelled.
+        The first exception is raised unchanged; the other calls are then cancelled.
         """
         ...
 

@@ -95,7 +95,7 @@ def decode_boot(sector: Buffer) -> Boot:
     """
     raw = BOOT_SECTOR.parse(sector)
     if raw.name != NAME or raw.signature != SIGNATURE or any(raw.must_be_zero):
-        raise NotRecognised("no exFAT boot sector")
+        raise NotRecognised("not an exFAT boot sector")
     if raw.revision >> 8 != 1:
         raise Unsupported(f"exFAT version {raw.revision >> 8}.{raw.revision & 0xFF:02}")
     if raw.fats == 2:

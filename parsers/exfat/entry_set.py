@@ -189,7 +189,7 @@ def set_checksum(raw: bytes) -> int:
 
 
 def entry_attrs(entry: FileEntry, ino: int, cluster_size: int, utc_offset: int) -> Attrs:
-    """Return what an entry says of its file. The time of a change of attributes is not kept: it is that
+    """Return what an entry says of its file. The time of a change of attributes is not preserved: it is that
     of modification. `utc_offset` is for times without a zone, in minutes. Raises Corrupt for a size that
     no file can have."""
     modified = _time(entry.modified, utc_offset)

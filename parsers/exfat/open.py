@@ -45,7 +45,7 @@ async def open_exfat(reader: BlockSource, *, utc_offset: int = 0) -> ExfatFilesy
     `utc_offset` is what a time that does not tell its zone is ahead of UTC, in minutes.
 
     A boot region that is damaged is replaced by its backup in sectors 12 to 23, with a sentence in
-    `info.warnings`. A volume that was formatted anew can still have that backup: probe for other formats first.
+    `info.warnings`. A volume that was formatted again can still have that backup: probe for other formats first.
 
     Raises NotRecognised if this is not exFAT, Corrupt if it is and cannot be opened, Unsupported for TexFAT
     and for versions other than 1.
@@ -55,11 +55,9 @@ async def open_exfat(reader: BlockSource, *, utc_offset: int = 0) -> ExfatFilesy
     if boot.flags & VOLUME_DIRTY:
         warnings.append("the volume is dirty: the last changes may be missing")
     if boot.flags & MEDIA_FAILURE:
-        warnings.append("the volume's last user met errors of the medium")
+        warnings.append("the guest recorded errors of the medium")
     if reader.size < boot.size:
-        warnings.append(
-            f"the volume has {boot.size} bytes and only {reader.size} of them are there"
-        )
+        warnings.append(f"the volume has {boot.size} bytes, but only {reader.size} of them exist")
     volume = Volume(reader, boot)
     root, runs = await _root(volume, warnings)
     upcase = await _upcase(volume, root, warnings)
@@ -129,7 +127,7 @@ async def _upcase(volume: Volume, root: Buffer, warnings: list[str]) -> Upcase:
         runs = await volume.runs(raw.first_cluster, raw.length)
         return decode_upcase(await read_all(volume.reader, runs), raw.checksum)
     except ParseError as error:
-        warnings.append(f"names in another case are found by the rules of Unicode only: {error}")
+        warnings.append(f"names in another case are found only by the rules of Unicode: {error}")
         return Upcase(None)
 
 
@@ -140,7 +138,7 @@ def _label(root: Buffer, warnings: list[str]) -> str:
     try:
         return decode_label(entry)
     except Corrupt as error:
-        warnings.append(f"the label is not known: {error}")
+        warnings.append(f"the label is unknown: {error}")
         return ""
 
 

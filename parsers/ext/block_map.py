@@ -16,7 +16,7 @@ class Branch(NamedTuple):
     """A block number in the map together with what it stands for."""
 
     height: int
-    """0: a block of the file; else a block of pointers, so many levels over the file."""
+    """0: a block of the file; else a block of pointers, this number of levels above the file."""
     block: int
     """First block of the file that it stands for."""
     pointer: int

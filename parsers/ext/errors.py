@@ -17,14 +17,16 @@ class Damage(StrEnum):
     ATTRIBUTE_CUT_OFF = "attribute cut off"
     ATTRIBUTE_SIZE = "attribute: size"
     ATTRIBUTE_VALUE_AMONG_NAMES = "attribute: value among the names"
-    ATTRIBUTE_VALUE_OUTSIDE_PLACE = "attribute: value outside its place"
+    ATTRIBUTE_VALUE_OUTSIDE_PLACE = "attribute: value outside its space"
     BLOCK_IN_JOURNAL_CHECKSUM = "block in the journal: checksum"
     BLOCK_NUMBER_OUTSIDE_VOLUME = "block number outside the volume"
     CHECKSUM_OF_GROUP_DESCRIPTOR = "checksum of group {}'s descriptor"
     DIRECTORY_BLOCK_CHECKSUM = "directory block: checksum"
     DIRECTORY_BLOCK_HAS_NO_CHECKSUM = "directory block has no checksum"
     DIRECTORY_BLOCK_NUMBER_IN_HASH_TREE = "directory {}: block number in the hash tree"
-    DIRECTORY_CASEFOLD_FLAG_IN_VOLUME_WITHOUT = "directory {}: casefold flag in a volume without"
+    DIRECTORY_CASEFOLD_FLAG_IN_VOLUME_WITHOUT = (
+        "directory {}: casefold flag, but the volume has no casefold feature"
+    )
     DIRECTORY_ENTRY_CUT_OFF = "directory entry cut off"
     DIRECTORY_ENTRY_IMPOSSIBLE_NAME = "directory entry: impossible name"
     DIRECTORY_ENTRY_RECORD_LENGTH = "directory entry: record length"

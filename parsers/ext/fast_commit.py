@@ -131,7 +131,7 @@ class FastCommits:
     def merge_inode(self, ino: int, stored: bytes, block_size: int) -> bytes | None:
         """Return the inode `ino`, stored as `stored`, as it is after the fast commits; None if it is the same.
 
-        Its checksum is not made anew. What it says of its size on the disk is from before its blocks were
+        Its checksum is not recomputed. What it says of its size on the disk is from before its blocks were
         allocated, and is raised to that of the ranges: programs take a file without blocks for one hole.
         """
         newer = self.inodes.get(ino)
@@ -159,7 +159,7 @@ class FastCommits:
     def apply_ranges(
         self, ino: int, runs: RunList, block_size: int, place: Callable[[int, int], int]
     ) -> RunList:
-        """Return the runs of a file, which cover it without gaps, with what has been mapped anew.
+        """Return the runs of a file, which cover it without gaps, with new mappings applied.
 
         `place` gives the offset in bytes of blocks of the volume and raises Corrupt if there are none such.
         """

@@ -49,7 +49,7 @@ from vmount.parsers.model import Attrs, DirEntry, FileData, FilesystemInfo, Inli
 from vmount.parsers.reader import BlockSource, Span, let_others_run
 
 _NAMES_A_TURN = (1 << 12) - 1
-"""A mask: others get a turn after so many names of a listing."""
+"""A mask: after this number of names, a listing lets other tasks run."""
 _MAX_LINK = 4096
 """The kernel's PATH_MAX; the zero byte at the end counts."""
 _NOT_OF_LINKS = InodeFlag.IMMUTABLE | InodeFlag.APPEND
@@ -65,7 +65,9 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
     superblock, warnings = await read_superblock(reader)
     volume = Volume(reader, superblock)
     if warnings:
-        warnings.append("a copy does not tell whether the journal would have to be replayed")
+        warnings.append(
+            "a copy of the superblock does not show whether the journal must be replayed"
+        )
     elif superblock.has_incompat(Incompat.RECOVER):
         volume, warnings = await _replayed(volume)
     else:
@@ -82,7 +84,7 @@ async def open_ext(reader: BlockSource) -> ExtFilesystem:
 
 
 async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
-    """Return the volume as it is after its journal, and warnings if that could not be had."""
+    """Return the volume with its journal replayed, and warnings if that failed."""
     superblock = volume.superblock
     try:
         if not superblock.journal_inode:
@@ -310,7 +312,7 @@ def _state_warnings(superblock: Superblock) -> list[str]:
     if not superblock.clean:
         warnings.append("the volume was not unmounted cleanly: the last changes may be missing")
     if superblock.errors:
-        warnings.append("the guest has found errors in the file system: it should be checked there")
+        warnings.append("the guest found errors in the file system: check it there")
     if superblock.ro_compat & RoCompat.ORPHAN_PRESENT and not superblock.has_incompat(
         Incompat.RECOVER
     ):

@@ -252,7 +252,7 @@ class InodeDecoder:
             rdev = _device(block)
         elif kind not in _KINDS:
             raise Corrupt(
-                Damage.INODE_TYPE_OF_FILE, where, of=ino, expected="a known one", actual=mode
+                Damage.INODE_TYPE_OF_FILE, where, of=ino, expected="a known type", actual=mode
             )
         if not links and ino != ROOT_INODE:
             raise Corrupt(Damage.INODE_IS_NOT_IN_USE, where, of=ino)

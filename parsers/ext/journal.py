@@ -2,7 +2,7 @@
 
 Strategy: only the journal's own blocks (descriptors, revocations, commits) are looked at when a volume
 is opened. They tell which block of the volume has its newest version where in the journal; it is read,
-and its checksum checked, when somebody needs that block. Nothing is written.
+and its checksum checked, when that block is read. Nothing is written.
 Source: Linux kernel documentation, filesystems/ext4, "Journal (jbd2)".
 """
 
@@ -163,7 +163,7 @@ async def _fast_commits(
     superblock: JournalSuperblock, log: _Log, block_size: int, sequence: int
 ) -> FastCommits:
     if superblock.fast_commit_blocks * block_size > MAX_FAST_COMMITS:
-        raise Unsupported(f"a place for fast commits of more than {MAX_FAST_COMMITS} bytes")
+        raise Unsupported(f"an area for fast commits of more than {MAX_FAST_COMMITS} bytes")
     first = superblock.end + 1
     blocks = [
         (await log.block(index))[0] for index in range(first, first + superblock.fast_commit_blocks)

@@ -29,7 +29,7 @@ async def read_superblock(reader: Reader) -> tuple[Superblock, list[str]]:
     try:
         data = await reader.read(SUPERBLOCK_OFFSET, SUPERBLOCK.size)
     except OutOfBounds:
-        raise NotRecognised("no ext superblock: too short") from None
+        raise NotRecognised("not an ext superblock: too short") from None
     try:
         return decode_superblock(data), []
     except Corrupt as error:

@@ -239,7 +239,7 @@ def decode_superblock(data: Buffer, where: int = SUPERBLOCK_OFFSET) -> Superbloc
     """
     raw = SUPERBLOCK.parse(data)
     if raw.magic != MAGIC:
-        raise NotRecognised("no ext superblock")
+        raise NotRecognised("not an ext superblock")
     dynamic = raw.revision > 0
     compat = raw.feature_compat if dynamic else 0
     incompat = raw.feature_incompat if dynamic else 0

@@ -175,7 +175,7 @@ def decode_boot(sector: Buffer) -> Boot:
     if has_32:
         raw = BOOT_SECTOR_32.parse(sector)
         if raw.sectors_per_fat_32 == 0:
-            raise NotRecognised("no FAT boot sector: the FAT has no size")
+            raise NotRecognised("not a FAT boot sector: the FAT has no size")
     sector_size = raw.bytes_per_sector
     cluster_size = sector_size * raw.sectors_per_cluster
     if cluster_size > MAX_CLUSTER:
@@ -243,11 +243,11 @@ def _recognise(raw: Any) -> None:
     }
     for field, wrong in reasons.items():
         if wrong:
-            raise NotRecognised(f"no FAT boot sector: {field} is not FAT's")
+            raise NotRecognised(f"not a FAT boot sector: {field} is invalid")
 
 
 def _kind(clusters: int, *, has_32: bool) -> Kind:
-    """Return the kind of FAT that a volume of so many clusters has.
+    """Return the kind of FAT of a volume with this number of clusters.
 
     A boot sector with FAT32's fields has no size of a FAT for the other kinds, so it is FAT32 however few
     clusters there are; mkfs.fat -F 32 makes such volumes and every driver reads them.

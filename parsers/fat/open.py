@@ -31,7 +31,7 @@ async def open_fat(
 
     A FAT32 boot sector that is damaged is replaced by its backup in sector 6, and a first FAT that does not
     begin as a FAT by the next one that does, with a sentence in `info.warnings`. A volume that was
-    formatted anew can still have that backup: probe for other formats first.
+    formatted again can still have that backup: probe for other formats first.
 
     Raises NotRecognised if this is not FAT, Corrupt if it is and cannot be opened.
     """
@@ -41,9 +41,7 @@ async def open_fat(
     if boot.dirty or await _is_dirty(boot, table):
         warnings.append("the volume is dirty: the last changes may be missing")
     if reader.size < boot.size:
-        warnings.append(
-            f"the volume has {boot.size} bytes and only {reader.size} of them are there"
-        )
+        warnings.append(f"the volume has {boot.size} bytes, but only {reader.size} of them exist")
     volume = Volume(reader, boot, table)
     info = FilesystemInfo(
         "vfat",

@@ -91,7 +91,7 @@ async def read_ldm_disk(reader: Reader) -> LdmDisk:
         config = await _read_toc(reader, header, warnings)
         database = await _read_database(reader, header, config)
     except ParseError as error:
-        warnings.append(f"the LDM database cannot be used: {error}")
+        warnings.append(f"the LDM database is unusable: {error}")
     return LdmDisk(header, reader.size, database, tuple(warnings))
 
 
@@ -107,7 +107,7 @@ async def _read_privhead(reader: Reader, warnings: list[str]) -> PrivateHeader:
             continue
         return header
     if first is None or isinstance(first, NotRecognised):
-        raise Corrupt("no copy of PRIVHEAD on a dynamic disk")
+        raise Corrupt("a dynamic disk without a copy of PRIVHEAD")
     raise first
 
 

@@ -106,11 +106,11 @@ def _about_clones(sets: list[list[tuple[str, LdmDisk]]], trusted: bool) -> str:
     listed = "; ".join(", ".join(name for name, _ in each) for each in sets)
     if trusted:
         return (
-            f"disk group {group} is there {len(sets)} times; by their order these disks are taken to "
+            f"disk group {group} exists {len(sets)} times; by their order these disks are assumed to "
             f"belong together: {listed}"
         )
     return (
-        f"disk group {group} is there more than once and not with the same disks each time ({listed}): "
+        f"disk group {group} exists more than once with different disks ({listed}): "
         "of these, volumes on several disks are not put together"
     )
 
@@ -160,7 +160,9 @@ def _choose_database(disks: list[tuple[str, LdmDisk]], warnings: list[str]) -> D
             f"{len(chosen.partitions)} and {len(chosen.disks)}"
         )
     elif not chosen.header.consistent:
-        warnings.append(f"disk group {group}: a change was under way; the state before it is used")
+        warnings.append(
+            f"disk group {group}: a change was in progress; the state before it is used"
+        )
     return chosen
 
 
@@ -174,7 +176,7 @@ def _assemble_volume(
         kind, mapping, devices = volume_mapping(record, database, members)
         missing = missing_devices(mapping)
         if len(devices) > 1 and not trusted:
-            raise Corrupt("there are clones of its disks, and which belong together is not known")
+            raise Corrupt("its disks have clones, and it is unknown which belong together")
         if not is_readable(mapping):
             problem = f"missing: {', '.join(missing)}"
         degraded = problem is None and bool(missing)

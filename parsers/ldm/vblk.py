@@ -170,7 +170,7 @@ class Fragments:
             or self._counts.setdefault(group, count) != count
         ):
             self._broken.add(group)
-            raise Corrupt(f"the fragments of record {group} do not go together")
+            raise Corrupt(f"the fragments of record {group} do not match")
         parts[index] = data
         if len(parts) < count:
             return None

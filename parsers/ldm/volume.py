@@ -64,7 +64,7 @@ class Members:
             member = by_guid.pop(record.guid, None)
             if member is not None:
                 found[record.id] = member
-        warnings = [f"{name} is no member any more" for name, _ in by_guid.values()]
+        warnings = [f"{name} is no longer a member" for name, _ in by_guid.values()]
         return cls(found, database.header.sequence, tuple(warnings))
 
 
@@ -73,7 +73,7 @@ def volume_mapping(
 ) -> tuple[str, VolumeMap, set[str]]:
     """Return the kind of a volume, its mapping, and the names of the group's disks that it is on.
 
-    Raises Corrupt where the records do not go together, Unsupported for a type that is not known.
+    Raises Corrupt where the records do not match, Unsupported for a type that is not known.
     """
     components = [each for each in database.components.values() if each.volume == volume.id]
     if not components or len(components) != volume.components:
@@ -194,10 +194,10 @@ def _area(
         )
     own = disk.database
     if own is None and redundant:
-        return Missing(f"{name} (whether it is up to date cannot be known)", length)
+        return Missing(f"{name} (it is unknown whether it is up to date)", length)
     if own is not None and own.header.sequence != members.newest:
         if redundant:
-            return Missing(f"{name} (it was away when others changed)", length)
+            return Missing(f"{name} (it was absent when the others changed)", length)
         if own.partitions.get(partition.id) != partition:
             return Missing(f"{name} (its own database is older and has no such partition)", length)
     return Area(device, header.data_start + start, length)
@@ -247,4 +247,4 @@ def _piece(mapping: VolumeMap, start: int, end: int) -> VolumeMap:
             assert isinstance(part, Missing)
             return Missing(part.device, end - start)
         position += length
-    raise AssertionError("the range is in no part")
+    raise AssertionError("the range is not in any part")

@@ -99,7 +99,7 @@ async def assemble_lvm(members: Sequence[tuple[str, PhysicalVolume]]) -> LvmResu
                 seen = ", ".join(name for name, _ in clone)
                 title = _newest(clone).name
                 warnings.append(
-                    f"volume group {title} is there {len(clones)} times: number {number + 1} is on {seen}"
+                    f"volume group {title} is found {len(clones)} times: number {number + 1} is on {seen}"
                 )
             volumes += await _assemble_group(clone, number, warnings)
     return LvmResult(tuple(volumes), tuple(warnings))

@@ -95,7 +95,7 @@ def lvm_crc(data: Buffer, start: int = _CRC_START) -> int:
 
 
 def format_uuid(raw: bytes) -> str:
-    """Return an LVM2 UUID as it is written: 32 characters in groups of 6-4-4-4-4-4-6."""
+    """Return an LVM2 UUID as text: 32 characters in groups of 6-4-4-4-4-4-6."""
     text = raw.decode("ascii", "backslashreplace")
     ends = (0, 6, 10, 14, 18, 22, 26, 32)
     return "-".join(text[start:end] for start, end in pairwise(ends))
@@ -118,7 +118,7 @@ def find_label(data: Buffer) -> Label:
             damage = error
     if damage is not None:
         raise damage
-    raise NotRecognised("no LVM2 label")
+    raise NotRecognised("not an LVM2 label")
 
 
 def _decode_label(sector: bytes, number: int) -> Label:
@@ -131,7 +131,7 @@ def _decode_label(sector: bytes, number: int) -> Label:
         raise Corrupt("LVM2 label: checksum", where, expected=raw.crc, actual=crc)
     position = raw.content_offset
     if not LABEL.size <= position <= SECTOR - 40:
-        raise Corrupt("LVM2 label: place of the header", where, actual=position)
+        raise Corrupt("LVM2 label: offset of the header", where, actual=position)
     size = int.from_bytes(sector[position + 32 : position + 40], "little")
     data_areas, after = _ranges(sector, position + 40, where)
     metadata_areas, _ = _ranges(sector, after, where)
@@ -155,7 +155,7 @@ def _ranges(sector: bytes, position: int, where: int) -> tuple[tuple[Range, ...]
 def decode_area_header(data: Buffer, where: int) -> TextLocation | None:
     """Decode the header of the metadata area at `where`; None if the area has no text in use."""
     if len(data) < AREA_HEADER_SIZE:
-        raise Corrupt("LVM2 metadata area: no room for its header", where)
+        raise Corrupt("LVM2 metadata area: no space for its header", where)
     raw = AREA_HEADER.parse(data)
     if raw.magic != _AREA_MAGIC:
         raise Corrupt("LVM2 metadata area: magic", where, actual=raw.magic)
@@ -165,7 +165,7 @@ def decode_area_header(data: Buffer, where: int) -> TextLocation | None:
     if raw.version != 1:
         raise Corrupt("LVM2 metadata area: version", where, expected=1, actual=raw.version)
     if raw.start != where:
-        raise Corrupt("LVM2 metadata area: its place", where, expected=where, actual=raw.start)
+        raise Corrupt("LVM2 metadata area: its offset", where, expected=where, actual=raw.start)
     if raw.text_offset == 0 or raw.text_flags & IGNORED:
         return None
     return TextLocation(raw.text_offset, raw.text_size, raw.text_crc)

@@ -102,7 +102,7 @@ def text_spans(location: TextLocation, start: int, size: int) -> list[Span]:
     where = start + location.offset
     ring = size - AREA_HEADER_SIZE
     if not AREA_HEADER_SIZE <= location.offset < size or location.size > min(ring, MAX_TEXT):
-        raise Corrupt("LVM2 metadata: place of the text", where, actual=location.size)
+        raise Corrupt("LVM2 metadata: offset of the text", where, actual=location.size)
     first = min(location.size, size - location.offset)
     spans = [Span(where, first)]
     if first < location.size:

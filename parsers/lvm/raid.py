@@ -104,7 +104,7 @@ class Trust:
 def decode_superblock(data: Buffer) -> RaidSuperblock | None:
     """Decode an image's superblock; None where the kernel has not written one yet.
 
-    Raises Unsupported for an array that is being reshaped.
+    Raises Unsupported for an array during a reshape.
     """
     raw = SUPERBLOCK.parse(data)
     if raw.magic != _MAGIC:
@@ -117,7 +117,7 @@ def decode_superblock(data: Buffer) -> RaidSuperblock | None:
         raise Unsupported(f"dm-raid features {raw.incompat_features:#x}")
     if raw.compat_features & _HAS_V190:
         if raw.flags & _RESHAPE_ACTIVE or raw.delta_disks:
-            raise Unsupported("a RAID volume that is being reshaped")
+            raise Unsupported("a RAID volume during a reshape")
         for number, bits in enumerate(raw.extended_failed_devices):
             failed |= bits << 64 * (number + 1)
         data_offset = raw.data_offset * 512
@@ -134,7 +134,7 @@ def decode_superblock(data: Buffer) -> RaidSuperblock | None:
 def judge(superblocks: Sequence[RaidSuperblock | None]) -> Trust:
     """Compare the superblocks of an array's images, in order; None is an absent one.
 
-    An image is stale if the freshest superblock calls it failed, if it was not rebuilt to its end, or if
+    An image is stale if the freshest superblock calls it failed, if its rebuild was not finished, or if
     it missed more than one change (a crash between two writes explains one, as MD has it).
     """
     present = [superblock for superblock in superblocks if superblock is not None]

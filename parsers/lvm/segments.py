@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 16
 """Of volumes made of volumes. LVM2 needs some six."""
 MAX_PARTS = 1 << 17
-"""Of all volumes of a group that are made of others, counted anew for each use. The text grows with the
+"""Of all volumes of a group that are made of others, counted again for each use. The text grows with the
 volumes, what is made of them may double with each: thirty lines would make more than fits in memory."""
 MAX_LEVELS = 3 * MAX_DEPTH
 """Of mappings in each other: concatenated, striped and mirrored parts at each depth."""
@@ -91,7 +91,7 @@ class Resolver:
         """Return the device map of a volume. Raises Corrupt, Unsupported."""
         if name not in self._done:
             if name in self._under_way or len(self._under_way) == MAX_DEPTH:
-                raise Corrupt(f"LVM2 metadata: {name[:80]} is made of itself, or too deep")
+                raise Corrupt(f"LVM2 metadata: {name[:80]} contains itself, or is nested too deep")
             self._under_way.add(name)
             try:
                 self._done[name] = self._resolve(name)
@@ -112,7 +112,7 @@ class Resolver:
         parts, levels = weight_of(device_map.mapping)
         self._parts_left -= parts
         if self._parts_left < 0 or levels > MAX_LEVELS:
-            raise Corrupt(f"LVM2 metadata: {name[:80]} is made of too many parts")
+            raise Corrupt(f"LVM2 metadata: {name[:80]} has too many parts")
         return device_map.mapping
 
     def _origin(self, name: str) -> DeviceMap:
@@ -125,7 +125,7 @@ class Resolver:
     def _resolve(self, name: str) -> DeviceMap:
         lv = self._group.lvs.get(name)
         if lv is None:
-            raise Corrupt(f"LVM2 metadata: there is no volume {name[:80]!r}")
+            raise Corrupt(f"LVM2 metadata: no volume {name[:80]!r}")
         if name in self._merging:
             raise Unsupported("a snapshot that is being merged")
         snapshot = self._snapshots.get(name)
@@ -271,7 +271,7 @@ class Resolver:
         name = section.string("thin_pool")
         lv = self._group.lvs.get(name)
         if lv is None or len(lv.segments) != 1 or lv.segments[0].type != "thin-pool":
-            raise Corrupt(f"LVM2 metadata: there is no thin pool {name[:80]!r}")
+            raise Corrupt(f"LVM2 metadata: no thin pool {name[:80]!r}")
         pool = lv.segments[0].section
         device = ThinDevice(
             section.number("device_id"),

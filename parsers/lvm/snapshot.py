@@ -129,7 +129,7 @@ class Exceptions:
 async def open_snapshot(origin: BlockSource, store: BlockSource, size: int) -> SnapshotSource:
     """Read a snapshot's store and return its bytes.
 
-    Raises Unsupported for a snapshot whose store has run full: what it has kept is not all that it needs.
+    Raises Unsupported for a snapshot whose store has run full: it lacks some of the chunks that it needs.
     """
     return SnapshotSource(origin, store, await read_exceptions(store), size)
 
@@ -140,7 +140,7 @@ async def read_exceptions(store: Reader) -> Exceptions:
     if magic != MAGIC:
         raise Corrupt("snapshot store: magic", 0, expected=MAGIC, actual=magic)
     if not valid:
-        raise Unsupported("a snapshot that has become invalid, for its store was full")
+        raise Unsupported("a snapshot that is invalid because its store was full")
     if version != 1:
         raise Unsupported(f"snapshot store of version {version}")
     chunk = chunk_sectors * SECTOR
@@ -164,7 +164,9 @@ async def read_exceptions(store: Reader) -> Exceptions:
                     "snapshot store: a chunk beyond its end", area.offset, actual=new_chunk
                 )
             if old_chunk > (1 << 63) // chunk:
-                raise Corrupt("snapshot store: a chunk of nowhere", area.offset, actual=old_chunk)
+                raise Corrupt(
+                    "snapshot store: a chunk without an address", area.offset, actual=old_chunk
+                )
             if len(old) == MAX_EXCEPTIONS:
                 raise Unsupported(f"a snapshot with more than {MAX_EXCEPTIONS} changed chunks")
             old.append(old_chunk)

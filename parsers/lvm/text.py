@@ -116,7 +116,7 @@ def parse_text(text: str) -> Section:
         kind, mark, where = next(tokens)
         if mark == "{" and kind == "mark":
             if len(stack) == MAX_DEPTH:
-                raise Corrupt("LVM2 metadata: too many sections in each other", where)
+                raise Corrupt("LVM2 metadata: too many nested sections", where)
             here.sections[name] = section = Section(name)
             stack.append(section)
         elif mark == "=" and kind == "mark":
@@ -150,7 +150,7 @@ def _tokens(text: str) -> Iterator[tuple[str, Scalar, int]]:
         found = _TOKEN.match(text, position)
         if found is None or found.lastgroup is None:
             raise Corrupt(
-                "LVM2 metadata: not readable", position, actual=repr(text[position : position + 20])
+                "LVM2 metadata: invalid text", position, actual=repr(text[position : position + 20])
             )
         kind = found.lastgroup
         item: Scalar = found[kind]

@@ -149,7 +149,7 @@ class ThinSource:
         """Add what a leaf says of a range; return where its knowledge or the range ends."""
         keys, values = leaf.node.keys, leaf.node.values
         if keys and not values:
-            raise Corrupt("thin pool: a leaf without places of blocks")
+            raise Corrupt("thin pool: a leaf without block addresses")
         if leaf.end is not None:
             end = min(end, leaf.end * self._block)
         index = bisect_left(keys, offset // self._block)
@@ -197,7 +197,7 @@ async def open_thin(
 ) -> ThinSource:
     """Find a thin volume in its pool.
 
-    Raises Corrupt if the pool and LVM2's metadata do not go together.
+    Raises Corrupt if the pool and LVM2's metadata do not match.
     """
     pool = await _read_superblock(metadata)
     if pool.data_block != device.data_block:
@@ -212,7 +212,7 @@ async def open_thin(
     nodes = Nodes(metadata)
     details = await find_leaf(nodes, pool.details_root, device.device_id)
     if device.device_id not in details.node.keys:
-        raise Corrupt(f"thin pool: there is no device {device.device_id}")
+        raise Corrupt(f"thin pool: no device {device.device_id}")
     roots = (await find_leaf(nodes, pool.mapping_root, device.device_id)).node
     index = bisect_left(roots.keys, device.device_id)
     if index == len(roots.keys) or roots.keys[index] != device.device_id or not roots.values:

@@ -82,7 +82,7 @@ def assemble_md(members: Sequence[tuple[str, MdMember]]) -> MdResult:
             if len(clones) > 1:
                 seen = ", ".join(name for name, _ in clone)
                 warnings.append(
-                    f"array {clone[0][1].name} is there {len(clones)} times:"
+                    f"array {clone[0][1].name} is found {len(clones)} times:"
                     f" number {number + 1} is on {seen}"
                 )
             arrays.append(_Assembly(clone, number, warnings).array())
@@ -165,17 +165,17 @@ class _Assembly:
             if role == JOURNAL or role == SPARE == member.role(member.number):
                 continue
             if role in (FAULTY, SPARE):
-                reason = "the others have it as failed"
+                reason = "the other members list it as failed"
             elif role >= best.raid_disks:
-                reason = f"it is in place {role} of {best.raid_disks}"
+                reason = f"it has role {role} of {best.raid_disks}"
             elif member.events + 1 < best.events:
                 reason = f"it is out of date ({member.events} events of {best.events})"
             elif role != member.role(member.number):
-                reason = "it says that it is in another place"
+                reason = "its superblock gives another role"
             elif not member.recovered:
-                reason = "it was not rebuilt to its end"
+                reason = "its rebuild was not finished"
             elif role in self._places:
-                reason = f"{self._places[role][0]} is in its place"
+                reason = f"{self._places[role][0]} has its role"
             if reason is None:
                 self._places[role] = (name, member)
             else:
@@ -209,7 +209,7 @@ class _Assembly:
         name, member = self._places[place]
         if size > member.data_size:
             raise Corrupt(
-                f"{name}: shorter than its array says", expected=size, actual=member.data_size
+                f"{name}: shorter than its superblock says", expected=size, actual=member.data_size
             )
         return _without_bad_blocks(Area(name, member.data_offset, size), member)
 

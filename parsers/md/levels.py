@@ -80,7 +80,7 @@ def striped(members: Sequence[VolumeMap], chunk: int, layout: int) -> VolumeMap:
         position += (end - start) * len(columns)
         start = end
     if not parts:
-        raise Corrupt("MD: RAID-0 of members without room")
+        raise Corrupt("MD: RAID-0 of members without space")
     return concat(parts)
 
 

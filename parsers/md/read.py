@@ -40,7 +40,7 @@ async def read_md_member(reader: Reader) -> MdMember:
             found = member
     if found is not None:
         return found
-    raise damage or NotRecognised("no MD superblock")
+    raise damage or NotRecognised("not an MD superblock")
 
 
 async def _read(reader: Reader, version: str, where: int) -> MdMember:

@@ -95,7 +95,7 @@ def decode(data: Buffer, version: str, where: int) -> tuple[MdMember, Span | Non
     """
     raw = SUPERBLOCK.parse(data)
     if raw.magic != MAGIC or raw.major_version != 1:
-        raise NotRecognised("no MD superblock of version 1")
+        raise NotRecognised("not an MD superblock of version 1")
     if raw.super_offset * SECTOR != where:
         raise NotRecognised("an MD superblock of another device")
     if raw.role_count > MAX_ROLES:
@@ -177,7 +177,7 @@ def _unsupported(features: int) -> str | None:
     if features & ~_KNOWN_FEATURES:
         return f"MD features {features & ~_KNOWN_FEATURES:#x}"
     if features & _RESHAPE_ACTIVE:
-        return "an array that is being reshaped"
+        return "an array during a reshape"
     if features & _JOURNAL:
         return "an array with a write journal"
     return None

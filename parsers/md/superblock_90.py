@@ -87,10 +87,10 @@ def decode(data: Buffer, where: int) -> MdMember:
     """Decode the superblock at `where`. Raises NotRecognised, Corrupt."""
     order = next((order for order in "<>" if struct.unpack_from(f"{order}I", data)[0] == MAGIC), "")
     if not order:
-        raise NotRecognised("no MD superblock of version 0.90")
+        raise NotRecognised("not an MD superblock of version 0.90")
     raw = SUPERBLOCKS[order].parse(data)
     if raw.major_version != 0 or raw.minor_version not in (90, 91):
-        raise NotRecognised("no MD superblock of version 0.90")
+        raise NotRecognised("not an MD superblock of version 0.90")
     words = list(struct.unpack(f"{order}{SIZE // 4}I", data))
     words[SUPERBLOCKS[order].offset("checksum") // 4] = 0
     total = sum(words)
@@ -103,7 +103,7 @@ def decode(data: Buffer, where: int) -> MdMember:
     uuid = b"".join(part.to_bytes(4, "big") for part in parts).hex(":", 4)
     unsupported = None
     if raw.minor_version == 91:
-        unsupported = "an array that is being reshaped"
+        unsupported = "an array during a reshape"
     return MdMember(
         "0.90",
         uuid,

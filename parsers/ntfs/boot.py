@@ -105,7 +105,7 @@ def decode_boot(sector: Buffer) -> Boot:
     """
     boot = BOOT_SECTOR.parse(sector)
     if boot.oem_id != OEM_ID:
-        raise NotRecognised("no NTFS boot sector: its OEM ID is not there")
+        raise NotRecognised("not an NTFS boot sector: no NTFS OEM ID")
     if boot.bytes_per_sector not in SECTOR_SIZES:
         raise Corrupt(
             Damage.BYTES_PER_SECTOR, 11, expected=SECTOR_SIZES, actual=boot.bytes_per_sector

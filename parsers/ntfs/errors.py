@@ -13,7 +13,7 @@ class Damage(StrEnum):
     ATTRIBUTES_OF_RECORD_DO_NOT_END = "attributes of a record do not end"
     ATTRIBUTE_HAS_FEWER_CLUSTERS_THAN_VALID_BYTES = "attribute has fewer clusters than valid bytes"
     ATTRIBUTE_IS_NOT_RESIDENT = "attribute is not resident"
-    ATTRIBUTE_IS_NOT_WHERE_LIST_SAYS = "attribute is not where its list says"
+    ATTRIBUTE_IS_NOT_WHERE_LIST_SAYS = "attribute is not in the record that its list names"
     ATTRIBUTE_IS_TOO_LARGE = "attribute is too large"
     ATTRIBUTE_LENGTH = "attribute length"
     ATTRIBUTE_LIST_NAMES_RECORD_OF_ANOTHER_FILE = "attribute list names a record of another file"
@@ -47,11 +47,11 @@ class Damage(StrEnum):
     FILE_COMPRESSED_WITH_WOF_HAS_NO_STREAM_WOFCOMPRESSEDDATA = (
         "file compressed with WOF has no stream WofCompressedData"
     )
-    FILE_DIRECTORIES_LEAD_ROUND = "file's directories lead round"
+    FILE_DIRECTORIES_LEAD_ROUND = "a file's parent directories have a cycle"
     FILE_HAS_NO_INDEX = "file has no index {}"
     FILE_HAS_NO_NAME = "file has no name"
     FILE_HAS_NO_REPARSE_POINT_ALTHOUGH_ATTRIBUTES_SAY_SO = (
-        "file has no reparse point although its attributes say so"
+        "file has no reparse point but its attributes say it has one"
     )
     FILE_HAS_NO_STANDARD_INFORMATION = "file has no $STANDARD_INFORMATION"
     FIX_UP_ARRAY_OFFSET = "fix-up array offset"
@@ -60,15 +60,13 @@ class Damage(StrEnum):
     HEADER_OF_SECURITY_DESCRIPTOR_IS_NOT_AS_IN_SII = (
         "header of a security descriptor is not as in $SII"
     )
-    INDEX_BLOCK_IS_OWN_ANCESTOR_OR_TWICE_IN_TREE = (
-        "index block is its own ancestor or twice in its tree"
-    )
+    INDEX_BLOCK_IS_OWN_ANCESTOR_OR_TWICE_IN_TREE = "index has a cycle or uses an index block twice"
     INDEX_BLOCK_OUTSIDE_INDEX = "index block outside the index"
     INDEX_BLOCK_SIZE = "index block size"
-    INDEX_ENTRY_HAS_NO_ROOM_FOR_CHILD = "index entry has no room for its child"
+    INDEX_ENTRY_HAS_NO_ROOM_FOR_CHILD = "index entry has no space for its child"
     INDEX_HAS_TOO_MANY_NODES_FOR_ONE_NAME = "index has too many nodes for one name"
     INDEX_IS_LARGER_THAN_VOLUME = "index is larger than its volume"
-    INDEX_LEADS_ROUND = "index leads round"
+    INDEX_LEADS_ROUND = "index has a cycle"
     INDEX_NODE_DOES_NOT_END = "index node does not end"
     INDEX_NODE_HAS_NO_HEADER = "index node has no header"
     INDEX_NODE_HAS_NO_LAST_ENTRY = "index node has no last entry"
@@ -97,9 +95,9 @@ class Damage(StrEnum):
     MFT_RECORD_SIZE = "MFT record size"
     NAME_IN_INDEX = "name in an index"
     NAME_IN_REPARSE_POINT = "name in a reparse point"
-    NAME_OF_FILE_THAT_IS_GONE = "name of a file that is gone"
+    NAME_OF_FILE_THAT_IS_GONE = "name of a deleted file"
     NUMBER_OF_LZX_BLOCKS = "number of LZX blocks"
-    PARENT_OF_FILE_IS_GONE = "parent of a file is gone"
+    PARENT_OF_FILE_IS_GONE = "parent of a file is deleted"
     PLACE_OF_CHUNK_IN_WOFCOMPRESSEDDATA = "place of chunk {} in WofCompressedData"
     READ_PAST_END_OF_ATTRIBUTE = "read past the end of an attribute"
     RECORD_SIGNATURE = "record signature"
@@ -109,7 +107,7 @@ class Damage(StrEnum):
     REVISION_OF_SECURITY_DESCRIPTOR = "revision of a security descriptor"
     RUN_LENGTH = "run length"
     RUN_LIST_ENDS_EARLY = "run list ends early"
-    RUN_LIST_GOES_ON_PAST_ATTRIBUTE = "run list goes on past its attribute"
+    RUN_LIST_GOES_ON_PAST_ATTRIBUTE = "run list continues past its attribute"
     RUN_LIST_OUTSIDE_ATTRIBUTE = "run list outside its attribute"
     RUN_OUTSIDE_VOLUME = "run outside the volume"
     SECTORS_PER_CLUSTER = "sectors per cluster"

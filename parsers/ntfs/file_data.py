@@ -34,7 +34,7 @@ def file_data(extents: Sequence[Attribute], boot: Boot) -> FileData:
     first = extents[0]
     if first.flags & ENCRYPTED:
         raise Unsupported(
-            "EFS encryption", remedy="the key is with the user who encrypted the file"
+            "EFS encryption", remedy="only the user who encrypted the file has the key"
         )
     # Bytes in the record are as they are, whatever the flags say: Windows compresses clusters only.
     if first.nonresident and (unknown := first.flags & ~(LZNT1 | SPARSE)):

@@ -61,7 +61,7 @@ def filtered_data(
             return data
         raise Unsupported(
             f"file content that is not on this disk: {point.name}",
-            remedy="it is with OneDrive or another provider",
+            remedy="it is stored by OneDrive or another provider",
         )
     raise Unsupported(f"file content behind a reparse point: {point.name}")
 

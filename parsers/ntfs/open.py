@@ -68,16 +68,14 @@ async def open_ntfs(reader: BlockSource, options: NtfsOptions = AS_USUAL) -> Ntf
     await _ask_ahead(reader, boot, mft)
     label, version, flags = await _volume(mft, warnings)
     upcase = await _upcase(reader, boot, mft, warnings)
-    unclean = ["it is marked so"] if flags & DIRTY else []
+    unclean = ["its dirty flag is set"] if flags & DIRTY else []
     unclean += await unclean_reasons(reader, boot, mft, upcase)
     if unclean:
         warnings.append(
             f"the volume is dirty ({'; '.join(unclean)}): the last changes may be missing"
         )
     if reader.size < boot.size:
-        warnings.append(
-            f"the volume has {boot.size} bytes and only {reader.size} of them are there"
-        )
+        warnings.append(f"the volume has {boot.size} bytes, but only {reader.size} of them exist")
     info = FilesystemInfo(
         "ntfs",
         label,
@@ -163,7 +161,7 @@ async def _volume(mft: Mft, warnings: list[str]) -> tuple[str, tuple[int, int], 
     except Unsupported:
         raise
     except ParseError as error:
-        warnings.append(f"label and version of the volume are not known: {error}")
+        warnings.append(f"label and version of the volume are unknown: {error}")
         return "", (0, 0), 0
     return label, version, flags
 
@@ -180,6 +178,6 @@ async def _upcase(
         if len(table) != 2 * UPCASE_SIZE:
             raise Corrupt(Damage.SIZE_OF_UPCASE, expected=2 * UPCASE_SIZE, actual=len(table))
     except ParseError as error:
-        warnings.append(f"names can only be found in their exact case, and slowly: {error}")
+        warnings.append(f"names are found only in their exact case, and slowly: {error}")
         return None
     return struct.unpack(f"<{UPCASE_SIZE}H", table)

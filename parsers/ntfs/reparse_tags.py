@@ -68,5 +68,5 @@ def tag_name(tag: int) -> str:
     """Return what a tag is called; its number if it is not known here."""
     if is_cloud(tag):
         return "cloud file placeholder"
-    owner = "reparse tag" if tag & _MICROSOFT else "reparse tag of another maker"
+    owner = "reparse tag" if tag & _MICROSOFT else "reparse tag of another vendor"
     return _NAMES.get(tag, f"{owner} {tag:#010x}")

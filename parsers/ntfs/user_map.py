@@ -66,7 +66,9 @@ def parse_user_map(lines: Iterable[str]) -> UserMap:
             continue
         matched = _LINE.fullmatch(line)
         if matched is None or not (matched[1] or matched[2]):
-            raise ValueError(f"line {number}: {line!r} is not of the form uid:gid:SID with numbers")
+            raise ValueError(
+                f"line {number}: {line!r} is invalid (expected uid:gid:SID with numbers)"
+            )
         sid = Sid(int(matched[3]), tuple(int(part) for part in matched[4].split("-")[1:]))
         if matched[1]:
             users[sid] = int(matched[1])

@@ -50,7 +50,7 @@ async def unclean_reasons(
     try:
         reasons.append(await _hibernation(reader, boot, mft, upcase))
     except ParseError as error:
-        reasons.append(f"hiberfil.sys cannot be looked at: {error}")
+        reasons.append(f"hiberfil.sys cannot be read: {error}")
     return [reason for reason in reasons if reason]
 
 

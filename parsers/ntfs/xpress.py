@@ -36,7 +36,7 @@ def decode_xpress(stored: Buffer, length: int) -> bytes:
         )
     data = bytes(stored)
     if len(data) < _CODE_TABLE or sum(map(_SHARES.__getitem__, data[:_CODE_TABLE])) != _WHOLE:
-        raise Corrupt(Damage.CODE_OF_XPRESS_CHUNK, 0, expected="a complete one")
+        raise Corrupt(Damage.CODE_OF_XPRESS_CHUNK, 0, expected="a complete code")
     try:
         decoded: bytes = pyfwnt.lzxpress_huffman_decompress(data + bytes(_AHEAD), length)
         again: bytes = pyfwnt.lzxpress_huffman_decompress(data + b"\xff" * _AHEAD, length)

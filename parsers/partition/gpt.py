@@ -88,7 +88,7 @@ def decode_header(sector: Buffer, lba: int) -> Header:
     where = lba * len(sector)
     raw = HEADER.parse(sector)
     if raw.signature != SIGNATURE:
-        raise NotRecognised(f"no GPT header at {where:#x}")
+        raise NotRecognised(f"not a GPT header at {where:#x}")
     if not HEADER.size <= raw.header_size <= len(sector):
         raise Corrupt(
             "GPT header size",
@@ -177,13 +177,13 @@ async def read_primary(reader: Reader) -> PartitionTable:
             continue
         except Corrupt as found:
             damage = damage or found
-    raise damage or NotRecognised("no GPT header")
+    raise damage or NotRecognised("not a GPT header")
 
 
 async def _read_backup(
     reader: Reader, protective_sectors: int, primary: ParseError
 ) -> PartitionTable:
-    warning = f"the primary GPT cannot be used ({primary}); this is its backup"
+    warning = f"the primary GPT is unusable ({primary}); its backup is used"
     damages = [] if isinstance(primary, NotRecognised) else [str(primary)]
     for sector_size in SECTOR_SIZES:
         for lba in {reader.size // sector_size - 1, protective_sectors}:
@@ -195,8 +195,8 @@ async def _read_backup(
             except Corrupt as damage:
                 damages.append(str(damage))
     if damages:
-        raise Corrupt("no copy of the GPT can be used: " + "; ".join(damages))
-    raise NotRecognised("no GPT header") from primary
+        raise Corrupt("no copy of the GPT is usable: " + "; ".join(damages))
+    raise NotRecognised("not a GPT header") from primary
 
 
 async def _header(reader: Reader, lba: int, sector_size: int) -> Header:

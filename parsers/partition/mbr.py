@@ -193,7 +193,7 @@ class _LogicalWalk:
     async def _record(self, lba: int) -> BootRecord:
         offset = lba * self._sector_size
         if lba in self._visited:
-            raise Corrupt("chain of extended boot records returns to one before", offset)
+            raise Corrupt("chain of extended boot records has a cycle", offset)
         if len(self._visited) == MAX_RECORDS:
             raise Corrupt("chain of extended boot records is too long", offset)
         self._visited.add(lba)

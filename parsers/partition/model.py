@@ -59,7 +59,7 @@ class PartitionTable:
 def checked(partitions: Iterable[Partition], disk_size: int) -> tuple[Partition, ...]:
     """Return the partitions in order, each with its `problem` set if its range is impossible.
 
-    A problem that is there already stays.
+    An existing problem is kept.
     """
     ordered = sorted(partitions, key=lambda partition: partition.number)
     overlaps = _overlaps(ordered)

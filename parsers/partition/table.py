@@ -60,10 +60,12 @@ async def _gpt_behind_mbr(reader: Reader, record: mbr.BootRecord) -> PartitionTa
     try:
         table = await gpt.read_gpt(reader, protective_sectors=sectors)
     except NotRecognised as nothing:
-        raise Corrupt("the MBR says that there is a GPT, and there is none") from nothing
+        raise Corrupt("the MBR announces a GPT, but the disk has none") from nothing
     if len(record.used) > 1:
         ignored = len(record.used) - 1
-        hybrid = f"hybrid MBR: the GPT counts, the MBR's own {ignored} partition(s) do not"
+        hybrid = (
+            f"hybrid MBR: the GPT is used, and the MBR's own {ignored} partition(s) are ignored"
+        )
         table = replace(table, warnings=(*table.warnings, hybrid))
     return table
 
@@ -85,4 +87,4 @@ async def _refuse_file_system(
     if found is not None:
         raise NotRecognised(f"no partition table: the whole disk is {found.name}")
     if not record.flags_valid:
-        raise NotRecognised("no partition table: 0x55AA ends something else")
+        raise NotRecognised("no partition table: 0x55AA belongs to another structure")

@@ -47,7 +47,7 @@ BINS_START = 4096
 BIN_UNIT = 4096
 
 LARGEST_BINS = 1 << 31
-"""Bytes of bins: cells of stable storage are told from volatile ones by the top bit of their offsets."""
+"""Bytes of bins: the top bit of an offset distinguishes volatile cells from stable ones."""
 
 PRIMARY_FILE = 0
 DIRECT_MEMORY_LOAD = 1
@@ -81,7 +81,7 @@ def decode_base_block(data: Buffer) -> BaseBlock:
     Raises NotRecognised for another kind of file, Corrupt, Unsupported for a version that is not known.
     """
     if data[:4] != MAGIC:
-        raise NotRecognised("no registry hive: no regf at its start")
+        raise NotRecognised("not a registry hive: no regf at its start")
     fields = BASE_BLOCK.parse(data)
     checksum = checksum_of(data)
     if fields.checksum != checksum:

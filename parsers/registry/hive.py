@@ -65,7 +65,7 @@ class Hive:
     def __init__(self, reader: Reader, base: BaseBlock) -> None:
         self.base = base
         self._reader = reader
-        # A file that was cut short still answers for what it has.
+        # A truncated file still answers for the part that exists.
         self._end = min(reader.size, BINS_START + base.bins_size)
         self._most_keys = min(base.bins_size // KEY.size, MOST_SUBKEYS)
         self._pages: Lru[int, Buffer] = Lru(PAGES_KEPT)
@@ -75,9 +75,9 @@ class Hive:
         """What its reader should know, one sentence each."""
         texts = []
         if self.base.is_dirty:
-            texts.append("its last changes are in transaction logs, which are not replayed")
+            texts.append("its latest changes are in transaction logs, which are not replayed")
         if self._end < BINS_START + self.base.bins_size:
-            texts.append("it is cut short")
+            texts.append("it is truncated")
         return tuple(texts)
 
     async def root(self) -> Key:

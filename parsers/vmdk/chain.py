@@ -133,7 +133,7 @@ class ChainReader:
                 raise Corrupt("chain too long", expected=f"at most {MAX_LINKS} links").named(name)
             file = await self._opener.open(hint, child.name)
             if file.name in seen:
-                raise Corrupt(f"chain comes back to {file.name}").named(child.name)
+                raise Corrupt(f"chain has a cycle: {file.name} again").named(child.name)
             seen.add(file.name)
             try:
                 parent = await self._link(file)
@@ -291,7 +291,7 @@ async def _embedded(file: TableFile, header: sparse.SparseHeader) -> Descriptor:
         return parse_descriptor(await file.read(start, length))
     except NotRecognised:
         raise Corrupt(
-            "sparse extent without the descriptor that its header tells of", start
+            "sparse extent without the descriptor that its header announces", start
         ) from None
 
 

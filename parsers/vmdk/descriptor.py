@@ -157,14 +157,14 @@ def _lines(text: str) -> tuple[dict[str, _Value], list[ExtentLine]]:
         matched = _KEY.fullmatch(line)
         if matched is None:
             raise Corrupt(
-                f"line {number} of the descriptor is neither a key nor an extent",
+                f"line {number} of the descriptor is not a key or an extent",
                 actual=excerpt(line),
             )
         key, value = matched[1], _unquote(matched[2], number)
         known = values.setdefault(key.casefold(), _Value(key, value))
         if known.value != value:
             raise Corrupt(
-                f"line {number} of the descriptor gives {key} again",
+                f"line {number} of the descriptor repeats {key}",
                 expected=known.value,
                 actual=value,
             )
@@ -181,7 +181,9 @@ def _extent(line: str, number: int) -> ExtentLine:
     kind = kind.upper()
     is_device = name is not None and _DEVICE.match(name) is not None
     if rest is not None and not is_device:
-        raise Corrupt(f"extent on line {number} of the descriptor goes on", actual=excerpt(rest))
+        raise Corrupt(
+            f"extent on line {number} of the descriptor has trailing text", actual=excerpt(rest)
+        )
     if name is None and kind != "ZERO":
         raise Corrupt(
             f"extent on line {number} of the descriptor names no file", actual=excerpt(line)
@@ -266,5 +268,5 @@ def _number(value: str | None, name: str, base: int) -> int | None:
         return None
     digits = r"[0-9a-fA-F]{1,8}" if base == 16 else r"\d{1,9}"
     if not re.fullmatch(digits, value):
-        raise Corrupt(f"{name} in the descriptor is no number", actual=excerpt(value))
+        raise Corrupt(f"{name} in the descriptor is not a number", actual=excerpt(value))
     return int(value, base)

@@ -250,7 +250,7 @@ class VmdkDisk:
 def _overlay(
     found: list[DiskPiece], gaps: list[tuple[int, int]], below: list[DiskPiece]
 ) -> list[tuple[int, int]]:
-    """Fill gaps with what a link has there, in `found`; return what it has not. All are in order."""
+    """Fill gaps with what a link contains there, in `found`; return the remaining gaps. All are in order."""
     left: list[tuple[int, int]] = []
     first = 0
     for start, end in gaps:

@@ -170,7 +170,7 @@ class GrainExtent(ABC):
                     append(found, DiskPiece(at, end, ZEROS, 0))
                 else:
                     error = Corrupt(
-                        f"grain table entry of no known kind for {at:#x} of the extent",
+                        f"grain table entry of unknown kind for {at:#x} of the extent",
                         actual=UNKNOWN - start,
                     )
                     append(found, DiskPiece(at, end, Refused(error.named(self._file.name)), 0))

@@ -1,4 +1,4 @@
-"""How a disk gets at the files that its descriptors name: an interface for whoever has the files."""
+"""How a disk opens the files that its descriptors name: the interface of file openers."""
 
 from __future__ import annotations
 

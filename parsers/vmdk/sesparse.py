@@ -142,7 +142,7 @@ def check_volatile(raw: Buffer, offset: int) -> None:
     if fields.replay_journal:
         raise Unsupported(
             "seSparse journal replay",
-            remedy="the disk was not closed: let its host open and close it",
+            remedy="the disk was not closed properly; let its host open and close it",
         )
     if any(fields.padding):
         raise Unsupported("seSparse volatile header with reserved fields in use")

@@ -195,7 +195,7 @@ class SparseExtent(GrainExtent):
             self._warn(f"the grain directory is damaged, the redundant one is used ({error})")
             directory, spare = spare, 0
         if header.unclean:
-            warn("the disk was not closed by its last user: it may be in use, or its host crashed")
+            warn("the disk was not closed properly: it may be in use, or its host crashed")
         super().__init__(file, geometry, directory)
         self._spare = spare
         self._one = ZEROED if header.flags & FLAG_ZEROED else SECTOR

@@ -2,7 +2,7 @@
 
 Source: VMware, "Virtual Disk Format 5.0", section "Stream-Optimized Compressed Sparse Extents". Grains are
 zlib streams, each behind a marker with the sector that it belongs at and its length, which are both checked.
-A stream is written front to back, so its grain directory is told by a footer at its end.
+A stream is written front to back, so a footer at its end points to the grain directory.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def decode_grain(raw: Buffer, lba: int, length: int, grain: int) -> bytes:
     found_lba, stored = _GRAIN_MARKER.unpack_from(raw)
     if found_lba != lba:
         raise Corrupt(
-            "compressed grain of another place", expected=f"sector {lba}", actual=found_lba
+            "compressed grain with another sector number",
+            expected=f"sector {lba}",
+            actual=found_lba,
         )
     stream = raw[GRAIN_MARKER.size : GRAIN_MARKER.size + stored]
     decoder = zlib.decompressobj()

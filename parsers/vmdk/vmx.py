@@ -62,7 +62,7 @@ def parse_vmx(raw: Buffer) -> VmxConfig:
     if "encryption.keysafe" in values or "encryption.data" in values:
         raise Unsupported("encrypted virtual machine")
     if "config.version" not in values and "virtualhw.version" not in values:
-        raise NotRecognised("not a VMX file: it has neither config.version nor virtualHW.version")
+        raise NotRecognised("not a VMX file: config.version and virtualHW.version are missing")
     return VmxConfig(values.get("displayname", ""), values.get("guestos", ""), _disks(values))
 
 
@@ -75,12 +75,10 @@ def _values(text: str) -> dict[str, str]:
         if matched is None:
             if not values:
                 raise NotRecognised("not a VMX file")
-            raise Corrupt(f"line {number} of the VMX file is no key = value", actual=excerpt(line))
+            raise Corrupt(f"line {number} of the VMX file is not key = value", actual=excerpt(line))
         key, value = matched[1].casefold(), _unquote(matched[2], number)
         if values.setdefault(key, value) != value:
-            raise Corrupt(
-                f"line {number} of the VMX file gives {matched[1]} again, with another value"
-            )
+            raise Corrupt(f"line {number} of the VMX file repeats {matched[1]} with another value")
     return values
 
 

@@ -130,7 +130,7 @@ def decode_file_block(address: int, info: FsInfo, zero_granule: int) -> FileBloc
         raise Unsupported(f"VMFS address of a {Kind(kind).name.lower()} here ({address:#x})")
     bitmap = address >> 7 & 0xFF
     if bitmap not in (0, 0xFF) and zero_granule < length:
-        raise Unsupported(f"VMFS file block that is to be zeroed in part ({address:#x})")
+        raise Unsupported(f"VMFS file block that must be zeroed in part ({address:#x})")
     return FileBlock(block * length, length, bool(bitmap))
 
 

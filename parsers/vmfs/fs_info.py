@@ -161,7 +161,7 @@ def decode_fs_info(data: Buffer) -> FsInfo:
     """
     raw = FS_INFO.parse(data)
     if raw.magic not in (MAGIC, MAGIC_LOCAL):
-        raise NotRecognised("no VMFS: the file system's header is not at 2 MiB")
+        raise NotRecognised("not VMFS: no file system header at 2 MiB")
     try:
         version = Version(raw.major_version)
     except ValueError:

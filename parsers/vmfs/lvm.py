@@ -201,7 +201,7 @@ def decode_device_header(data: Buffer) -> DeviceHeader:
     """
     raw = DEVICE_HEADER.parse(data)
     if raw.magic != MAGIC:
-        raise NotRecognised("no VMFS: the volume manager's header is not at 1 MiB")
+        raise NotRecognised("not VMFS: no volume manager header at 1 MiB")
     if not 3 <= raw.major_version <= 6:
         raise Unsupported(f"VMFS volume manager version {raw.major_version}.{raw.minor_version}")
     aligned = raw.major_version == 6

@@ -137,7 +137,7 @@ def _check_same_volume(devices: list[Device]) -> None:
         if (device.volume.uuid, device.volume.snapshot_id) != identity:
             raise Unsupported(
                 f"devices of different VMFS volumes: {device.uuid} is of {device.volume.uuid}",
-                remedy=f"give those of {first.volume.uuid} only",
+                remedy=f"give only the devices of {first.volume.uuid}",
             )
     for index, device in enumerate(devices):
         if any(device.uuid == other.uuid for other in devices[:index]):

@@ -132,7 +132,7 @@ class _Fork:
         for attribute in found:
             self._bytes += len(attribute.name) + attribute.size
         if self._bytes > MAX_BYTES:
-            raise Unsupported(f"attributes of more than {MAX_BYTES} bytes at one file")
+            raise Unsupported(f"attributes of more than {MAX_BYTES} bytes in one file")
         places = [
             self._value_blocks(attribute) if attribute.value is None else range(0)
             for attribute in found

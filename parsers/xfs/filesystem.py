@@ -56,7 +56,7 @@ async def open_xfs(reader: BlockSource) -> XfsFilesystem:
 
 
 async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
-    """Return the volume as it is after its log, and warnings if that could not be had."""
+    """Return the volume with its log replayed, and warnings if that failed."""
     try:
         if not volume.superblock.log_start:
             raise Unsupported("a log on another device")
@@ -72,7 +72,7 @@ async def _replayed(volume: Volume) -> tuple[Volume, list[str]]:
     warnings = []
     if replayed.unfinished:
         warnings.append(
-            "the log has a change that only the guest can finish: changes may be missing"
+            "the log has a change that only the guest can finish: the last changes may be missing"
         )
     return Volume(volume.reader, superblock, replayed.overlay), warnings
 
@@ -202,7 +202,7 @@ class XfsFilesystem:
 def _state_warnings(superblock: Superblock) -> list[str]:
     warnings = []
     if superblock.in_progress:
-        warnings.append("making or copying the file system was never finished")
+        warnings.append("the file system was not completely created or copied")
     if superblock.has_incompat(Incompat.NEEDSREPAIR):
-        warnings.append("the guest has marked the file system as damaged: xfs_repair should be run")
+        warnings.append("the guest marked the file system as damaged: run xfs_repair")
     return warnings

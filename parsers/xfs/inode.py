@@ -207,7 +207,7 @@ class InodeDecoder:
 
         kind = mode & _FORMAT
         if kind not in _KINDS:
-            problem = "is not in use" if mode == 0 else "is of no known type"
+            problem = "is not in use" if mode == 0 else "has an unknown type"
             raise Corrupt(f"inode {ino} {problem}", where, actual=mode)
         if not links and ino != self._root:
             raise Corrupt(Damage.INODE_IS_NOT_IN_USE, where, of=ino)
@@ -278,7 +278,7 @@ class InodeDecoder:
 def refuse_realtime(inode: Inode) -> None:
     """Raise Unsupported for a file whose data is on the realtime device."""
     if inode.flags & InodeFlag.REALTIME and inode.attrs.mode & _FORMAT == _REGULAR:
-        raise Unsupported(f"the realtime device, which has the data of inode {inode.number}")
+        raise Unsupported(f"the realtime device, which holds the data of inode {inode.number}")
 
 
 def _time(stored: int) -> int:

@@ -179,7 +179,7 @@ def is_unmount(header: RecordHeader, record: bytes) -> bool:
 def operations(header: RecordHeader, record: bytes) -> Iterator[Operation]:
     """Yield the operations of a record. Raises Corrupt, Unsupported for one of another kind of machine."""
     if not header.little_endian:
-        raise Unsupported("the log of a big-endian machine")
+        raise Unsupported("the log of a big-endian system")
     body = _unpacked(header, record)
     position = 0
     for _ in range(header.operations):

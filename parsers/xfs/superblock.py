@@ -175,10 +175,10 @@ def decode_superblock(data: Buffer, *, checksum: bool = True) -> Superblock:
     contradict each other, Unsupported for a feature or version that cannot be read.
     """
     if len(data) < SUPERBLOCK.size:
-        raise NotRecognised("no XFS superblock")
+        raise NotRecognised("not an XFS superblock")
     raw = SUPERBLOCK.parse(data)
     if raw.magic != MAGIC:
-        raise NotRecognised("no XFS superblock")
+        raise NotRecognised("not an XFS superblock")
     version = raw.version & VERSION_MASK
     if version not in (4, 5):
         raise Unsupported(f"XFS version {version}")
@@ -269,7 +269,7 @@ def _check_geometry(raw: Any) -> None:
         and (raw.groups_count - 1) * raw.group_blocks
         < raw.blocks_count
         <= raw.groups_count * raw.group_blocks,
-        f"as many as {raw.blocks_count:#x} blocks make",
+        f"as many as for {raw.blocks_count:#x} blocks",
     )
     bits = raw.group_blocks_log + raw.inodes_per_block_log
     if (raw.groups_count << bits).bit_length() > MAX_INODE_BITS:

@@ -98,7 +98,7 @@ def test_output_of_a_mount_is_as_the_schema_says(folder: Path) -> None:
         (["ls", "a.img", "disk0/none"], 3, ""),
         (["info"], 2, "see vmount info --help"),
         (["info", "--cache-size", "x", "a.img"], 2, "see vmount info --help"),
-        (["mount", "a.img", "nowhere"], 4, "make the directory first"),
+        (["mount", "a.img", "nowhere"], 4, "create the directory first"),
         (["status", "mnt"], 4, "vmount status lists them"),
     ],
 )

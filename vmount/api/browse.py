@@ -153,7 +153,7 @@ def walk(
             if number is None:
                 number = lookup.at(here, follow=True).number
             if number in entered:
-                raise OSError(errno.ELOOP, "a directory that was listed already", here)
+                raise OSError(errno.ELOOP, "the same directory was already listed", here)
             entered.add(number)
             entries = list(_entries(lookup, here, number))
         except OSError as error:
@@ -189,7 +189,7 @@ def walk_entries(
         try:
             number = lookup.at(here, follow=True).number if number is None else number
             if number in entered:
-                raise OSError(errno.ELOOP, "a directory that was listed already", here)
+                raise OSError(errno.ELOOP, "the same directory was already listed", here)
             entered.add(number)
             listing = lookup.listing_of(number, here)
         except OSError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vmount.api.file_reader import FileReader, SmallFile, as_os_errors
 from vmount.api.lookup import FileRef
-from vmount.errors import errno_of, explain
+from vmount.errors import ListingError, errno_of, explain
 from vmount.parsers.errors import ParseError
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ class Files:
                         entered.add(file.number)
                         below.append((file.path, file.number))
                         continue
-                    again = OSError(errno.ELOOP, "a directory that was listed already", file.path)
+                    again = ListingError(
+                        errno.ELOOP, "the same directory was already listed", file.path
+                    )
                     if on_error is None:
                         raise again
                     on_error(again)
@@ -169,7 +171,7 @@ class Files:
     ) -> list[FileRef]:
         """Return the alternate streams of files on NTFS.
 
-        Where they cannot be told, an OSError that names the file is given to `on_error`; without that it is
+        Where they cannot be read, an OSError that names the file is given to `on_error`; without that it is
         raised.
         """
         calls = [
@@ -206,7 +208,7 @@ class Files:
             with as_os_errors(path):
                 return path, await self._lookup.tree.listdir(number)
         except OSError as error:
-            return path, error
+            return path, ListingError.of(error)
 
     async def _open_all(self, files: Sequence[FileRef]) -> Sequence[FileMap | SmallFile | OSError]:
         opened = await self._gather([partial(self._open_one, file) for file in files])

@@ -238,7 +238,7 @@ class VolumeHandle:
         self._mounting.dismount(self.name, force=force)
 
     def __repr__(self) -> str:
-        fstype = self.volume.fstype or "no file system that can be read"
+        fstype = self.volume.fstype or "no readable file system"
         return f"<VolumeHandle {self.name!r}: {fstype}, {self.volume.size} bytes>"
 
 

@@ -1,4 +1,4 @@
-"""What every way to reach a disk has in common.
+"""The interface of backends.
 
 A backend is one open remote disk. It owns its sockets, threads and deadlines; whoever reads through
 it gets the bytes that were asked for or an error, within a bounded time.

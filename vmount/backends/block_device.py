@@ -166,7 +166,7 @@ class DirectDevice:
             raise
         except OSError as error:
             raise BackendError(
-                f"{self.path}: {error.strerror} at {start:#x}; is the device still there?"
+                f"{self.path}: {error.strerror} at {start:#x}; check that the device is still connected"
             ) from error
         finally:
             self._counters.in_flight -= 1
@@ -200,7 +200,9 @@ class _Descriptor:
                 self._open(direct=False)
                 # What is in the page cache may be from before another host's write.
                 os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
-                log.warning("%s: no O_DIRECT there, it is read through the page cache", self.path)
+                log.warning(
+                    "%s: does not support O_DIRECT; it is read through the page cache", self.path
+                )
 
     def _open(self, *, direct: bool) -> None:
         fd = _open(self.path, direct=direct)
@@ -260,7 +262,7 @@ class _Descriptor:
 
 
 def _open(path: Path, *, direct: bool) -> int:
-    # Without waiting: opening a pipe would, until somebody writes to it.
+    # Without waiting: opening a pipe would wait for a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
     return os.open(path, flags | (os.O_DIRECT if direct else 0))
 
@@ -270,10 +272,12 @@ def _size(fd: int, path: Path) -> int:
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
-        raise OSError(errno.ENOTBLK, "neither a block device nor a file", str(path))
+        raise OSError(errno.ENOTBLK, "not a block device or a file", str(path))
     size = os.lseek(fd, 0, os.SEEK_END)
     if size == 0:
-        raise OSError(errno.ENOMEDIUM, "is empty: a LUN that is offline, or no medium", str(path))
+        raise OSError(
+            errno.ENOMEDIUM, "is empty: the LUN is offline, or the drive has no medium", str(path)
+        )
     return size
 
 
@@ -299,13 +303,13 @@ async def _in_thread(function: Callable[[], T], limiter: trio.CapacityLimiter) -
 
 def _no_answer(path: Path, offset: int, options: DirectOptions) -> BackendTimeout:
     return BackendTimeout(
-        f"{path}: no answer within {options.timeout:g} s at {offset:#x}; are its paths up?"
+        f"{path}: no answer within {options.timeout:g} s at {offset:#x}; check its paths"
     )
 
 
 def _refused(path: Path, error: OSError) -> BackendError:
     remedy = ""
     if error.errno == errno.EACCES:
-        remedy = "; reading it takes root or the group that owns it (disk)"
+        remedy = "; only root and the group that owns it (disk) can read it"
     reason = error.strerror or str(error)
     return BackendError(f"{path}: {reason}{remedy}", code=error.errno or errno.EIO)

@@ -63,7 +63,7 @@ class Channel:
         while view:
             count = await self.recv_into(view)
             if count == 0:
-                raise ConnectionResetError("the server hung up")
+                raise ConnectionResetError("the server closed the connection")
             view = view[count:]
         return bytes(data)
 

@@ -3,7 +3,7 @@
 Strategy: a disk's identity is the WWN that it gives itself, as sysfs and udev's links tell it; the device
 number where it has none. A serial number is no identity: there are arrays that give all their LUNs one, and
 to take two disks for one would show wrong bytes. A path of a dm-multipath device stands for that device.
-Everything is read anew when it is asked for: LUNs come and go.
+Everything is read again on each call: LUNs come and go.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class BlockDevices:
         if stat.S_ISREG(status.st_mode):
             return BlockDevice(path, f"file-{status.st_dev}-{status.st_ino}", (path,))
         if not stat.S_ISBLK(status.st_mode):
-            raise OSError(errno.ENOTBLK, "neither a block device nor a file", str(path))
+            raise OSError(errno.ENOTBLK, "not a block device or a file", str(path))
         number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
         entry = (self.sysfs / "dev" / "block" / number).resolve()
         names = dict.fromkeys([path, real])

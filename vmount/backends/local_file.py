@@ -30,7 +30,7 @@ class LocalFile:
     def __init__(self, path: Path, runtime: Runtime) -> None:
         self.path = path
         self._runtime = runtime
-        # Without waiting: opening a pipe would, until somebody writes to it.
+        # Without waiting: opening a pipe would wait for a writer.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         try:
             self.size = _size(self._fd, path)
@@ -83,7 +83,7 @@ class LocalFile:
             if count == 0:
                 raise OSError(
                     errno.EIO,
-                    f"ends at {offset + done:#x}: it has become shorter than {self.size} bytes",
+                    f"ends at {offset + done:#x}: it has shrunk below {self.size} bytes",
                     str(self.path),
                 )
             done += count
@@ -99,4 +99,4 @@ def _size(fd: int, path: Path) -> int:
         return os.lseek(fd, 0, os.SEEK_END)
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    raise OSError(errno.EINVAL, "neither a file nor a block device", str(path))
+    raise OSError(errno.EINVAL, "not a file or a block device", str(path))

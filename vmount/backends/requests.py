@@ -1,4 +1,4 @@
-"""What all backends do with requests: count them, cut a read into them, run several, fail with the first error.
+"""Requests of all backends: count them, cut a read into them, run several, fail with the first error.
 
 Strategy: an exception holds the frames that it came through, and those hold the buffers that a read was to
 fill. So nothing here keeps an exception with its traceback: a cycle through it would keep the buffers until
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class Counters:
-    """What `Backend.stats` tells, as it is counted. Seconds and bytes."""
+    """The counters behind `Backend.stats`. Seconds and bytes."""
 
     __slots__ = ("bytes", "in_flight", "requests", "retries", "seconds")
 
@@ -38,7 +38,7 @@ class Counters:
         self.seconds += trio.current_time() - began
 
     def stats(self, *, in_flight: int | None = None, reconnects: int = 0) -> BackendStats:
-        """Return the counters as they are now; `in_flight` where somebody else counts those."""
+        """Return the current counters; `in_flight` if another object counts those."""
         return BackendStats(
             requests=self.requests,
             bytes_received=self.bytes,
@@ -60,7 +60,7 @@ async def run_together(
 ) -> None:
     """Await `work` for each of `calls`, by at most `tasks` tasks.
 
-    The first OSError is raised as it is; the others are cancelled then.
+    The first OSError is raised unchanged; the other calls are then cancelled.
     """
     pending = iter(calls)
     errors: list[OSError] = []

@@ -67,7 +67,7 @@ async def open_san_file(
 
 
 class SanFile:
-    """A Backend; see open_san_file. The LUNs belong to whoever opened them."""
+    """A Backend; see open_san_file. The caller closes the LUNs."""
 
     def __init__(
         self, name: str, size: int, runs: Sequence[LunRun], luns: Sequence[Backend]
@@ -167,7 +167,7 @@ def _joined(runs: Sequence[LunRun]) -> tuple[LunRun, ...]:
     joined: list[LunRun] = []
     position = 0
     for run in runs:
-        assert run.offset == position, "the runs follow each other"
+        assert run.offset == position, "the runs are consecutive"
         position += run.length
         last = joined[-1] if joined else None
         if (

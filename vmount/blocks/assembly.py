@@ -19,7 +19,7 @@ def build_source(mapping: volume_map.VolumeMap, devices: Mapping[str, BlockSourc
     """Return the source that reads what a mapping says.
 
     A device that is not among `devices` counts as missing. Raises OutOfBounds for an area beyond the end
-    of its device, Corrupt or Unsupported for parts that do not go together.
+    of its device, Corrupt or Unsupported for parts that do not match.
     """
 
     def build(parts: Sequence[volume_map.VolumeMap]) -> list[BlockSource]:

@@ -65,9 +65,13 @@ def open_file(source: BlockSource, data: FileData, memory: MemoryBudget = PROCES
     match data.layout:
         case Inline(content):
             if len(content) < data.valid:
-                raise Corrupt("inline file too short", expected=data.valid, actual=len(content))
+                raise Corrupt(
+                    "inline data is shorter than the file", expected=data.valid, actual=len(content)
+                )
             if data.size > LARGEST_INLINE:
-                raise Corrupt("inline file too long", expected=LARGEST_INLINE, actual=data.size)
+                raise Corrupt(
+                    "inline data is longer than the file", expected=LARGEST_INLINE, actual=data.size
+                )
             return BytesFile(content[: data.valid] + bytes(data.size - data.valid))
         case Runs(runs):
             return RunsFile(source, data, runs, memory)
@@ -137,7 +141,9 @@ class RunsFile:
         memory.hold(self, runs.cost, f"the map of {len(runs)} runs of a file")
         runs.check_within(source.size)
         if runs.end < data.valid:
-            raise Corrupt("runs end before the file", expected=data.valid, actual=runs.end)
+            raise Corrupt(
+                "the runs end before the end of the file", expected=data.valid, actual=runs.end
+            )
         self.size = data.size
         self._valid = data.valid
         self._source = source

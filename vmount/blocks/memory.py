@@ -48,14 +48,14 @@ class TooLarge(OSError):
         self.wanted = wanted
         """Bytes."""
         self.reason = (
-            f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are left for open"
-            " files and listings; close some, or give the process more memory"
+            f"{what} needs {wanted >> 20} MiB of memory, {max(left, 0) >> 20} MiB are free for open"
+            " files and listings; close some files, or give the process more memory"
         )
         super().__init__(errno.ENOMEM, self.reason)
 
 
 class Cache(Protocol):
-    """Something that gives memory back when it is told to."""
+    """Something that releases memory on request."""
 
     @property
     def cached(self) -> int:

@@ -64,7 +64,7 @@ class Row(NamedTuple):
 def row_of(layout: ParityLayout, columns: int, parities: int, row: int) -> Row:
     """Say what the columns hold in a row.
 
-    Raises Unsupported for a layout that there is not with so many parities.
+    Raises Unsupported for a layout that does not exist with this number of parities.
     """
     if layout in _Q_LAST and parities == 2:
         inner = row_of(_Q_LAST[layout], columns - 1, 1, row)

@@ -81,7 +81,7 @@ class MissingDevice:
     @property
     def error(self) -> OSError:
         """What reading raises."""
-        return OSError(errno.EIO, "this device of the volume is missing", self.device)
+        return OSError(errno.EIO, "a device of the volume is missing", self.device)
 
     def try_read(self, offset: int, length: int) -> Buffer:
         """Raise OSError."""

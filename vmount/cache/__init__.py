@@ -1,4 +1,4 @@
-"""A distant disk in memory, as far as it has been read: the only layer between file systems and a backend.
+"""The cache of a distant disk: the only layer between file systems and a backend.
 
 `disk` reads, `fetching` fetches what is missing, `slabs` keeps what came and evicts it, `prefetch` queues what
 will be wanted.

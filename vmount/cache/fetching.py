@@ -2,7 +2,7 @@
 
 Strategy: lines that are missing side by side, and those that other tasks come to want before the fetch has
 begun, are fetched by one request of at most the backend's max_read. A fetch belongs to the cache's nursery,
-not to the task that wanted it: whoever else waits for it is not harmed by a cancellation. A fetch that fails
+not to the task that wanted it, so a cancellation does not harm others that wait for it. A fetch that fails
 tells everyone who waits and leaves nothing behind.
 """
 

@@ -1,4 +1,4 @@
-"""Lines that somebody will want soon: a queue, and what may be fetched of it now.
+"""Lines that will be wanted soon: a queue, and which of them may be fetched now.
 
 Holes. A source's word that a range is zero is only a hint (a row of lying servers is known), so no byte
 is ever made up from it: what is demanded is always asked of the source, which answers a hole in a few

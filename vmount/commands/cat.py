@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help=r"of the mount (volumes/disk0-p1/etc/fstab) or of the guest (/etc/fstab, C:\Users\a.txt); "
+        help=r"as in the mount (volumes/disk0-p1/etc/fstab) or in the guest (/etc/fstab, C:\Users\a.txt); "
         "patterns and file:stream too",
     )
     add_source_arguments(parser)

@@ -1,4 +1,4 @@
-"""`vmount cleanup`: undo what a killed vmount left behind."""
+"""`vmount cleanup`: remove what a killed vmount left behind."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="also undo what this host left, which shared the state folder and no longer exists",
+        help="also undo what this host left behind: a host that used the same state folder and no longer exists",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_connection_arguments(parser)
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(as_json(asdict(report)), end="")
     elif arguments.dry_run:
-        print(f"{len(report.cleaned)} to be cleaned, {len(report.remaining)} remaining")
+        print(f"{len(report.cleaned)} to clean, {len(report.remaining)} remaining")
     else:
         print(f"{len(report.cleaned)} cleaned, {len(report.remaining)} remaining")
     return Exit.FAILED if report.remaining else Exit.OK

@@ -26,38 +26,38 @@ def add_connection_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments. None of them is a password: everybody can read a command line."""
     group = parser.add_argument_group(
         "vCenter or ESXi host",
-        "Also read from GOVC_URL and the other variables of govc, and from profiles in the configuration file.",
+        "Also read from GOVC_URL and govc's other variables, and from profiles in the configuration file.",
     )
     group.add_argument("--vcenter", metavar="HOST[:PORT]", help="the server")
     group.add_argument("--user", metavar="NAME", help="the user name")
     password = group.add_mutually_exclusive_group()
     password.add_argument(
-        "--password-file", type=Path, metavar="FILE", help="its first line is the password"
+        "--password-file", type=Path, metavar="FILE", help="file whose first line is the password"
     )
     password.add_argument(
         "--password-fd", type=int, metavar="N", help="read the password from this file descriptor"
     )
     trust = group.add_mutually_exclusive_group()
     trust.add_argument(
-        "--thumbprint", metavar="HEX", help="trust only the server certificate with this thumbprint"
+        "--thumbprint", metavar="HEX", help="trust only a server certificate with this thumbprint"
     )
     trust.add_argument(
         "--ca-file",
         type=Path,
         metavar="FILE",
-        help="trust servers whose certificate this authority has signed",
+        help="trust certificates signed by the authority in this file",
     )
     trust.add_argument(
         "--insecure",
         action="store_true",
-        help="do not verify the certificate: anyone in between can read the password",
+        help="do not verify the certificate (insecure: others on the network can then read the password)",
     )
     group.add_argument("--profile", metavar="NAME", help="a profile in the configuration file")
     group.add_argument(
         "--connect-timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="how long to wait for the server to answer (default: 20)",
+        help="seconds to wait for an answer of the server (default: 20)",
     )
 
 
@@ -77,8 +77,8 @@ def connection_layer(arguments: argparse.Namespace) -> Layer:
     address = parse_address(arguments.vcenter, "--vcenter")
     if address.password is not None:
         raise UsageError(
-            "--vcenter: a password does not belong on the command line, which everybody can read",
-            remedy="change it, and use --password-file, GOVC_PASSWORD or a profile",
+            "--vcenter: do not write a password on the command line, where every user can read it",
+            remedy="change the password, and use --password-file, GOVC_PASSWORD or a profile",
         )
     return with_address(layer, address)
 
@@ -106,6 +106,6 @@ def _seconds(text: str) -> float:
         value = 0.0
     if not 0 < value <= LONGEST_TIMEOUT:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds up to an hour (3600)"
+            f"invalid number of seconds {text!r} (at most 3600, an hour)"
         )
     return value

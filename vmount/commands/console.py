@@ -48,7 +48,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Row], *, title: str = 
     """Print a table to standard output. A cell is never broken and never cut.
 
     On a terminal that is too narrow, columns are left out; where that does not help, each row becomes a
-    block of lines. Elsewhere the table is as wide as it is.
+    block of lines. Elsewhere the width is not limited.
     """
     width = terminal_width()
     rows = [Row([printable(cell) for cell in row.cells], row.notes) for row in rows]

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from vmount.jobs.file_source import FileSource
 
 MOST_SHOWN = 50
-"""Lines of a kind that are told one by one; --json tells all."""
+"""Number of lines of a kind that are printed; --json has all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,30 +52,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="as for a mount; or a folder, such as a mount; or SOURCE:PATH",
+        help="as for vmount mount, or a folder (such as a mount), or SOURCE:PATH",
     )
     parser.add_argument(
         "paths",
         nargs="*",
         metavar="PATH",
-        help=r"files, directories or patterns to copy, of the mount (volumes/disk0-p1/home) or of the "
+        help=r"files, directories or patterns to copy, as in the mount (volumes/disk0-p1/home) or in the "
         r"guest (C:\Users\ann, /home/ann); file:stream too",
     )
     parser.add_argument(
         "destination",
         metavar="DEST",
-        help="a directory, a new name, or - for standard output: one file as it is, or --tar",
+        help="a directory, a new name, or - for standard output (one file, or an archive with --tar)",
     )
     parser.add_argument(
-        "--tar", action="store_true", help="with DEST -: write an archive, of directories too"
+        "--tar",
+        action="store_true",
+        help="with DEST -: write an archive, which can hold several files and directories",
     )
-    for option, what in (("include", "copy only files"), ("exclude", "leave out what is")):
+    for option, what in (("include", "copy only what"), ("exclude", "leave out what")):
         parser.add_argument(
             f"--{option}",
             action="append",
             default=[],
             metavar="PATTERN",
-            help=f"{what} called so: *.docx, or with a slash a path on the volume",
+            help=f"{what} that matches: a name (*.docx), or with a slash a path on the volume",
         )
     parser.add_argument(
         "--dry-run", action="store_true", help="only list what would be copied, one path a line"
@@ -84,12 +86,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-T",
         "--no-target-directory",
         action="store_true",
-        help="DEST is the copy itself, also where there is a directory of that name",
+        help="DEST is the name of the copy, even if a directory of that name exists",
     )
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted copy")
     parser.add_argument(
-        "--resume", action="store_true", help="go on where an earlier copy was interrupted"
+        "--verify",
+        action="store_true",
+        help="read each copy back and compare it; with --resume, also those that already exist",
     )
-    parser.add_argument("--verify", action="store_true", help="read each copy again and compare it")
     add_owner_argument(parser)
     for option, what in (("--map-user", "user"), ("--map-group", "group")):
         parser.add_argument(
@@ -98,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             type=_mapped,
             default=[],
             metavar="GUEST=HERE",
-            help=f"with --owner guest: the number of a {what}, and what stands for it here",
+            help=f"with --owner guest: map the number of a {what} in the guest to one on this system",
         )
     add_user_map_argument(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON")
@@ -110,8 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     _split_source(arguments)
     to_output = arguments.destination == STANDARD_OUTPUT
     if arguments.tar and not to_output:
-        raise UsageError("--tar: an archive goes to standard output", remedy="give - as DEST")
-    decide_owner(arguments, "owners are not kept: only root can give files to other users")
+        raise UsageError("--tar: archives are written to standard output", remedy="use - as DEST")
+    decide_owner(arguments, "owners are not preserved: only root can give files to other users")
     destination = Path(arguments.destination)
     if arguments.destination.endswith("/") and destination.is_dir():
         # With a slash, a link to a directory means the directory: the copier follows none.
@@ -120,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.destination.endswith("/") and destination.exists() and not destination.is_dir():
         raise UsageError(f"{arguments.destination}: not a directory")
     if not (to_output or arguments.dry_run or destination.absolute().parent.is_dir()):
-        raise UsageError(f"{destination.parent}: no such directory", remedy="make it first")
+        raise UsageError(f"{destination.parent}: no such directory", remedy="create it first")
     owner = Owner(arguments.owner == "guest", dict(arguments.map_user), dict(arguments.map_group))
     selection = Selection(arguments.include, arguments.exclude)
     options = CopyOptions(arguments.resume, arguments.verify, owner, selection)
@@ -138,11 +142,13 @@ def run(arguments: argparse.Namespace) -> int:
             _copy_elsewhere(arguments, disks, paths, options, report)
             return _say(report, arguments)
         if len(paths) + len(missing) > 1 and not into:
-            raise UsageError(f"{destination}: not a directory; several files are copied into one")
+            raise UsageError(
+                f"{destination}: not a directory; several files need a directory as DEST"
+            )
         for path in paths:
             if into and not name_of(path):
                 raise UsageError(
-                    f"{path or 'an empty PATH'}: there is no name to copy it as", remedy="use -T"
+                    f"{path or 'an empty PATH'}: it gives the copy no name", remedy="use -T"
                 )
             named_as_folder = arguments.destination.endswith("/")
             if into and arguments.resume and not named_as_folder:
@@ -169,7 +175,7 @@ def _copy_elsewhere(
         list_only(disks, paths, options, report, quiet=arguments.json)
         return
     if arguments.json:
-        raise UsageError("--json: standard output is the copy")
+        raise UsageError("--json: standard output already receives the copy")
     with _progress(disks, paths, False) as show:
         if arguments.tar:
             write_archive(disks, paths, options, report, show)
@@ -215,7 +221,7 @@ def _split_source(arguments: argparse.Namespace) -> None:
     first = words[0]
     if ":" not in first or _is_address(first) or Path(first).exists():
         if len(words) < 2:
-            raise UsageError(f"{first}: no PATH to copy", remedy="see vmount cp --help")
+            raise UsageError(f"{first}: no PATH given", remedy="see vmount cp --help")
         return
     parts = [word.partition(":") for word in words]
     if any(source != parts[0][0] or not path for source, _, path in parts):
@@ -230,7 +236,7 @@ def _is_address(text: str) -> bool:
 
 
 def _check_meaning(destination: Path, name: str) -> None:
-    """See that a copy that is to go on does not begin anew a level deeper. Raises UsageError."""
+    """Check that a continued copy does not start again one level deeper. Raises UsageError."""
     if not (destination / name).exists():
         raise UsageError(
             f"{destination} already exists and does not contain {name}",
@@ -247,12 +253,12 @@ def _say(report: CopyReport, arguments: argparse.Namespace) -> int:
         _tell_some("not kept", report.lost)
         for (what, reason), kept in report.not_kept.items():
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
-            tell(f"not kept: {what} of {kept.example}{more}: {reason}")
+            tell(f"not preserved: {what} of {kept.example}{more}: {reason}")
         files = "1 file" if report.files == 1 else f"{report.files} files"
         done = "to copy" if arguments.dry_run else "copied"
         parts = [f"{files}, {human_size(report.bytes)} {done}"]
         if report.already_there:
-            parts.append(f"{report.already_there} already there")
+            parts.append(f"{report.already_there} already existed")
         if report.verified:
             parts.append(f"{report.verified} verified")
         if report.not_read:
@@ -270,7 +276,7 @@ def _tell_some(what: str, lines: Sequence[str]) -> None:
     for line in lines[:MOST_SHOWN]:
         tell(f"{what}: {line}")
     if len(lines) > MOST_SHOWN:
-        tell(f"{what}: {len(lines) - MOST_SHOWN} more (--json tells all)")
+        tell(f"{what}: {len(lines) - MOST_SHOWN} more (--json lists all)")
 
 
 @contextmanager
@@ -300,5 +306,5 @@ def _size_of(disks: FileSource, paths: Sequence[str]) -> int:
 def _mapped(text: str) -> tuple[int, int]:
     matched = re.fullmatch(r"(\d{1,10})=(\d{1,10})", text)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 1000=5000")
+        raise argparse.ArgumentTypeError(f"invalid mapping {text!r} (example: 1000=5000)")
     return int(matched[1]), int(matched[2])

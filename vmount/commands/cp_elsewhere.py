@@ -32,9 +32,7 @@ def write_archive(
 ) -> None:
     """Write files and trees to standard output as a tar archive. Raises VmountError, BrokenPipeError."""
     if sys.stdout.isatty():
-        raise UsageError(
-            "an archive is not written to a terminal", remedy="redirect it: > FILE.tar"
-        )
+        raise UsageError("cannot write an archive to a terminal", remedy="redirect it: > FILE.tar")
 
     def fail(error: OSError) -> None:
         report.problems.append(explain(error))
@@ -52,7 +50,7 @@ def write_file(disks: FileSource, paths: Sequence[str], report: CopyReport) -> N
     if len(files) > 1 or not stat.S_ISREG(files[0].attrs.mode):
         what = "several files" if len(files) > 1 else f"{paths[0]}: not a regular file"
         raise UsageError(
-            f"{what}: one file is written to standard output as it is", remedy="use --tar"
+            f"{what}: only one file can be written to standard output", remedy="use --tar"
         )
     (reader,) = disks.open_files(files)
     if isinstance(reader, OSError):

@@ -28,17 +28,17 @@ SIGNS = {"added": "+", "removed": "-", "type": "!", "content": "M", "attributes"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("before", metavar="SOURCE_A", help="as it was")
-    parser.add_argument("after", metavar="SOURCE_B", help="as it is")
+    parser.add_argument("before", metavar="SOURCE_A", help="the earlier state")
+    parser.add_argument("after", metavar="SOURCE_B", help="the later state")
     parser.add_argument(
         "path",
         nargs="?",
         default=None,
         metavar="PATH",
-        help=r"of the mount or of the guest: C:\Users, /etc (default: all volumes, each with itself)",
+        help=r"as in the mount or in the guest: C:\Users, /etc (default: all volumes, each compared with itself)",
     )
     parser.add_argument(
-        "--checksum", action="store_true", help="compare contents, instead of sizes and times"
+        "--checksum", action="store_true", help="compare contents instead of sizes and times"
     )
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_source_arguments(parser)
@@ -104,7 +104,7 @@ def _volumes_of(first: DiskSet, second: DiskSet) -> list[tuple[Place, Place]]:
     """Return where each volume with files is in both sets. Raises UsageError if they share none."""
     pairs = pair_volumes(_known(first), _known(second))
     if all(pair.before is None or pair.after is None for pair in pairs):
-        raise UsageError("no volume is in both", remedy="name what to compare as PATH")
+        raise UsageError("no volume exists on both sides", remedy="give a PATH to compare")
     return [
         (
             Place(first, f"volumes/{pair.before or pair.after}", pair.before is None),

@@ -42,7 +42,7 @@ HELPERS = {"nbdkit": "for nbd and nbdssl, with VMware's VDDK: install nbdkit"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "vm", nargs="?", metavar="VM", help="a machine whose disks are to be read: what it needs"
+        "vm", nargs="?", metavar="VM", help="a VM: check what reading its disks requires"
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_connection_arguments(parser)
@@ -100,7 +100,7 @@ def _fuse_device() -> CheckResult:
     if Path("/dev/fuse").exists():
         return CheckResult("/dev/fuse", State.OK, "")
     return CheckResult(
-        "/dev/fuse", State.MISSING, "no FUSE here: ls, cat, cp and info work without it"
+        "/dev/fuse", State.MISSING, "FUSE is not available; ls, cat, cp and info work without it"
     )
 
 
@@ -118,7 +118,7 @@ def _allow_other() -> CheckResult:
     if not allowed and FUSE_CONFIG.is_file():
         lines = FUSE_CONFIG.read_text(errors="replace").splitlines()
         allowed = any(line.strip() == "user_allow_other" for line in lines)
-    remedy = f"for --allow-other: write user_allow_other into {FUSE_CONFIG}"
+    remedy = f"for --allow-other: add user_allow_other to {FUSE_CONFIG}"
     return CheckResult(
         "--allow-other", State.OK if allowed else State.OPTIONAL, "" if allowed else remedy
     )
@@ -128,13 +128,11 @@ def _sandbox() -> CheckResult:
     """Tell what holds a process that reads disks: Landlock's version decides how much."""
     version, has_filter = landlock.version(), seccomp.is_known()
     parts = [
-        f"Landlock {version}"
-        if version
-        else "no Landlock: no part of the file system is out of reach",
-        "seccomp" if has_filter else "no filter of system calls for this machine",
+        f"Landlock {version}" if version else "no Landlock: access to files cannot be confined",
+        "seccomp" if has_filter else "no system call filter for this architecture",
     ]
     if 0 < version < landlock.TCP_SINCE:
-        parts.append("any TCP port can be connected to")
+        parts.append("TCP connections cannot be confined")
     whole = has_filter and version >= landlock.TCP_SINCE
     return CheckResult("sandbox", State.OK if whole else State.OPTIONAL, "; ".join(parts))
 

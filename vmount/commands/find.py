@@ -27,36 +27,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="*",
         metavar="PATTERN",
-        help="of names (*.docx), or with a slash of paths on the volume (Users/**/*.docx)",
+        help="name (*.docx), or with a slash a path on the volume (Users/**/*.docx)",
     )
     parser.add_argument(
         "--below",
         default="volumes",
         metavar="PATH",
-        help=r"look there only: volumes/disk0-p1/home, C:\Users, or /home of a Linux guest",
+        help=r"search only there: volumes/disk0-p1/home, C:\Users, or /home of a Linux guest",
     )
     parser.add_argument(
         "--streams",
         action="store_true",
-        help="find alternate streams of NTFS instead of files; the name of one is file:stream",
+        help="find alternate streams of NTFS (file:stream) instead of files",
     )
-    parser.add_argument("--type", choices=sorted(KINDS), help="kind of file, as find(1) has them")
-    parser.add_argument("--larger", type=size, metavar="SIZE", help="at least this size: 10M")
-    parser.add_argument("--smaller", type=size, metavar="SIZE", help="at most this size")
-    parser.add_argument("--newer", metavar="WHEN", help="modified since: 2026-11-01, or 7d")
+    parser.add_argument("--type", choices=sorted(KINDS), help="type of file, as in find(1)")
+    parser.add_argument("--larger", type=size, metavar="SIZE", help="of at least this size: 10M")
+    parser.add_argument("--smaller", type=size, metavar="SIZE", help="of at most this size")
+    parser.add_argument(
+        "--newer", metavar="WHEN", help="modified since this date or age: 2026-11-01, 7d"
+    )
     parser.add_argument("--older", metavar="WHEN", help="modified before")
     parser.add_argument(
         "-i",
         "--ignore-case",
         action="store_true",
-        help="ignore upper and lower case (always done on NTFS and FAT)",
+        help="ignore case (default on NTFS and FAT)",
     )
     parser.add_argument(
         "--match-case",
         action="store_true",
-        help="distinguish upper and lower case on NTFS and FAT too",
+        help="respect case, on NTFS and FAT too",
     )
-    parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
+    parser.add_argument("-l", "--long", action="store_true", help="also show type, size and time")
     parser.add_argument("-0", "--null", action="store_true", help="end each path with a zero byte")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_source_arguments(parser)

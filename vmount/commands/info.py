@@ -41,7 +41,7 @@ VOLUMES = (
     Column("name"),
     Column("size", right=True),
     Column("type"),
-    Column("in the guest"),
+    Column("in guest"),
     Column("label", drop=1),
     Column("partition", drop=2),
     Column("uuid", drop=3),
@@ -55,10 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-v",
         "--verbose",
         action="store_true",
-        help="show everything: a block of lines for each disk and volume, "
-        "and why a disk is not read by the other transports",
+        help="show everything, and why the other transports do not read a disk",
     )
-    parser.add_argument("--json", action="store_true", help="as JSON, as info.json in a mount")
+    parser.add_argument("--json", action="store_true", help="print JSON, as in a mount's info.json")
     add_source_arguments(parser)
 
 

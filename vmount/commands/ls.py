@@ -33,11 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="/",
         metavar="PATH",
-        help=r"of the mount (volumes/disk0-p1/home) or of the guest (C:\Users\ann, /home/ann); "
+        help=r"as in the mount (volumes/disk0-p1/home) or as in the guest (C:\Users\ann, /home/ann); "
         "patterns and file:stream too (default: /, the top of the mount)",
     )
-    parser.add_argument("-l", "--long", action="store_true", help="with type, size and time")
-    parser.add_argument("-R", "--recursive", action="store_true", help="with all below")
+    parser.add_argument("-l", "--long", action="store_true", help="also show type, size and time")
+    parser.add_argument("-R", "--recursive", action="store_true", help="recurse into directories")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     add_source_arguments(parser)
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             not_read.add_parts(disks, [arguments.path])
         for path in directories:
             _list(arguments, disks, path, not_read, is_only=len(paths) == 1)
-        write_not_read(not_read, as_json_wanted=arguments.json, but=RECORD_DAMAGED)
+        write_not_read(not_read, as_json_wanted=arguments.json)
     return not_read.exit_code
 
 
@@ -80,7 +80,7 @@ def _list(
 ) -> None:
     """Show a directory, with -R all below it."""
     if arguments.recursive:
-        listings = disks.walk_entries(path, not_read.add_error)
+        listings = disks.walk_entries(path, not_read.add_directory)
     else:
         listings = iter([(path, disks.listdir(path))])
     for directory, entries in listings:
@@ -97,16 +97,11 @@ def _note_damaged(not_read: NotRead, directory: str, entries: list[Entry]) -> No
             not_read.add_error(OSError(errno.EUCLEAN, RECORD_DAMAGED, path))
 
 
-def write_not_read(not_read: NotRead, *, as_json_wanted: bool, but: str = "") -> None:
-    """Say at the end of a listing what is missing from it: in JSON an object a line, and one line for people.
-
-    `but`: the reason of those that the listing has an object of.
-    """
+def write_not_read(not_read: NotRead, *, as_json_wanted: bool) -> None:
+    """Say at the end of a listing what is missing from it: in JSON an object a line, and one line for people."""
     if as_json_wanted:
         for item in not_read.as_objects():
-            problem = {"path": item["path"], "kind": item["kind"], "problem": item["reason"]}
-            if problem["problem"] != but:
-                write_line(as_json(problem, indent=None).rstrip())
+            write_line(as_json(item, indent=None).rstrip())
     if not_read.items:
         tell(f"not complete: {not_read.counted()} could not be read")
 
@@ -121,17 +116,16 @@ def _show(
     for name, attrs in entries:
         path = f"{directory.rstrip('/')}/{name}"
         if arguments.json:
-            write_line(as_json(as_object(disks, path, attrs), indent=None).rstrip())
+            if attrs is not None:  # otherwise it is among what could not be read
+                write_line(as_json(as_object(disks, path, attrs), indent=None).rstrip())
         elif arguments.long:
             write_line(long_line(disks, path, shown or name, attrs))
         else:
             write_line(shown or name)
 
 
-def as_object(disks: DiskSet, path: str, attrs: Attrs | None) -> dict[str, Any]:
-    """Return what is told of a file as JSON."""
-    if attrs is None:
-        return {"path": path, "problem": RECORD_DAMAGED}
+def as_object(disks: DiskSet, path: str, attrs: Attrs) -> dict[str, Any]:
+    """Return the JSON object of a file."""
     value: dict[str, Any] = {"path": path, "type": _kind(attrs.mode)} | attrs._asdict()
     if stat.S_ISLNK(attrs.mode):
         try:
@@ -180,7 +174,7 @@ def _time(nanoseconds: int) -> str:
 
 
 def write_line(line: str, end: bytes = b"\n") -> None:
-    """Write a line to standard output: as it is, but for a terminal, which a name must not steer."""
+    """Write a line to standard output: unchanged, except to a terminal, which a name must not control."""
     if sys.stdout.isatty():
         line = printable(line)
     write_bytes(line.encode("utf-8", "surrogateescape") + end)

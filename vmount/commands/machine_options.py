@@ -18,7 +18,7 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
         "--snapshot",
         metavar="WHICH",
         help="read current, new, or a snapshot by its moRef, name or path "
-        "(default: new, removed at the end; none if the machine is off)",
+        "(default: new, removed at the end; none if the VM is off)",
     )
     group.add_argument(
         "--quiesce",
@@ -50,7 +50,7 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="how long to wait for the lock of another program",
+        help="seconds to wait for the lock of another program",
     )
 
 
@@ -81,6 +81,6 @@ def _seconds(text: str) -> float:
         value = -1.0
     if not 0 <= value <= LONGEST_WAIT:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number of seconds up to a week (604800)"
+            f"invalid number of seconds {text!r} (at most 604800, a week)"
         )
     return value

@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--noexec",
         action="store_true",
-        help="do not allow programs to be run from the mount",
+        help="do not run programs from the mount",
     )
     add_owner_argument(parser)
     for option, what in (("--uid", "user"), ("--gid", "group")):
@@ -61,13 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             option,
             type=_number,
             metavar="N",
-            help=f"the number of the {what} that all files belong to",
+            help=f"number of the {what} that owns all files",
         )
     parser.add_argument(
         "--umask",
         type=_umask,
         metavar="MASK",
-        help="give all files the permissions 0777 without these bits: 022, 077",
+        help="permissions of all files: 0777 without these bits (022, 077)",
     )
     add_user_map_argument(parser)
     parser.add_argument(
@@ -75,17 +75,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_raw_mode,
         default=RAW_MODE,
         metavar="MODE",
-        help="of the block files, such as 0440 (default: 0400); who may read one reads every file on it",
+        help="permissions of the block files, such as 0440 (default: 0400); a user who can read a block file can read every file on it",
     )
     parser.add_argument(
         "--streams",
         action="store_true",
-        help="show alternate streams of NTFS as files of their own too: report.txt:Zone.Identifier",
+        help="also show alternate streams of NTFS as files: report.txt:Zone.Identifier",
     )
     parser.add_argument(
         "--ignore-case",
         action="store_true",
-        help="ignore upper and lower case of names on NTFS, as Windows does",
+        help="ignore case of names on NTFS, as Windows does",
     )
     parser.add_argument(
         "--volumes",
@@ -121,7 +121,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Mount."""
     if arguments.owner is None and (arguments.uid, arguments.gid) != (None, None):
         arguments.owner = OwnerMode.ME
-    decide_owner(arguments, "files belong to you; --owner guest shows the owners of the guest")
+    decide_owner(
+        arguments, "files belong to you; use --owner guest to show the owners of the guest"
+    )
     mountpoint = Path(resolve(arguments.mountpoint))
     options = open_options(arguments, *arguments.sources)
     ntfs = NtfsOptions(
@@ -195,7 +197,7 @@ def _in_background(config: MountConfig, state: StateDir, inherited: set[int]) ->
             with raising():
                 select.select([pipe], [], [])
         except KeyboardInterrupt:
-            # It undoes what it has done to a machine by now.
+            # It undoes its changes to a VM first.
             os.kill(pid, signal.SIGTERM)
             os.waitpid(pid, 0)
             raise
@@ -249,5 +251,7 @@ def _raw_mode(text: str) -> int:
     """Read a mode for argparse: octal, of rights to read."""
     mode = int(text, 8) if re.fullmatch(r"0?[0-7]{1,3}", text) else -1
     if mode & ~0o444:
-        raise argparse.ArgumentTypeError(f"{text!r} is no mode such as 0440: rights to read")
+        raise argparse.ArgumentTypeError(
+            f"invalid mode {text!r} (read permissions only, such as 0440)"
+        )
     return mode

@@ -32,14 +32,14 @@ UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what every command that opens sources can be told."""
     parser.add_argument(
-        "--force", action="store_true", help="open a snapshot whose parent has changed since"
+        "--force", action="store_true", help="open a snapshot even if its parent has changed since"
     )
     parser.add_argument(
         "--disks",
         type=_names,
         default=(),
         metavar="NAME,...",
-        help="open only these disks of a machine: scsi0-0,scsi0-1",
+        help="open only these disks of a VM: scsi0-0,scsi0-1",
     )
     _add_drive_arguments(parser)
     _add_remote_arguments(parser)
@@ -53,8 +53,8 @@ def add_owner_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--owner",
         choices=["me", "guest"],
-        help="who owns the files: guest, the users of the guest (default for root); "
-        "me, the user who runs vmount (default otherwise)",
+        help="owner of the files: guest, as in the guest (default for root); "
+        "me, the user who runs vmount (default for others)",
     )
 
 
@@ -72,17 +72,17 @@ def add_user_map_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--usermap",
         metavar="FILE",
-        help="with --owner guest: numbers of Windows' users, as in ntfs-3g's UserMapping "
-        "(default: the last part of the SID; 0 for what Windows has built in)",
+        help="with --owner guest: map Windows users to numbers, in the format of ntfs-3g's UserMapping "
+        "(default: the last part of the SID; 0 for built-in users)",
     )
 
 
 def ntfs_users(arguments: argparse.Namespace) -> UserMap | None:
-    """Return what Windows' users are called here, None if files belong to whoever asks. Raises UsageError."""
+    """Return what Windows' users are called here, None if files belong to the caller. Raises UsageError."""
     path = arguments.usermap
     if arguments.owner != "guest":
         if path is not None:
-            raise UsageError("--usermap: goes with --owner guest")
+            raise UsageError("--usermap: requires --owner guest")
         return None
     if path is None:
         return UserMap()
@@ -110,29 +110,32 @@ def _add_transport_arguments(parser: argparse.ArgumentParser) -> None:
         type=_datastore,
         default=[],
         metavar="NAME=DIR",
-        help="a datastore mounted on this system; may be given several times",
+        help="a datastore that is mounted on this system; repeatable",
     )
     group.add_argument(
         "--lun",
         action="append",
         default=[],
         metavar="DEVICE",
-        help="a LUN of a datastore, for san (default: look at all disks of this system)",
+        help="for san: a LUN of a datastore (default: search all disks of this system)",
     )
-    for what, effect in (("allow", "only look at disks"), ("deny", "never open disks")):
+    for what, effect in (
+        ("allow", "for san: only open disks"),
+        ("deny", "for san: never open disks"),
+    ):
         group.add_argument(
             f"--lun-{what}",
             action="append",
             default=[],
             metavar="PATTERN",
-            help=f"{effect} whose path, link in /dev/disk/by-id or WWN is like this, for san",
+            help=f"{effect} whose path, link in /dev/disk/by-id or WWN matches",
         )
     group.add_argument(
         "--proxy-vm",
         default="",
         metavar="VM",
-        help="the machine that vmount runs in, for hotadd: moRef, UUID or inventory path "
-        "(default: as its firmware says)",
+        help="for hotadd: the VM that vmount runs in, by moRef, UUID or inventory path "
+        "(default: found by its firmware's UUID)",
     )
 
 
@@ -149,13 +152,13 @@ def _add_remote_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="how long to wait for the answer to a read (default: 60)",
+        help="seconds to wait for the answer to a read (default: 60)",
     )
     group.add_argument(
         "--keepalive",
         type=_seconds,
         metavar="SECONDS",
-        help="without traffic for this long, read a little to keep the connection open",
+        help="seconds without traffic after which a small read keeps the connection open",
     )
 
 
@@ -167,7 +170,7 @@ def _add_drive_arguments(parser: argparse.ArgumentParser) -> None:
         type=_drive,
         default=[],
         metavar="LETTER=VOLUME",
-        help="show a volume as this drive, as in D=disk0-p2; may be given several times",
+        help="show a volume as this drive: D=disk0-p2; repeatable",
     )
 
 
@@ -180,7 +183,7 @@ def open_options(arguments: argparse.Namespace, *sources: str) -> OpenOptions:
     )
     drives = dict(arguments.drive)
     if len(drives) < len(arguments.drive):
-        raise UsageError("--drive: a letter is given twice")
+        raise UsageError("--drive: the same letter twice")
     programs: Mapping[str, tuple[str, ...]] = {}
     transports: tuple[str, ...] = ()
     if arguments.transport is not None:
@@ -204,7 +207,7 @@ def open_options(arguments: argparse.Namespace, *sources: str) -> OpenOptions:
 def _datastore(text: str) -> tuple[str, Path]:
     name, separator, folder = text.rpartition("=")
     if not separator or not name or not folder:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR")
+        raise argparse.ArgumentTypeError(f"invalid datastore {text!r} (expected NAME=DIR)")
     return name, Path(folder).absolute()
 
 
@@ -212,28 +215,28 @@ def size(text: str) -> int:
     """Read a size for argparse: bytes, or with a unit as in 512M."""
     matched = re.fullmatch(r"(\d{1,15})([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size (examples: 512M, 2G)")
+        raise argparse.ArgumentTypeError(f"invalid size {text!r} (examples: 512M, 2G)")
     return int(matched[1]) * UNITS[matched[2].upper()]
 
 
 def _positive_size(text: str) -> int:
     value = size(text)
     if not value:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size (examples: 512M, 2G)")
+        raise argparse.ArgumentTypeError(f"invalid size {text!r} (examples: 512M, 2G)")
     return value
 
 
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
-        raise argparse.ArgumentTypeError(f"{text!r} names no disk such as scsi0-0")
+        raise argparse.ArgumentTypeError(f"invalid disk name {text!r} (example: scsi0-0)")
     return names
 
 
 def _drive(text: str) -> tuple[str, str]:
     matched = re.fullmatch(r"([A-Za-z]):?=(.+)", text)
     if matched is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form D=VOLUME")
+        raise argparse.ArgumentTypeError(f"invalid drive {text!r} (expected D=VOLUME)")
     return matched[1].upper(), matched[2]
 
 
@@ -243,7 +246,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"invalid number of seconds {text!r}")
     return value
 
 

@@ -48,34 +48,34 @@ if TYPE_CHECKING:
     from vmount.jobs.scan.scanner import Progress
 
 MOST_SHOWN = 20
-"""Files not scanned that are told one by one; --json tells all."""
+"""Number of files not scanned that are listed; --json has all."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="as for a mount; or a folder, such as a mount"
+        "source", metavar="SOURCE", help="as for vmount mount, or a folder (such as a mount)"
     )
     parser.add_argument(
         "paths",
         nargs="*",
         default=[],
         metavar="PATH",
-        help=r"files or directories, of the mount or of the guest (C:\Users\ann, /home/ann); "
+        help=r"files or directories, as in the mount or in the guest (C:\Users\ann, /home/ann); "
         "patterns and file:stream too (default: all volumes)",
     )
     parser.add_argument(
         "--engine",
         default="clamd",
         metavar="ENGINE",
-        help="clamd (default), clamscan, or a command; {} in it is the path of a file",
+        help="clamd (default), clamscan, or a command, in which {} stands for the path of a file",
     )
-    parser.add_argument("--socket", metavar="ADDRESS", help="of clamd: a path, or host:port")
+    parser.add_argument("--socket", metavar="ADDRESS", help="socket of clamd: a path, or host:port")
     parser.add_argument(
-        "--connections", type=int, default=4, metavar="N", help="to clamd at a time (default: 4)"
+        "--connections", type=int, default=4, metavar="N", help="connections to clamd (default: 4)"
     )
     parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="write what was seen, for --since"
+        "--report", type=Path, metavar="FILE", help="write a report for a later --since"
     )
     parser.add_argument(
         "--since", type=Path, metavar="FILE", help="scan only what has changed since that report"
@@ -85,15 +85,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="leave out files and directories of this name (*.vhdx), or with a slash of this path on the "
-        "volume (Windows/WinSxS); may be given several times",
+        help="leave out files and directories with this name (*.vhdx), or with a slash this path on the "
+        "volume (Windows/WinSxS); repeatable",
     )
     parser.add_argument(
         "--max-size",
         type=size,
         metavar="SIZE",
-        help="do not scan larger files, and say so: 500M; for clamscan, and for a clamd whose settings are "
-        "not known here, this is also the size up to which it scans (default: ClamAV's own)",
+        help="report larger files as not scanned: 500M; this is also the limit of clamscan, and the assumed "
+        "limit of a clamd whose settings are unknown (default: ClamAV's)",
     )
     parser.add_argument("--json", action="store_true", help="report as JSON")
     add_source_arguments(parser)
@@ -129,9 +129,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     if not 1 <= arguments.connections <= 64:
-        raise UsageError("--connections: from 1 to 64")
+        raise UsageError("--connections: invalid number (from 1 to 64)")
     if arguments.report is not None and not arguments.report.absolute().parent.is_dir():
-        raise UsageError(f"--report {arguments.report}: no such folder to write it into")
+        raise UsageError(f"--report {arguments.report}: the folder does not exist")
     clean: dict[str, Seen] = {}
     since = ""
     if arguments.since is not None:
@@ -142,7 +142,7 @@ def _run(arguments: argparse.Namespace) -> int:
         shown = [without_query(arguments.source)]
         scan = Scan(opened.source, shown, opened.engine, show, options, opened.place_of)
         if since and since != scan.report.engine:
-            tell(f"the earlier scan was by {since}, this one is by {scan.report.engine}")
+            tell(f"the earlier scan used {since}, this one uses {scan.report.engine}")
         if arguments.paths:
             report = scan.run(arguments.paths, clean)
         else:
@@ -213,7 +213,7 @@ def _opened(arguments: argparse.Namespace, engine: Engine | PathEngine) -> Itera
         )
         volumes = [volume.name for volume in disks.volumes if volume.filesystem is not None]
         if not volumes and not disks.unread and not arguments.paths:
-            raise SourceError(f"{arguments.source}: no volume with files")
+            raise SourceError(f"{arguments.source}: no volume with a file system")
         wanted = [f"volumes/{name}" for name in volumes]
         yield _Opened(disks, usable, wanted, ["volumes"], ScannerMount(disks, helper).place_of)
 
@@ -262,7 +262,7 @@ def _print(report: ScanReport) -> None:
     for item in report.not_scanned[:MOST_SHOWN]:
         tell(f"not scanned: {line_of(item)}")
     if len(report.not_scanned) > MOST_SHOWN:
-        tell(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json tells all)")
+        tell(f"not scanned: {len(report.not_scanned) - MOST_SHOWN} more (--json lists all)")
     for path, signature in report.found:
         # A line for each finding, whatever is in the name; to a program, with the name's own bytes.
         write_line(printable(f"{path}: {signature} FOUND", keep_bytes=True))
@@ -272,7 +272,7 @@ def _print(report: ScanReport) -> None:
         f"{report.scanned} {contents} scanned, {human_size(report.bytes)} in {report.seconds:.1f} s"
     ]
     if report.same_content:
-        parts.append(f"{report.same_content} more files have the same")
+        parts.append(f"{report.same_content} more files have the same content")
     if report.unchanged:
         parts.append(f"{report.unchanged} unchanged")
     if report.excluded:

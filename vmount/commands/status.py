@@ -26,15 +26,13 @@ CLEAR = "\x1b[H\x1b[2J"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("mountpoint", nargs="?", metavar="MOUNTPOINT", help="default: all mounts")
-    parser.add_argument(
-        "--watch", action="store_true", help="show it again and again, until Ctrl-C or the unmount"
-    )
+    parser.add_argument("--watch", action="store_true", help="refresh until Ctrl-C or the unmount")
     parser.add_argument(
         "--interval",
         type=_seconds,
         default=INTERVAL,
         metavar="SECONDS",
-        help="with --watch: the time between two showings (default: 2)",
+        help="with --watch: seconds between refreshes (default: 2)",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -111,7 +109,7 @@ def _ask(mount: KernelMount, state: StateDir) -> dict[str, Any]:
         try:
             return read_status(path)
         except PermissionError:
-            problem, remedy = f"only {_name(mount.user)} may look at it", ""
+            problem, remedy = f"only {_name(mount.user)} can see its status", ""
         except TimeoutError:
             problem, remedy = "does not answer in time", f"run: vmount umount --force {path}"
         except (OSError, ValueError) as error:

@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force",
         action="store_true",
-        help="unmount even if files are open: their readers get an error",
+        help="unmount even if files are open; programs that read them get errors",
     )
 
 

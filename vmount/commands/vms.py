@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "pattern",
         nargs="?",
         metavar="PATTERN",
-        help="part of a name, or with * ? [] a whole name; with / a path in the inventory",
+        help="part of a name, or a pattern (* ? []) for a whole name, or with / a path in the inventory",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
     add_connection_arguments(parser)

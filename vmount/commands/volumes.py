@@ -27,15 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME",
-        help="show a volume, or count it once more",
+        help="mount a volume, or count one more use of it",
     )
     parser.add_argument(
-        "--dismount", action="append", default=[], metavar="NAME", help="give a volume back"
+        "--dismount",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="count one use less, and dismount the volume after the last",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="dismount even if it is in use or counted more than once",
+        help="dismount even if it is in use or has several uses",
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -70,6 +74,6 @@ def tell(mountpoint: str, state: StateDir, request: dict[str, Any]) -> Any:
     if record is None or not record.process.is_alive:
         raise MountError(
             f"{mountpoint}: no record of the process that serves it",
-            remedy="name the folder of records with --state-dir, as when it was mounted",
+            remedy="use the --state-dir that it was mounted with",
         )
     return ask(record.socket, request)

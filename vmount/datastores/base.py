@@ -1,4 +1,4 @@
-"""Where the files of datastores can be read: an interface for whoever has them.
+"""The interface of datastore backends: where the files of datastores are read.
 
 Three kinds of backends are known: /folder of a vCenter or host (web), a folder of this machine where the
 datastore is mounted (folder), and the VMFS volumes on its LUNs.

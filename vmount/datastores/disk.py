@@ -63,7 +63,7 @@ async def open_datastore_disk(
 ) -> OpenedDisk:
     """Open a disk by its descriptor.
 
-    With `raw`, a file that is no VMDK is taken as it is. Raises OSError, ParseError; then nothing stays
+    With `raw`, a file that is not a VMDK is a raw image. Raises OSError, ParseError; then nothing stays
     open.
     """
     opener = DatastoreOpener(backend, nursery, reading.cache, reading.volumes)

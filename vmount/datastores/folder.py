@@ -31,12 +31,12 @@ class FolderBackend:
         folder = self._folders.get(path.datastore)
         if folder is None:
             raise BackendRefused(
-                f"datastore {path.datastore!r} is not mounted here (the option datastore says where)"
+                f"datastore {path.datastore!r} is not mounted here; give its folder by the option datastore"
             )
         root = folder.resolve()
         real = (root / path.path).resolve()
         if not real.is_relative_to(root):
-            raise PermissionError(errno.EACCES, f"leads out of {folder}: not opened", str(path))
+            raise PermissionError(errno.EACCES, f"points outside {folder}: not opened", str(path))
         if not real.exists():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(real))
         file = LocalFile(real, self._runtime)

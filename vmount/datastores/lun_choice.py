@@ -33,7 +33,7 @@ class LunChoice:
             except OSError as error:
                 raise UsageError(f"{name}: {explain(error)}") from error
             if not self._is_wanted(device):
-                raise UsageError(f"{name}: left out by the option lun-allow or lun-deny")
+                raise UsageError(f"{name}: excluded by the option lun-allow or lun-deny")
             found.append(device)
         return distinct(found)
 

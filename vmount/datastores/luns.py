@@ -87,7 +87,7 @@ async def find_luns(
             found[index] = await _open(device, nursery, options)
         except NotRecognised:
             if choice.given:
-                found[index] = Rejected(device, f"{device.path}: no VMFS on it")
+                found[index] = Rejected(device, f"{device.path}: has no VMFS")
         except (OSError, ParseError) as error:
             reason = explain(error) if isinstance(error, OSError) else str(error)
             log.info("%s: not read as a LUN: %s", device.path, reason)
@@ -114,7 +114,7 @@ async def why_no_lun(choice: LunChoice | None = None) -> str:
         await close_all(luns)
         nursery.cancel_scope.cancel()
     reasons = "".join(f"; {one.reason}" for one in rejected)
-    return "" if luns else f"no disk of this machine is a LUN of a datastore{reasons}"
+    return "" if luns else f"no disk of this system is a LUN of a datastore{reasons}"
 
 
 async def close_all(luns: Sequence[Lun]) -> None:
@@ -131,8 +131,8 @@ def check_told_apart(luns: Sequence[Lun]) -> None:
         other = seen.setdefault(lun.member.device_uuid, lun)
         if other is not lun:
             raise BackendError(
-                f"{other.device.path} and {lun.device.path} are two disks with one VMFS identity"
-                f" ({lun.member.device_uuid}): a copy or a snapshot of the array; name the right one as the option lun"
+                f"{other.device.path} and {lun.device.path} are two disks with the same VMFS identity"
+                f" ({lun.member.device_uuid}): a copy or a snapshot of the array; choose one by the option lun"
             )
 
 

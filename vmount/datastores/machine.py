@@ -52,7 +52,7 @@ async def read_machine(
         if device.present
     ]
     if not disks:
-        raise SourceError(f"{path}: the machine has no virtual disk")
+        raise SourceError(f"{path}: has no virtual disk")
     return disks
 
 

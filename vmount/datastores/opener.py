@@ -100,7 +100,7 @@ class DatastoreOpener:
         if found and not reachable:
             raise PermissionError(
                 errno.EACCES,
-                f"named by {near}, outside its folder and not called .vmdk: not opened",
+                f"named by {near}, but outside its folder and without the suffix .vmdk: not opened",
                 name,
             )
         return reachable

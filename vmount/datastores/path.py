@@ -30,14 +30,14 @@ class DatastorePath:
     def __post_init__(self) -> None:
         parts = self.path.split("/")
         if "\0" in self.path or any(part in ("", ".", "..") for part in parts):
-            raise DatastorePathError(f"{str(self)!r} does not name a file in its datastore")
+            raise DatastorePathError(f"{str(self)!r} is not the path of a file in a datastore")
 
     @classmethod
     def parse(cls, text: str) -> DatastorePath:
         """Parse "[datastore] folder/file". Raises DatastorePathError."""
         matched = _PATH.fullmatch(text) or _TYPED.fullmatch(text)
         if matched is None:
-            raise DatastorePathError(f"{text!r} is not of the form [datastore] folder/file")
+            raise DatastorePathError(f"invalid path {text!r} (expected [datastore] folder/file)")
         return cls(matched[1], matched[2].strip("/"))
 
     @property

@@ -136,10 +136,14 @@ class SanBackend:
         if found:
             raise BackendError(
                 f"several datastores{f' are called {name!r}' if name else ''}: {known};"
-                " name one, or its LUNs as the option lun"
+                " choose one, or its LUNs by the option lun"
             )
-        what = f"no LUN of datastore {name!r} can be read here" if name else "no LUN of a datastore"
-        reasons = "; ".join([*problems, *([f"there are {known}"] if known else [])])
+        what = (
+            f"no LUN of datastore {name!r} can be read here"
+            if name
+            else "no LUN of a datastore found"
+        )
+        reasons = "; ".join([*problems, *([f"known are {known}"] if known else [])])
         raise BackendError(f"{what}{f' ({reasons})' if reasons else ''}", code=errno.ENODEV)
 
     async def aclose(self) -> None:

@@ -121,7 +121,7 @@ class RemoteDisk:
                 if len(zeros) > MOST_ZEROS:
                     break
         except OSError as error:
-            log.debug("%s: no map of holes: %s", self.name, error)
+            log.debug("%s: holes are not known: %s", self.name, error)
 
 
 async def exports_of(uri: str, options: RemoteOptions) -> Sequence[ExportInfo]:

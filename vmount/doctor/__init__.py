@@ -1,1 +1,1 @@
-"""Checks of this system and of a virtual machine: what can be used, what is missing, and the remedy."""
+"""Checks of this system and of a VM: what is usable, what is missing, and the remedy."""

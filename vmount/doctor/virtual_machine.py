@@ -72,7 +72,7 @@ async def _check_name(host: str) -> CheckResult:
         with trio.fail_after(10):
             found = await trio.socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, trio.TooSlowError) as error:
-        detail = f"{_reason(error)}; check it, and this system's name resolution"
+        detail = f"{_reason(error)}; check the name and this system's name resolution"
         return CheckResult(f"name {host}", State.PROBLEM, detail)
     return CheckResult(
         f"name {host}", State.OK, ", ".join(dict.fromkeys(str(one[4][0]) for one in found))
@@ -88,9 +88,9 @@ async def _check_port(
             stream = await trio.open_tcp_stream(host, port)
             await stream.aclose()
     except (OSError, trio.TooSlowError) as error:
-        remedy = "let this system connect to it (TCP, firewalls on the way)"
+        remedy = "allow TCP connections from this system to it (check firewalls)"
         if isinstance(error, socket.gaierror):
-            remedy = "make the name known to this system (DNS, /etc/hosts)"
+            remedy = "add the name to DNS or /etc/hosts"
         detail = f"{use}{_reason(error)}; {remedy}"
         return CheckResult(name, State.PROBLEM if needed else State.OPTIONAL, detail)
     return CheckResult(name, State.OK, "answers")
@@ -116,9 +116,9 @@ async def _check_certificate(settings: ConnectionSettings) -> CheckResult:
         return CheckResult("certificate", State.PROBLEM, said)
     thumbprint = Thumbprint.of(leaf)
     if settings.thumbprint is not None:
-        return CheckResult("certificate", State.OK, f"is the one that was named ({thumbprint})")
+        return CheckResult("certificate", State.OK, f"matches the given thumbprint ({thumbprint})")
     if settings.insecure:
-        detail = f"is not verified; to trust this one only: --thumbprint {thumbprint}"
+        detail = f"is not verified; to trust only this one: --thumbprint {thumbprint}"
         return CheckResult("certificate", State.OK, detail)
     return CheckResult("certificate", State.OK, f"verified ({thumbprint})")
 
@@ -157,7 +157,7 @@ async def _check_machine(
         wanted = [one for one in uses if proxy is not None or one.where is not Where.PROXY]
         lacking = await granted(session, vm, wanted, proxy)
     except VmountError as error:
-        results.append(CheckResult("privileges", State.OPTIONAL, f"cannot be asked for: {error}"))
+        results.append(CheckResult("privileges", State.OPTIONAL, f"cannot be queried: {error}"))
         lacking = {}
     results += [_privilege(one, where, uses[one]) for one, where in lacking.items()]
     return [*results, *ports, *_ways(transports, vm, lacking, ports)]
@@ -282,7 +282,7 @@ def _obstacles(
             if one.state is not State.OK and wanted and one.name.startswith(wanted)
         ),
         *(
-            f"{store.name} is {store.kind}, whose disks are no files"
+            f"{store.name} is {store.kind}, where disks are not files"
             for store in vm.datastores
             if store.kind.lower() in mode.closed_to
         ),
@@ -309,6 +309,8 @@ def _ways(
         results.append(CheckResult(f"transport {name}", State.OK, detail))
     if not used:
         results.append(
-            CheckResult("transport", State.PROBLEM, "none is left: see the reasons of each above")
+            CheckResult(
+                "transport", State.PROBLEM, "no transport can be used: see the reasons above"
+            )
         )
     return results

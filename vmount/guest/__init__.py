@@ -1,6 +1,6 @@
 """The guest's operating systems: what they are, and where they mount their volumes.
 
-info says what is told of a system; files reads a guest's own files; windows and linux each know a family;
+info holds the facts about a system; files reads a guest's own files; windows and linux each know a family;
 machine puts together what was found on a set of volumes.
 """
 

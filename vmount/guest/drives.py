@@ -139,11 +139,11 @@ def letters_by_hand(found: Found, by_hand: Mapping[str, str]) -> Drives:
     for letter, name in by_hand.items():
         if name not in names:
             raise UsageError(
-                f"drive {letter}: there is no volume {name} with files",
+                f"drive {letter}: no volume {name} with a file system",
                 remedy=f"the volumes are {', '.join(names) or 'none'}",
             )
         if (other := drives.letter_of(name)) is not None:
-            raise UsageError(f"drives {other.letter} and {letter}: both are {name}")
+            raise UsageError(f"drives {other.letter} and {letter} are both volume {name}")
         drives.add(letter, name, assigned=True)
     return drives
 

@@ -127,7 +127,9 @@ class GuestTree:
                 return None
             self._lookups += 1
             if self._lookups > MOST_LOOKUPS:
-                raise Unsupported(f"more than {MOST_LOOKUPS} names on the way to a guest's files")
+                raise Unsupported(
+                    f"more than {MOST_LOOKUPS} names looked up on the path to a guest's files"
+                )
             mount = self.mounts[here.mount]
             filesystem, _ = opened(mount.volume)
             attrs = await filesystem.lookup(here.attrs.ino, name)

@@ -1,4 +1,4 @@
-"""What is told of a guest's operating system."""
+"""Facts about a guest's operating system."""
 
 from __future__ import annotations
 

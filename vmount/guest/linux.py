@@ -91,7 +91,7 @@ class _Told:
         if len(self.warnings) < MOST_WARNINGS:
             self.warnings.append(f"{self._volume}: {guest_text(text[:LONGEST_WARNING])}")
         elif len(self.warnings) == MOST_WARNINGS:
-            self.warnings.append(f"{self._volume}: more warnings like these")
+            self.warnings.append(f"{self._volume}: more warnings of this kind")
 
     async def read(self, tree: GuestTree, path: bytes) -> bytes | None:
         """Return the content of a file, None if it is not there or cannot be read."""
@@ -117,7 +117,7 @@ async def _mount_all(tree: GuestTree, fstab: bytes, found: Found, told: _Told) -
             if volume is None:
                 continue
             if len(mounts) == MOST_MOUNTS:
-                told.warn(f"fstab: more than {MOST_MOUNTS} mounts; the others are left out")
+                told.warn(f"fstab: more than {MOST_MOUNTS} mounts; the rest is ignored")
                 break
             place = await _mount(tree, entry, volume)
         except ParseError as error:
@@ -149,7 +149,9 @@ def _volume_of(
     names = " and ".join(volume.name for volume in volumes)
     if entry.mount_point.strip(b"/") == b"":
         if root not in volumes:
-            told.warn(f"fstab: it names {names or entry.spec} as its root; {root.name} is shown")
+            told.warn(
+                f"fstab: it gives {names or entry.spec} as root; {root.name} is shown instead"
+            )
         elif entry.subvolume:
             told.warn(f"fstab: /: {entry.subvolume} is not supported: the whole volume is shown")
         return None
@@ -159,8 +161,8 @@ def _volume_of(
         return None
     if not volumes:
         if not entry.may_be_absent:
-            told.warn(f"fstab: {shown}: {entry.spec} is on none of the open disks")
-            told.lose(shown, f"{entry.spec} is on none of the open disks")
+            told.warn(f"fstab: {shown}: {entry.spec} is not on any open disk")
+            told.lose(shown, f"{entry.spec} is not on any open disk")
         return None
     if len(volumes) > 1:
         told.warn(f"fstab: {shown}: may be {names}; the first is taken")

@@ -91,9 +91,9 @@ async def _examine(volume: Volume, found: Found) -> WindowsSystem | LinuxSystem 
             return await examine_windows(volume)
         return await examine_linux(volume, found)
     except ParseError as error:
-        return f"{volume.name}: looking for an operating system: {error}"
+        return f"{volume.name}: search for an operating system failed: {error}"
     except OSError as error:
-        return f"{volume.name}: looking for an operating system: {explain(error)}"
+        return f"{volume.name}: search for an operating system failed: {explain(error)}"
 
 
 async def _find_folders(

@@ -76,7 +76,7 @@ async def _examine(
     devices: tuple[MountedDevice, ...] = ()
     for name, attrs in (("SOFTWARE", software), ("SYSTEM", system)):
         if attrs is None:
-            warnings.append(f"{volume.name}: Windows has no registry hive {name}")
+            warnings.append(f"{volume.name}: the registry hive {name} of Windows does not exist")
             continue
         try:
             hive = await open_hive(await open_guest_file(volume, attrs.ino))

@@ -1,4 +1,4 @@
-"""Undoing what processes that are dead have left behind: `vmount cleanup`.
+"""Undoing what dead processes left behind: `vmount cleanup`.
 
 The journals of the dead are gone through backwards. What cannot be undone stays in its journal with the
 reason, and so does what it needs: a snapshot is not removed under a disk that is still attached.
@@ -146,13 +146,15 @@ class Recovery:
         """Raise VmountError for what must not be undone; `kept`: what has not been, so far."""
         if process is not None and process.is_elsewhere and process.host not in self._hosts:
             raise VmountError(
-                f"a process of {process.host!r} did it",
-                remedy=f"run cleanup there, or here with --host {process.host} if it is gone for good",
+                f"it belongs to a process of host {process.host!r}",
+                remedy=f"run vmount cleanup there, or here with --host {process.host} if that host no longer exists",
             )
         if isinstance(undo_record, Snapshot) and kept & {AttachedDisk, HelperProcess}:
-            raise VmountError("its disks may still be in use, see above")
+            raise VmountError("its disks may still be in use (see above)")
         if isinstance(undo_record, Unknown):
-            raise VmountError("this version of vmount does not know it", remedy="use the newer one")
+            raise VmountError(
+                "this version of vmount cannot undo it", remedy="use the newer version"
+            )
 
     def _remains(self, outcome: Outcome) -> None:
         self.report.remaining.append(outcome)
@@ -170,7 +172,7 @@ class Recovery:
 
             return await undo(session, entry, self._state)
         if journal.process is not None and journal.process.is_elsewhere:
-            done = f"{undo_record} is gone with its machine"
+            done = f"{undo_record} no longer exists: its VM was removed"
         else:
             done = _undo_here(undo_record, self._state)
         entry.end()
@@ -204,9 +206,9 @@ def _undo_here(undo_record: UndoRecord, state: StateDir) -> str:
 def _unmount(undo_record: MountPoint, state: StateDir) -> str:
     mount = find_mount(undo_record.path)
     if mount is None:
-        return f"{undo_record.path} is not mounted any more"
+        return f"{undo_record.path} is no longer mounted"
     if _is_served(undo_record.path, state):
-        return f"{undo_record.path} is mounted again by another process"
+        return f"{undo_record.path} is now mounted by another process"
     fusermount(mount, lazy=True)
     return f"unmounted {undo_record.path}"
 
@@ -227,11 +229,13 @@ def _end_helper(undo_record: HelperProcess) -> str:
             if not process.wait(TERM_PATIENCE):
                 process.send(signal.SIGKILL)
         except PermissionError as error:
-            raise VmountError(f"process {process.pid} cannot be ended: {explain(error)}") from error
+            raise VmountError(
+                f"process {process.pid} cannot be terminated: {explain(error)}"
+            ) from error
         if not process.wait(KILL_PATIENCE):
-            raise VmountError(f"process {process.pid} does not end")
+            raise VmountError(f"process {process.pid} does not terminate")
     if not alive:
-        return f"{undo_record} has ended already"
+        return f"{undo_record} has already ended"
     return f"ended process {', '.join(str(pid) for pid in sorted({one.pid for one in alive}))} ({undo_record.name})"
 
 
@@ -242,17 +246,17 @@ def _remove_folder(undo_record: TemporaryFolder, state: StateDir) -> str:
     if mount is not None:
         if _is_served(undo_record.path, state):
             raise MountError(
-                f"{path}: still mounted", remedy=f"run: vmount umount {path}, and cleanup again"
+                f"{path}: still mounted", remedy=f"run: vmount umount {path}; vmount cleanup"
             )
         fusermount(mount, lazy=True)
     try:
         if path.lstat().st_uid != os.getuid():
-            raise MountError(f"{path}: belongs to somebody else")
+            raise MountError(f"{path}: belongs to another user")
         if path.is_symlink():
-            raise MountError(f"{path}: a link, not the folder that was made")
+            raise MountError(f"{path}: is a link instead of the folder that vmount created")
         shutil.rmtree(path)
     except FileNotFoundError:
-        return f"{undo_record} is gone already"
+        return f"{undo_record} no longer exists"
     except OSError as error:
         raise VmountError(explain(error)) from error
     return f"removed {path}"

@@ -9,6 +9,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from vmount.errors import ListingError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -161,11 +163,11 @@ class _Side:
         try:
             number = self._disks.number(path)
             if number in self._entered:
-                raise OSError(errno.ELOOP, "a directory that was listed already", path)
+                raise OSError(errno.ELOOP, "the same directory was already listed", path)
             self._entered.add(number)
             entries = self._disks.listdir(path)
         except OSError as error:
-            self._on_error(error)
+            self._on_error(ListingError.of(error))
             return None
         known = ((entry.name, _known(entry, path, self._on_error)) for entry in entries)
         return {name: attrs for name, attrs in known if attrs is not None}

@@ -1,4 +1,4 @@
-"""A folder of this machine, a mount for one, read as a disk set is: what copying and scanning need of it."""
+"""A local folder, such as a mount, as a file source: what copying and scanning need."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmount.api import Entry, FileRef, spelling
 from vmount.api.file_reader import SmallFile
 from vmount.disks.disk import path_component
+from vmount.errors import ListingError
 from vmount.parsers.model import VOLUME_SHIFT, Attrs
 from vmount.parsers.reader import Span
 from vmount.volumes.unread import DISK, VOLUME, Unread
@@ -66,7 +67,7 @@ class FolderSet:
         found = [Unread(item["kind"], item["path"], item["reason"]) for item in info["unread"]]
         shown = [volume["tree"] for volume in info["volumes"] if volume["tree"] is not None]
         found += [
-            Unread(VOLUME, tree, "not mounted at present")
+            Unread(VOLUME, tree, "not mounted")
             for tree in shown
             if not (top / "volumes" / path_component(tree.removeprefix("volumes/"))).is_dir()
         ]
@@ -144,7 +145,7 @@ class FolderSet:
 
     def readlink(self, path: str) -> str:
         """Return the target of a symbolic link. Raises OSError."""
-        return os.readlink(self._place(path))  # noqa: PTH115 (as it is, whatever it holds)
+        return os.readlink(self._place(path))  # noqa: PTH115 (unchanged)
 
     def below(
         self,
@@ -182,7 +183,7 @@ class FolderSet:
                         if stat.S_ISDIR(file.attrs.mode):
                             below.append(where)
             except OSError as error:
-                on_error(_named(error, here))
+                on_error(ListingError.of(_named(error, here)))
             pending += reversed(below)
 
     def open_files(self, files: Sequence[FileRef]) -> list[FolderFile | SmallFile | OSError]:

@@ -15,8 +15,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Protocol
 
 from vmount.api.globs import compile_glob, is_pattern
-from vmount.errors import Exit
-from vmount.volumes.unread import DISK, FILE, VOLUME, Unread
+from vmount.errors import Exit, ListingError
+from vmount.volumes.unread import DIRECTORY, DISK, FILE, VOLUME, Unread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,8 @@ TOP = TREES | {"disks", "info.json", ".vmount"}
 _NAMES = {
     DISK: ("disk", "disks"),
     VOLUME: ("volume", "volumes"),
-    FILE: ("file or directory", "files or directories"),
+    DIRECTORY: ("directory", "directories"),
+    FILE: ("file", "files"),
 }
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
@@ -72,9 +73,14 @@ class NotRead:
             self.add(item._replace(reason=f"{item.reason} (in {of})") if of else item)
 
     def add_error(self, error: OSError) -> None:
-        """Note a file or directory: its error names it."""
+        """Note a file, or by a ListingError a directory: the error names it."""
         path = "" if error.filename is None else str(error.filename)
-        self.add(Unread(FILE, path, error.strerror or str(error) or type(error).__name__))
+        kind = DIRECTORY if isinstance(error, ListingError) else FILE
+        self.add(Unread(kind, path, error.strerror or str(error) or type(error).__name__))
+
+    def add_directory(self, error: OSError) -> None:
+        """Note a directory that cannot be listed: the error names it."""
+        self.add_error(ListingError.of(error))
 
     def add_absent(self, disks: HasUnread, path: str, error: OSError) -> None:
         """Note a path of the user that is not there, unless the disk or volume that it is on was noted."""
@@ -97,7 +103,7 @@ class NotRead:
 
 
 def counted(items: Iterable[Unread]) -> str:
-    """Return how many disks, volumes, and files or directories there are; an empty text for none."""
+    """Return how many disks, volumes, directories and files there are; an empty text for none."""
     numbers = Counter(item.kind for item in items)
     return ", ".join(
         f"{numbers[kind]} {names[numbers[kind] > 1]}"

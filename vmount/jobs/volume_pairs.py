@@ -1,4 +1,4 @@
-"""Which volume of one disk set is which of another: by what a volume is, not by what it is called here.
+"""Pairing the volumes of two disk sets by identity, not by name.
 
 The same disk is disk0 when it is given by its VMDK and scsi0-0 when it is given by its machine's .vmx. So
 volumes are paired by what their file systems, their partitions and the guest say of them, and by their names

@@ -1,4 +1,4 @@
-"""Looking at a mount from a process of its own: it may never come back, and who asks must.
+"""Accessing a mount from a child process, because the access may never return.
 
 A process that asks a FUSE file system whose server does not serve sleeps in the kernel, and where its
 request has been taken up not even SIGKILL wakes it. So a child asks, and is left behind past a deadline.

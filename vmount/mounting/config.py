@@ -1,4 +1,4 @@
-"""What a command was asked to do, as frozen values."""
+"""The options of a mount as frozen values."""
 
 from __future__ import annotations
 

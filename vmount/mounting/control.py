@@ -29,7 +29,7 @@ Handler = Callable[[Mapping[str, Any]], Awaitable[Any]]
 
 
 def bound(path: Path) -> socket.socket:
-    """Return a socket that will be answered on; whoever connects before is refused. Raises OSError."""
+    """Return the control socket; connections are refused until it is served. Raises OSError."""
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with _reachable(path) as address:
@@ -85,8 +85,8 @@ def ask(path: Path, request: Mapping[str, Any], patience: float = PATIENCE) -> A
         answer = json.loads(line)
     except (OSError, ValueError) as error:
         raise MountError(
-            f"the process that serves the mount does not answer: {error}",
-            remedy=Remedy("vmount status tells more"),
+            f"no answer from the process that serves the mount: {error}",
+            remedy=Remedy("see vmount status"),
         ) from error
     if "error" in answer:
         raise error_of(answer)
@@ -119,7 +119,7 @@ async def _answer(handler: Handler, line: bytes) -> bytes:
         answer = answer_of(error)
     except (ValueError, KeyError, TypeError):
         answer = {
-            "error": "request not understood: another version of vmount serves the mount",
+            "error": "unknown request: the mount is served by another version of vmount",
             "code": 1,
         }
     return json.dumps(answer).encode() + b"\n"

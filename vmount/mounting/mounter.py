@@ -1,4 +1,4 @@
-"""A small process that may mount at one mount point and unmount it again, for a process that may not.
+"""A small process that may mount and unmount one mount point, for a process that may not.
 
 Strategy: it is started before the process that serves gives up its rights, and has those of the user who
 mounts. It takes two words: at the first it mounts, and fusermount3 passes the open /dev/fuse through a
@@ -76,7 +76,7 @@ class Mounter:
                 descriptors.frombytes(data)
         if not descriptors:
             _, errors = self._process.communicate()
-            text = errors.decode("utf-8", "replace").strip() or "fusermount3 gives no reason"
+            text = errors.decode("utf-8", "replace").strip() or "fusermount3 printed no reason"
             raise MountError(f"{self._mountpoint}: not mounted: {text}")
         self._socket.close()
         os.set_inheritable(descriptors[0], False)

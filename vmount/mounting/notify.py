@@ -1,4 +1,4 @@
-"""Telling systemd that a mount answers: sd_notify(3), which is a datagram to a socket that it names."""
+"""Notifying systemd that a mount answers: sd_notify(3), a datagram to a socket that it names."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Notifier:
             # "@" stands for the zero byte of an abstract address.
             connection.connect(f"\0{address[1:]}" if address.startswith("@") else address)
         except OSError as error:
-            log.warning("%s: %s: systemd will not know that the mount answers", address, error)
+            log.warning("%s: %s: systemd is not notified", address, error)
             connection.close()
         else:
             self._socket = connection
@@ -36,4 +36,4 @@ class Notifier:
             try:
                 self._socket.send(b"READY=1")
             except OSError as error:
-                log.warning("systemd is not told that the mount answers: %s", error)
+                log.warning("systemd is not notified: %s", error)

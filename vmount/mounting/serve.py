@@ -80,7 +80,7 @@ def _serve_here(
         try:
             mounter = Mounter(str(config.mountpoint), _fuse_options(config))
         except OSError as error:
-            raise MountError(f"cannot start what mounts: {explain(error)}") from error
+            raise MountError(f"cannot start the mount process: {explain(error)}") from error
         stack.callback(mounter.close)
         journal = stack.enter_context(state.journal())
         journal.create()
@@ -103,18 +103,20 @@ def check_mountpoint(path: Path) -> None:
     """Raise MountError unless something can be mounted at `path`."""
     if find_mount(str(path)) is not None:
         raise MountError(
-            f"{path}: {'a mount whose server is gone' if _is_dead(path) else 'already mounted'}",
+            f"{path}: {'a mount whose process has ended' if _is_dead(path) else 'already mounted'}",
             remedy=Remedy(f"run: vmount umount {path}", "unmount it first"),
         )
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise MountError(f"{path}: {error.strerror}", remedy="make the directory first") from error
+        raise MountError(
+            f"{path}: {error.strerror}", remedy="create the directory first"
+        ) from error
     if not stat.S_ISDIR(mode):
         raise MountError(f"{path}: not a directory")
     if not Path("/dev/fuse").exists():
         raise MountError(
-            "/dev/fuse is not there: this kernel or container has no FUSE",
+            "/dev/fuse does not exist: this kernel or container has no FUSE",
             remedy=Remedy("vmount ls, cat, cp and info work without it"),
         )
 
@@ -225,7 +227,7 @@ async def _end_with(lifeline: int, ending: Ending) -> None:
     while True:
         await trio.lowlevel.wait_readable(lifeline)
         if not os.read(lifeline, 4096):
-            ending.tell("the program that asked for the mount has ended")
+            ending.tell("the program that requested the mount has ended")
             return
 
 
@@ -327,7 +329,7 @@ class Ending:
 
     def not_mounted(self) -> MountError:
         """Return what to raise when the end came before the mount was ready. A signal is raised after it."""
-        return MountError(f"{self._mountpoint}: not mounted: told to end before")
+        return MountError(f"{self._mountpoint}: not mounted: terminated before")
 
 
 async def _answer_until_unmounted(
@@ -361,5 +363,5 @@ async def _announce(mountpoint: Path, operations: FuseOps, on_ready: Callable[[]
         try:
             Path(f"/sys/class/bdi/{mount.device}/read_ahead_kb").write_text(str(READ_AHEAD_KB))
         except OSError as error:
-            log.debug("readahead stays as it is: %s", error)
+            log.debug("readahead is unchanged: %s", error)
     on_ready()

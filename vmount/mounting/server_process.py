@@ -1,4 +1,4 @@
-"""A mount of one's own: a process that serves it for as long as this one wants it.
+"""A private mount: a process that serves it until this process ends it.
 
 pyfuse3 holds one session a process, so a program that mounts starts another: `python -m vmount.mounting.server_process`.
 What to mount goes to it through a pipe and not through its arguments, which everybody can see; the pipe
@@ -126,10 +126,10 @@ class Server:
             _Pickler(process.stdin).dump((config, state_dir))
             process.stdin.flush()
         except BrokenPipeError as error:
-            raise MountError("the serving process has ended at once") from error
+            raise MountError("the serving process ended immediately") from error
         line = process.stdout.readline()
         if not line:
-            raise MountError(f"the serving process has ended with code {process.wait()}")
+            raise MountError(f"the serving process ended with code {process.wait()}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

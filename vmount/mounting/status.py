@@ -1,4 +1,4 @@
-"""What a mount tells of itself while it is served: .vmount/status.json, written and read."""
+"""The status of a mount: .vmount/status.json, written and read."""
 
 from __future__ import annotations
 

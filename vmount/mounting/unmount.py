@@ -1,4 +1,4 @@
-"""Taking a mount off the tree, and waiting for its process to release the sources."""
+"""Unmounting, and waiting until the serving process has released the sources."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def unmount(mountpoint: str, state: StateDir, *, force: bool = False) -> None:
         state.forget_mount(mountpoint)
         if left:
             raise VmountError(
-                f"{mountpoint}: unmounted, but its process was killed and has left "
+                f"{mountpoint}: unmounted, but its process was killed and left behind "
                 + ", ".join(map(str, left)),
                 remedy="run: vmount cleanup",
             )
@@ -106,6 +106,8 @@ def in_use(path: str, holders: Sequence[tuple[int, str]]) -> BusyError:
     """Return the error that names the processes (number, name) which use what is at a path."""
     shown = ", ".join(f"{name} ({pid})" for pid, name in holders[:MOST_HOLDERS_SHOWN])
     return BusyError(
-        f"{path}: in use by {shown or 'a process that cannot be seen from here'}",
-        remedy=Remedy("end it first, or use --force", "end it first, or use force=True"),
+        f"{path}: in use by {shown or 'a process that is not visible here'}",
+        remedy=Remedy(
+            "end that process first, or use --force", "end that process first, or use force=True"
+        ),
     )

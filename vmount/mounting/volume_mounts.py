@@ -123,11 +123,11 @@ class VolumeMounts:
         for volume in self._manager.volumes:
             if volume.name == name:
                 if volume.filesystem is None:
-                    problem = volume.problem or "no file system that can be read"
+                    problem = volume.problem or "no readable file system"
                     raise SourceError(f"{name}: {problem}")
                 return volume
         known = ", ".join(volume.name for volume in self._manager.volumes)
-        raise UsageError(f"{name}: no such volume", remedy=f"there are: {known or 'none'}")
+        raise UsageError(f"{name}: no such volume", remedy=f"the volumes are: {known or 'none'}")
 
     def _state(self, volume: Volume) -> VolumeState:
         references = self._references.get(volume.name, 0)

@@ -1,10 +1,10 @@
-"""A process that does a few named things for a confined one, with the rights that it had before.
+"""A process that offers a few services to a confined process, with rights that this one gave up.
 
 Strategy: it is forked before the rights are given up and before there are threads. What it can do is fixed
 by then: a request names one of its services and carries values, which the service must check, for a
 hostile disk may have taken over who asks. Each request has a channel of its own, and a thread on the other
 side; a service may answer several times, and pass open files. When nobody can ask any more, the process
-ends, and what it has started with it.
+ends, and with the processes that it started.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def _receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         return None
     length = int.from_bytes(_exactly(channel, _LENGTH), "big")
     if length > LONGEST:
-        raise BrokerError("a message that is too long", Exit.FAILED)
+        raise BrokerError("a message over the size limit", Exit.FAILED)
     message: dict[str, Any] = json.loads(_exactly(channel, length))
     return message, files
 

@@ -29,7 +29,7 @@ class Confinement:
 def confine(policy: Policy) -> Confinement:
     """Give up for ever what the policy does not name: in this thread and all that it starts.
 
-    Call it before there are other threads. Raises VmountError if the kernel refuses what it has.
+    Call it before there are other threads. Raises VmountError if the kernel refuses something that it supports.
     """
     try:
         keep_memory_private()
@@ -40,7 +40,7 @@ def confine(policy: Policy) -> Confinement:
     except OSError as error:
         raise VmountError(
             f"this process cannot be confined: {explain(error)}",
-            remedy=Remedy("to read disks with all rights of this user: --no-sandbox"),
+            remedy=Remedy("to read disks unconfined, use --no-sandbox"),
         ) from error
     log.debug("confined: %s to %s", done, policy)
     return done

@@ -37,9 +37,9 @@ async def open_disk(name: str, shown: str, location: str, opening: Opening) -> D
     """
     path = location.removeprefix(RAW_PREFIX)
     if not path:
-        raise NotASource("a source has an empty name")
+        raise NotASource("the name of a source is empty")
     if "://" in path and not Path(path).exists():
-        raise NotASource(f"{path}: not an address that vmount opens")
+        raise NotASource(f"{path}: unsupported address")
     with ExitStack() as stack:
         try:
             if location.startswith(RAW_PREFIX):
@@ -83,9 +83,9 @@ def _raw_disk(name: str, shown: str, source: LocalFile) -> Disk:
     warnings = []
     if source.path.name.endswith("-flat.vmdk"):
         descriptor = source.path.name.replace("-flat.vmdk", ".vmdk")
-        text = f"{source.path.name} is the data of {descriptor}: snapshots are left out"
+        text = f"{source.path.name} is a data file of {descriptor}: its snapshots are ignored"
         is_beside = source.path.with_name(descriptor).exists()
-        warnings.append(f"{text}; open {descriptor} to have them" if is_beside else text)
+        warnings.append(f"{text}; open {descriptor} to read them" if is_beside else text)
     return Disk(
         name,
         shown,
@@ -102,7 +102,7 @@ def _descriptor_advice(path: Path) -> str:
     if matched is None:
         return ""
     descriptor = path.with_name(f"{matched[1]}.vmdk")
-    text = "it is a part of a disk, which is opened by its descriptor"
+    text = "it is an extent of a disk; open the descriptor of the disk"
     return f"{text}: {descriptor}" if descriptor.exists() else text
 
 

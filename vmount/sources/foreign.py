@@ -1,4 +1,4 @@
-"""Files that are not read here, and would pass for a raw image."""
+"""Files of unsupported formats that could be mistaken for a raw image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from vmount.parsers.reader import BlockSource
 
 RAW_PREFIX = "raw:"
-"""In front of a path: take the file as it is, whatever it looks like."""
+"""Before a path: open the file as a raw image, whatever its content."""
 
 FOREIGN_IMAGES = (
     (0, b"QFI\xfb", "a QCOW2 image"),
@@ -35,5 +35,5 @@ async def refuse_foreign(source: BlockSource, name: str) -> None:
     if path.suffix.lower() == ".vmdk" and not path.stem.endswith(("-flat", "-rdmp", "-rdm")):
         raise SourceError(
             f"{name}: has neither a VMDK header nor a descriptor",
-            remedy=f"if it is a raw image all the same, name it {RAW_PREFIX}{path}",
+            remedy=f"to open it as a raw image, write {RAW_PREFIX}{path}",
         )

@@ -51,6 +51,6 @@ def check_reach(path: Path, near: Path) -> None:
     if real.suffix.lower() != ".vmdk" and real.parent != near.resolve().parent:
         raise PermissionError(
             errno.EACCES,
-            f"named by {near}, outside its folder and not called .vmdk: not opened",
+            f"named by {near}, but outside its folder and without the suffix .vmdk: not opened",
             str(path),
         )

@@ -1,4 +1,4 @@
-"""What reading a set of sources takes of this machine: the policy of the process that reads them."""
+"""The policy of the process that reads a set of sources: what it needs of this system."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ async def open_sources(sources: Sequence[str], opening: Opening) -> list[Disk]:
         try:
             disks += await recognise(source).open(source, opening)
         except NotASource as error:
-            raise SourceError(error.message, remedy=f"a SOURCE is {forms()}") from error
+            raise SourceError(error.message, remedy=f"SOURCE must be {forms()}") from error
     return disks
 
 

@@ -44,11 +44,11 @@ def parse_san(source: str) -> SanAddress:
     """Take a source apart. Raises UsageError."""
     devices, path = split_san(source)
     if path and devices and not devices.endswith(":"):
-        raise UsageError(f"{source}: no colon before the datastore", remedy=FORM)
+        raise UsageError(f"{source}: no colon before the path in the datastore", remedy=FORM)
     luns = tuple(name for name in devices.removesuffix(":").split(",") if name)
     if not path:
         if not luns:
-            raise UsageError(f"{source}: names neither a device nor a datastore", remedy=FORM)
+            raise UsageError(f"{source}: contains neither a device nor a datastore", remedy=FORM)
         return SanAddress(luns, None)
     try:
         if path.startswith("/"):

@@ -39,7 +39,7 @@ SECTOR = 512
 
 @dataclass(frozen=True)
 class VmInfo:
-    """What is told of an open machine. Fits JSON by `dataclasses.asdict`."""
+    """Facts about an open VM. Fits JSON by `dataclasses.asdict`."""
 
     moref: str
     name: str
@@ -74,12 +74,12 @@ class OpenVm:
         Raises VmountError; then it is left as it was.
         """
         if options.connection is None:
-            reason = options.no_connection or "no vCenter or host is configured"
+            reason = options.no_connection or "no vCenter or ESXi host is configured"
             raise SourceError(
-                f"{name}: No such file or directory, and no machine can be looked for: {reason}",
+                f"{name}: No such file or directory, and no VM can be searched for: {reason}",
                 remedy=options.no_connection_remedy,
             )
-        assert journal is not None, "what must be undone has to be written down"
+        assert journal is not None, "opening a VM needs a state folder for its undo records"
         machine = cls()
         try:
             await machine._open(name, runtime, journal, options)
@@ -106,7 +106,7 @@ class OpenVm:
         from vmount.vsphere.session import connected
 
         nursery = runtime.nursery
-        assert nursery is not None, "a machine needs an event loop"
+        assert nursery is not None, "a VM needs an event loop"
         assert options.connection is not None
         session = await self._stack.enter_async_context(connected(options.connection))
         alive = trio.CancelScope()
@@ -138,7 +138,7 @@ class OpenVm:
         is_off = access.consistency is Consistency.POWERED_OFF
         found = disks_of(access.config.hardware.device, may_change=not is_off)
         if not found:
-            raise SourceError(f"{name}: the machine has no virtual disk")
+            raise SourceError(f"{name}: has no virtual disk")
         disks = machine.options.disks.of(name, found, lambda disk: disk.name)
         transports = transports_for(machine)
         for transport in transports:
@@ -182,7 +182,7 @@ async def _verify(wanted: WantedDisk, opened: OpenedDisk) -> None:
     """Raise SourceError or OSError unless the disk is what vSphere tells of, and can be read."""
     data = opened.data
     if wanted.size and data.size != wanted.size:
-        raise SourceError(f"has {data.size} bytes, and vSphere tells of {wanted.size}")
+        raise SourceError(f"has {data.size} bytes, but vSphere reports {wanted.size}")
     await data.read(0, min(SECTOR, data.size))
 
 

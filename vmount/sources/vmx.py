@@ -43,7 +43,7 @@ async def open_vmx(source: str, opening: Opening) -> list[Disk]:
             problem = explain(error) if isinstance(error, OSError) else str(error)
             disks.append(Disk(name, device.file_name, "unknown", None, problem=problem))
     if not disks:
-        raise SourceError(f"{source}: the machine has no virtual disk")
+        raise SourceError(f"{source}: has no virtual disk")
     if all(disk.data is None for disk in disks):
         raise SourceError("; ".join(disk.problem or "" for disk in disks))
     return disks

@@ -1,4 +1,4 @@
-"""What running processes of vmount must undo, written down so that it is undone whatever happens.
+"""Undo records: what running processes must undo, recorded so that it is undone whatever happens.
 
 Each process has a journal (`journal`) of undo records that it has done and must undo (`undo records`), in a folder
 (`folder`, `place`) that survives a reboot. `vmount cleanup` undoes what processes that were killed have left.

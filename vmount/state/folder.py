@@ -158,7 +158,7 @@ class StateDir:
             raise _unusable(error) from error
         if not self._is_ours():
             raise VmountError(
-                f"{self.path}: belongs to somebody else, or others may write to it",
+                f"{self.path}: another user owns it, or other users can write to it",
                 remedy=OTHER_FOLDER,
             )
 
@@ -170,6 +170,6 @@ class StateDir:
 
 def _unusable(error: OSError) -> VmountError:
     return VmountError(
-        f"cannot record what must be undone: {explain(error)}",
+        f"cannot record what to undo: {explain(error)}",
         remedy=OTHER_FOLDER,
     )

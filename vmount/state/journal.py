@@ -1,4 +1,4 @@
-"""The journal of one process: what it has done and must undo, each written before it is done.
+"""The journal of one process: what it must undo, written before it is done.
 
 Strategy: a file that is only appended to, one JSON object a line, brought to the disk (fsync) before the
 undo record is done. A line cut short by a crash is of a undo record that was not begun. The process holds the file's
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OTHER_FOLDER = Remedy(
-    "name another folder with --state-dir", "name another folder: open_disks(..., state_dir=...)"
+    "choose another folder with --state-dir", "name another folder: open_disks(..., state_dir=...)"
 )
 
 SUFFIX = ".journal"
@@ -223,7 +223,7 @@ class Journal:
                     self._create()
             except OSError as error:
                 raise VmountError(
-                    f"cannot record what must be undone: {explain(error)}",
+                    f"cannot record what to undo: {explain(error)}",
                     remedy=OTHER_FOLDER,
                 ) from error
 
@@ -278,7 +278,7 @@ class Journal:
         try:
             self._write(fields)
         except OSError as error:
-            log.warning("%s: %s; vmount cleanup may find less", self._path, explain(error))
+            log.warning("%s: %s; vmount cleanup may miss something", self._path, explain(error))
 
     def _write(self, fields: dict[str, Any]) -> None:
         assert self._descriptor is not None

@@ -1,7 +1,7 @@
 """What a process does outside itself and must undo: the kinds of a journal's entries.
 
 A undo record says all that is needed to undo it without the process that did it, and holds no secret: a server
-is named as the user named it, and whoever cleans up logs in anew. Fields with a default are those that
+is named as the user named it, and the cleaning process logs in again. Fields with a default are those that
 are known only once the undo record is done; without them it is looked for.
 """
 

@@ -32,9 +32,9 @@ def _command(place: str, name: str, said: Any) -> tuple[str, ...]:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{place}: invalid name; use a-z, 0-9, - and _")
     if name in TRANSPORTS:
-        raise UsageError(f"{place}: this name belongs to a transport of vmount")
+        raise UsageError(f"{place}: this name is taken by a built-in transport")
     if not isinstance(said, dict) or set(said) != {"command"}:
-        raise UsageError(f"{place}: must have the key command, and no other")
+        raise UsageError(f"{place}: must have the key command and no other key")
     words = said["command"]
     if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
         raise UsageError(f"{place}: command: must be a list of strings")

@@ -16,8 +16,8 @@ def file_transport(machine: ReadyVm) -> DatastoreTransport:
 MODES = (
     TransportMode(
         name="file",
-        needs="the datastore mounted here, for example by NFS, and named: `--datastore NAME=DIR`",
-        remarks="tried first where `--datastore` is given, and only there",
+        needs="the datastore mounted on this system, for example by NFS, and given: `--datastore NAME=DIR`",
+        remarks="used only with `--datastore`, and then tried first",
         open=file_transport,
         by_default=False,
     ),

@@ -1,4 +1,4 @@
-"""Disks attached to the machine that vmount runs in, and read as block devices of it.
+"""The transport `hotadd`: disks are attached to the VM that vmount runs in, and read as its block devices.
 
 The device is known by the UUID of the disk, which it has as its WWN; never by the order in which devices
 appear. Two disks of one UUID (a copied machine) cannot be told apart and are refused.
@@ -43,7 +43,7 @@ LOOK_AGAIN = 0.1
 
 @dataclass(frozen=True)
 class ThisMachine:
-    """What is asked of the machine that vmount runs in; tests have their own."""
+    """Access to the VM that vmount runs in; tests replace it."""
 
     firmware: Firmware = field(default_factory=Firmware)
     devices: BlockDevices = field(default_factory=BlockDevices)
@@ -79,7 +79,7 @@ class HotAddTransport:
                 stack.push_async_callback(attacher.detach, attached)
                 wwn = _wwn(attached.uuid)
                 if not wwn:
-                    raise SourceError(f"{file} has no UUID to know its device by")
+                    raise SourceError(f"{file} has no UUID, by which its device is recognised")
                 if wwn in before | self._in_use:
                     raise _ambiguous(file, attached.uuid)
                 self._in_use.add(wwn)
@@ -105,13 +105,13 @@ class HotAddTransport:
         if self._attacher is None:
             machine = self._machine
             if machine.journal is None:
-                raise SourceError("there is no record of what is attached, so nothing is")
+                raise SourceError("disks are not attached without a record to undo it")
             wanted = machine.options.proxy_vm
             proxy = await find_proxy(machine.session, self._here.firmware, wanted)
             if proxy == machine.vm:
                 raise SourceError(
-                    f"{proxy} is the machine that vmount runs in:"
-                    " its own disks could not be told from the attached ones"
+                    f"{proxy} is the VM that vmount runs in:"
+                    " its own disks cannot be distinguished from attached ones"
                 )
             self._attacher = Attacher(machine.session, proxy, machine.journal)
         return self._attacher
@@ -128,8 +128,8 @@ class HotAddTransport:
                     return found[0]
                 await trio.sleep(LOOK_AGAIN)
         raise BackendError(
-            f"attached as {attached.place}, but no device of WWN {wwn} has appeared within"
-            f" {self._here.appearing:g} s; the machine that vmount runs in needs disk.EnableUUID = TRUE"
+            f"attached as {attached.place}, but no device with WWN {wwn} appeared within"
+            f" {self._here.appearing:g} s; set disk.EnableUUID = TRUE in the VM that vmount runs in"
         )
 
     def _mark(self, stack: AsyncExitStack, wwn: str) -> None:
@@ -141,7 +141,7 @@ class HotAddTransport:
         try:
             mark.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            log.info("%s: udev is not told: %s", wwn, explain(error))
+            log.info("%s: udev is not notified: %s", wwn, explain(error))
             entry.end()
             return
 
@@ -161,8 +161,8 @@ def why_no_proxy(firmware: Firmware | None = None) -> str:
     try:
         uuids = (firmware or Firmware()).uuids()
     except PermissionError:
-        return "only root may read from the firmware which machine this is"
-    return "" if uuids else "this is no virtual machine of vSphere"
+        return "only root can read the UUID of this VM from its firmware"
+    return "" if uuids else "this system is not a VM of vSphere"
 
 
 async def _why_not_here() -> str:
@@ -176,7 +176,7 @@ def _wwn(uuid: str) -> str:
 
 def _ambiguous(file: str, uuid: str) -> SourceError:
     return SourceError(
-        f"a disk of the UUID {uuid} is attached already, and could not be told from {file}"
+        f"a disk with UUID {uuid} is already attached, and cannot be distinguished from {file}"
     )
 
 

@@ -40,7 +40,9 @@ class NoTransport(SourceError):
     def __init__(self, disk: str, refused: Sequence[Refusal]) -> None:
         self.refused = tuple(refused)
         reasons = "; ".join(f"{refusal.name}: {refusal.reason}" for refusal in refused)
-        super().__init__(f"{disk}: no transport can read it: {reasons or 'none is configured'}")
+        super().__init__(
+            f"{disk}: no transport can read this disk: {reasons or 'none is configured'}"
+        )
 
 
 async def negotiate(
@@ -88,7 +90,7 @@ def parse_order(text: str, known: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in known]
     if unknown or not names:
         raise UsageError(
-            f"--transport {text}: {'not known: ' + ', '.join(unknown) if unknown else 'names none'}",
-            remedy=f"there are {SEPARATOR.join(known)}",
+            f"--transport {text}: {'unknown: ' + ', '.join(unknown) if unknown else 'is empty'}",
+            remedy=f"known transports: {SEPARATOR.join(known)}",
         )
     return names

@@ -116,7 +116,7 @@ def configured_mode(name: str) -> TransportMode:
     """Return the transport of a command that the configuration file names."""
     return TransportMode(
         name=name,
-        needs="a program of yours that serves one disk over NBD",
+        needs="your own program, which serves one disk over NBD",
         remarks="see below",
         open=partial(ConfiguredTransport, name),
         by_default=False,
@@ -127,7 +127,7 @@ def configured_mode(name: str) -> TransportMode:
 def memory_file(secret: str) -> Iterator[int]:
     """Give a descriptor of a file without a name that holds a secret, for a program that inherits it.
 
-    A pipe could be read once only: nbdkit's plugin starts nbdkit anew to have VDDK's own libraries found,
+    A pipe could be read only once: nbdkit's plugin restarts nbdkit so that VDDK's own libraries are found,
     and reads the password again.
     """
     descriptor = os.memfd_create("secret")

@@ -1,4 +1,4 @@
-"""What stands in for the files of a volume that has been dismounted."""
+"""The placeholder for the files of a dismounted volume."""
 
 from __future__ import annotations
 
@@ -71,4 +71,4 @@ class Dismounted:
 
 
 def _stale() -> OSError:
-    return OSError(errno.ESTALE, "the volume has been dismounted")
+    return OSError(errno.ESTALE, "the volume was dismounted")

@@ -48,7 +48,7 @@ _RESERVED = frozenset((b"", b".", b".."))
 
 
 def usable(entries: Sequence[DirEntry]) -> Sequence[DirEntry]:
-    """Percent-encode names that no path can hold: damage, or somebody's attempt to lead a copy astray."""
+    """Percent-encode names that no path can hold: damage, or an attempt to make a copy write elsewhere."""
     names = [entry.name for entry in entries]
     # All at once: a call for each name would take longer than the rest of a listing's way from here on.
     together = b"\n".join(names)

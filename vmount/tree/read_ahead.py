@@ -1,4 +1,4 @@
-"""Asking ahead of a reader: who reads a file in order will read on.
+"""Prefetching for a file that is read in order.
 
 Strategy: the file's runs are followed with a window that doubles at each read that continues the last
 one, and closes when the reader jumps. The window is in the file, not on the disk: a fragmented file is
@@ -27,7 +27,7 @@ they come in any order."""
 
 
 class ReadAhead:
-    """A FileMap that fetches ahead of whoever reads it in order.
+    """A FileMap that prefetches for reads in order.
 
     A read begins with `try_read`, as FuseOps and FileReader do it, and that is where it is noted; `read` is the
     second half of one that `try_read` could not answer, and looks no further ahead.

@@ -1,4 +1,4 @@
-"""Objects that are made once for all who have them open at the same time."""
+"""Objects that are made once for all simultaneous users."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Making:
 
 
 class Shared(Generic[K, V]):
-    """Objects by their keys, for as long as somebody holds them.
+    """Objects by their keys, for as long as they have a holder.
 
     Who asks for one that is being made waits for it, or for its error: many opens of a file that takes seconds
     and much memory to open cost as much as one. What is damaged stays so, for sources are only ever read: its

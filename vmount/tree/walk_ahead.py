@@ -1,9 +1,9 @@
-"""Asking ahead of a walk through directories: the next files' data, the next directories' listings.
+"""Prefetching for a walk through directories: data of the next files, listings of the next directories.
 
 Strategy: who opens files of a directory one after the other will open the rest, and who lists the
 directories of a directory will list the rest. The order is learnt: programs go by the directory's own
 order (tar, cp, find) or by name (rsync, a shell's glob), and what was visited tells which. Each guess that
-proves right doubles what is asked for; one that was not made in time, or a wrong one, starts it anew.
+proves right doubles what is fetched; a late or wrong one starts again.
 
 Used with remote disks only; for local files the kernel does this.
 """
@@ -60,7 +60,7 @@ MOST_TASKS = 16
 
 
 class Order:
-    """The members of a directory of one kind, and the order in which somebody visits them."""
+    """The members of a directory of one kind, and the order in which they are visited."""
 
     __slots__ = ("_attempt", "_cursor", "_hits", "_last", "_orders", "_places", "visits")
 
@@ -128,7 +128,7 @@ class Order:
 
 
 class _Directory:
-    """A listed directory. What is in it is sorted out when somebody goes on into it: few are."""
+    """A listed directory. Its members are sorted when a walk enters it, which is rare."""
 
     def __init__(self, number: int, listing: Listing, parent: int | None) -> None:
         self.number = number
@@ -204,7 +204,7 @@ class WalkAhead:
         """Files asked for and not opened yet, with their bytes."""
         self._asked_bytes = 0
         self._attempt = 0
-        """Counts the times that guessing was begun anew."""
+        """Counts the restarts of prefetching."""
 
     async def listdir(self, number: int) -> Listing:
         """List a directory, or hand out the listing that was made ahead; ask for its neighbours."""
@@ -270,7 +270,7 @@ class WalkAhead:
         try:
             listing = await self._tree.listdir(number)
         except (ParseError, OSError) as error:
-            log.debug("listing ahead: %s", error)
+            log.debug("prefetching listings: %s", error)
         else:
             self._remember(number, listing)
             self._listings.put(number, listing)
@@ -350,7 +350,7 @@ class WalkAhead:
                         data = await volume.filesystem.data(number & INO_MASK)
                     content = open_file(volume.data, data)
                 except (ParseError, OSError) as error:
-                    log.debug("fetching ahead: %s", error)
+                    log.debug("prefetching files: %s", error)
                     continue
                 spans.setdefault(volume.data, []).extend(content.where(0, HEAD_OF_FILE))
                 self._data.put(number, data)

@@ -236,8 +236,8 @@ async def find_volumes(
     for volume in volumes:
         if volume.kind == "whole" and await _is_unknown(volume):
             search.warnings.append(
-                f"{volume.name}: holds no partition table and no file system that is recognised; "
-                "it may be no disk at all"
+                f"{volume.name}: has no partition table and no known file system; "
+                "it may not be a disk image"
             )
     whole = (
         replace(content, problem=search.lost.get(content.disk.name, content.problem))

@@ -58,5 +58,5 @@ async def assemble_dynamic(disks: Sequence[Disk], taken: set[str]) -> Assembly:
         )
         made.devices.append(built(device, volume.mapping, sources, made.warnings))
         if volume.degraded:
-            made.warnings.append(f"{name}: a disk is missing; its redundancy makes up for it")
+            made.warnings.append(f"{name}: a disk is missing; the data is read by its redundancy")
     return made

@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from vmount.volumes.find import DiskContent, Volume
 
-DISK, VOLUME, FILE = "disk", "volume", "file"
-"""Kinds of `Unread`. FILE is a file or a directory."""
+DISK, VOLUME, DIRECTORY, FILE = "disk", "volume", "directory", "file"
+"""Kinds of `Unread`."""
 
 
 class Unread(NamedTuple):
     """Something that could not be read."""
 
     kind: str
-    """DISK, VOLUME or FILE."""
+    """DISK, VOLUME, DIRECTORY (it cannot be listed) or FILE."""
     path: str
     """As in a mount: "disks/scsi0-1.raw", "volumes/scsi0-0-p2"."""
     reason: str

@@ -1,7 +1,7 @@
 """Making a machine's disks ready to be read, and leaving it as it was.
 
 The order is fixed: relocation lock, snapshot, then whatever opens the disks; backwards when done. Whatever
-ends the reading, all of it is undone; what cannot be is told, and stays in the journal for `vmount cleanup`.
+ends the reading, all of it is undone; failures are reported and stay in the journal for `vmount cleanup`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _tell_of_leftovers(session: Session, vm: str, journal: Journal) -> None:
         ]
         if left:
             log.warning(
-                "process %d was killed and has left %s; run: vmount cleanup",
+                "process %d was killed and left behind %s; run: vmount cleanup",
                 process.pid,
                 ", ".join(left),
             )
@@ -155,7 +155,7 @@ async def _locked(
     finally:
         if entry is not None:
             with trio.CancelScope(shield=True):
-                await _finally(locks.release(entry), f"the relocation lock of {vm} stays")
+                await _finally(locks.release(entry), f"the relocation lock of {vm} remains")
 
 
 @asynccontextmanager
@@ -171,7 +171,7 @@ async def _new_snapshot(
             log.warning("%s: snapshot %s is kept, as asked", vm, node)
         else:
             with trio.CancelScope(shield=True):
-                await _finally(_remove(session, vm, entry), f"snapshot {node} of {vm} stays")
+                await _finally(_remove(session, vm, entry), f"snapshot {node} of {vm} remains")
 
 
 async def _remove(session: Session, vm: str, entry: Entry) -> None:
@@ -183,7 +183,7 @@ async def _remove(session: Session, vm: str, entry: Entry) -> None:
 
 
 async def _finally(undoing: Awaitable[object], remains: str) -> None:
-    """Undo something at the end; failing to is told and does not hide how the reading went."""
+    """Undo something at the end; a failure is reported and does not hide the result of the job."""
     try:
         await undoing
     except VmountError as error:
@@ -193,7 +193,7 @@ async def _finally(undoing: Awaitable[object], remains: str) -> None:
 def consolidation_needed(vm: str) -> str:
     """Return what to tell of a machine that `needs_consolidation`."""
     return (
-        f"{vm}: disks of a removed snapshot are left and grow; consolidate them "
+        f"{vm}: disks of a removed snapshot remain and grow; consolidate them "
         "(vSphere Client: Snapshots, Consolidate)"
     )
 
@@ -205,9 +205,11 @@ async def _access(
     try:
         config = (await session.properties(holder, "config")).get("config")
     except ObjectGone:
-        raise SourceError(f"{vm}: {node or 'the machine'} has been removed") from None
+        raise SourceError(f"{vm}: {node or 'the machine'} was removed") from None
     if config is None:
-        raise SourceError(f"{vm}: its configuration cannot be read", remedy="is it connected?")
+        raise SourceError(
+            f"{vm}: its configuration cannot be read", remedy="check that its host is connected"
+        )
     if node is None:
         consistency = Consistency.POWERED_OFF if power is Power.OFF else Consistency.CRASH
     else:

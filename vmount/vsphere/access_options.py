@@ -36,4 +36,4 @@ class AccessOptions:
     keep_snapshot: bool = False
     lock: LockMode = LockMode.AUTO
     lock_wait: float = 0.0
-    """Seconds to wait for somebody else's lock to go."""
+    """Seconds to wait for the release of another program's lock."""

@@ -37,7 +37,9 @@ def parse_address(text: str, what: str) -> Address:
     if not separator:
         scheme, rest = "https", text.strip()
     if scheme.lower() != "https":
-        raise UsageError(f"{what}: {scheme}:// is not taken", remedy="vmount speaks https only")
+        raise UsageError(
+            f"{what}: unsupported scheme {scheme}://", remedy="use https, the only supported scheme"
+        )
     userinfo, _, place = rest.rpartition("@")
     user, has_password, password = userinfo.partition(":")
     host, port = _host_and_port(re.split("[/?#]", place, maxsplit=1)[0], what)
@@ -50,7 +52,7 @@ def parse_address(text: str, what: str) -> Address:
 
 
 def join_host_port(host: str, port: int) -> str:
-    """Return an address as it is written, IPv6 in brackets."""
+    """Return an address as text, IPv6 in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -59,18 +61,18 @@ def _host_and_port(text: str, what: str) -> tuple[str, int | None]:
         host, bracket, rest = text[1:].partition("]")
         host = host.replace("%25", "%")
         if not bracket or not _is_ipv6(host) or (rest and not rest.startswith(":")):
-            raise UsageError(f"{what}: {text!r} is no address of the form [IPv6]:PORT")
+            raise UsageError(f"{what}: invalid address {text!r} (expected [IPv6]:PORT)")
         port = rest[1:]
     elif _is_ipv6(text):
         return text.lower(), None
     else:
         host, _, port = text.partition(":")
         if not _HOST.fullmatch(host) or len(host) > LONGEST_HOST:
-            raise UsageError(f"{what}: {host!r} is no host name")
+            raise UsageError(f"{what}: invalid host name {host!r}")
     if not port:
         return host.lower(), None
     if not port.isascii() or not port.isdecimal() or not 0 < int(port) < 1 << 16:
-        raise UsageError(f"{what}: {port!r} is no port")
+        raise UsageError(f"{what}: invalid port {port!r}")
     return host.lower(), int(port)
 
 

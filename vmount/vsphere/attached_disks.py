@@ -56,7 +56,7 @@ def _find(vm: vim.VirtualMachine, disk: AttachedDisk) -> vim.vm.device.VirtualDi
             disk.uuid and uuid and uuid.lower() != disk.uuid.lower()
         ):
             raise SourceError(
-                f"{disk.vm}: {disk.file} is attached as device {device.key}, and vmount did not do it"
+                f"{disk.vm}: {disk.file} is attached as device {device.key}, but not by vmount"
             )
         return device
     return None

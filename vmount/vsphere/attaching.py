@@ -2,7 +2,7 @@
 
 The disk is attached independent-nonpersistent: whatever happened to write to it, the file would not change.
 Each is written down before it is attached, and only what is written down is ever taken off. One change of
-the machine at a time, as vSphere wants it; somebody else's is waited for.
+the machine at a time, as vSphere requires; tasks of other programs are awaited.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ CONTROLLERS = 4
 """SCSI controllers of a machine: buses 0 to 3."""
 
 BUSY = (vim.fault.TaskInProgress, vim.fault.ConcurrentAccess)
-"""Somebody else changes the machine."""
+"""Another program is changing the VM."""
 TAKEN = (vim.fault.InvalidDeviceSpec,)
-"""Somebody else has just taken the unit, if another one is free now; else it is about the disk."""
+"""Another program has just taken the unit, if another unit is free now; otherwise the disk is the problem."""
 
 
 class Place(NamedTuple):
@@ -91,7 +91,7 @@ class Attacher:
         return attached
 
     async def detach(self, attached: Attached) -> None:
-        """Take a disk off again; if that fails, it is told and stays in the journal. Waits out cancellations."""
+        """Detach a disk; a failure is reported and stays in the journal. Cancellation does not interrupt it."""
         with trio.CancelScope(shield=True):
             async with self._change:
                 await self._detach(attached.entry)
@@ -116,7 +116,7 @@ class Attacher:
                 may_pass = isinstance(fault, BUSY) or (isinstance(fault, TAKEN) and place != before)
                 if attempt == ATTEMPTS or not may_pass:
                     raise SourceError(f"attaching to {self.proxy}: {error.message}") from error
-                log.info("%s: %s not attached yet: %s", self.proxy, disk.file, reason(fault))
+                log.info("%s: %s is not yet attached: %s", self.proxy, disk.file, reason(fault))
             before = place
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -127,13 +127,13 @@ class Attacher:
         await self._session.wait_task(task, ATTACH_LIMIT)
 
     async def _identify(self, entry: Entry, disk: AttachedDisk, place: Place) -> Attached:
-        """Learn what the new device is called, for whoever takes it off."""
+        """Learn the name of the new device, for detaching it."""
         try:
             key, uuid = await self._session.call(
                 _device_at, self._session.vm(self.proxy), place, disk
             )
         except VsphereError as error:
-            raise SourceError(f"{disk} cannot be found there: {error.message}") from None
+            raise SourceError(f"{disk} not found there: {error.message}") from None
         entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
         log.info("%s: attached %s as %s", self.proxy, disk.file, place)
         return Attached(entry, place, uuid or disk.uuid)
@@ -153,7 +153,7 @@ class Attacher:
             if is_over:
                 entry.end()
         except VmountError as error:
-            log.error("%s may stay: %s; run: vmount cleanup", disk, error.message)
+            log.error("%s may remain: %s; run: vmount cleanup", disk, error.message)
         else:
             entry.update(AttachedDisk(disk.server, disk.vm, disk.file, uuid or disk.uuid, key))
             await self._detach(entry)
@@ -170,7 +170,7 @@ class Attacher:
                     await trio.sleep(pause)
                     pause = min(pause * 2, LONGEST_PAUSE)
                     continue
-                log.error("%s stays attached: %s; run: vmount cleanup", disk, error.message)
+                log.error("%s remains attached: %s; run: vmount cleanup", disk, error.message)
                 return
             entry.end()
             return
@@ -182,12 +182,12 @@ def _free_place(vm: vim.VirtualMachine, file: str) -> Place:
     devices = [] if config is None else config.hardware.device
     for device in devices:
         if getattr(device.backing, "fileName", None) == file:
-            raise SourceError(f"{file} is attached to {vm._moId} already, by somebody else")  # noqa: SLF001
+            raise SourceError(f"{file} is already attached to {vm._moId}, but not by vmount")  # noqa: SLF001
     for place in _free_places(devices):
         return place
     raise SourceError(
         f"no SCSI controller of {vm._moId} has a free unit",  # noqa: SLF001
-        remedy=f"add one: a machine can have {CONTROLLERS}",
+        remedy=f"add a controller: a VM can have {CONTROLLERS}",
     )
 
 
@@ -238,4 +238,4 @@ def _device_at(vm: vim.VirtualMachine, place: Place, disk: AttachedDisk) -> tupl
             and getattr(device.backing, "fileName", None) == disk.file
         ):
             return device.key, getattr(device.backing, "uuid", None) or ""
-    raise SourceError(f"{disk.file} was attached to {disk.vm} as {place}, and is not there")
+    raise SourceError(f"{disk.file} was attached to {disk.vm} as {place}, but it is not there")

@@ -35,23 +35,23 @@ def context_for(settings: ConnectionSettings) -> ssl.SSLContext:
             raise CertificateError(
                 f"{settings.address}: its certificate's thumbprint is "
                 f"{Thumbprint.of(leaf, settings.thumbprint.algorithm)}, not {settings.thumbprint}",
-                remedy="somebody is in between, or the certificate was replaced: compare the "
+                remedy="the connection is intercepted, or the certificate was replaced: compare the "
                 "thumbprint with the server's own",
             )
         return only(leaf)
     if settings.insecure:
-        log.warning("%s: any certificate is taken, as asked", settings.address)
+        log.warning("%s: the certificate is not verified, as requested", settings.address)
         return _unverified()
     try:
         return ssl.create_default_context(
             cafile=None if settings.ca_file is None else str(settings.ca_file)
         )
     except (FileNotFoundError, PermissionError, ssl.SSLError) as error:
-        raise ConnectError(f"{settings.ca_file}: no certificates there ({error})") from None
+        raise ConnectError(f"{settings.ca_file}: contains no certificates ({error})") from None
 
 
 def only(leaf: bytes) -> ssl.SSLContext:
-    """Return a context that trusts one certificate (DER) and no other, whoever signed it.
+    """Return a context that trusts exactly one certificate (DER), whatever its issuer.
 
     Its name and dates do not matter: it is this one that was chosen.
     """
@@ -78,9 +78,9 @@ def not_trusted(
     error: ssl.SSLCertVerificationError, settings: ConnectionSettings
 ) -> CertificateError:
     """Return the error for a certificate that fails verification, with what to do; blocks."""
-    authority = "name the authority that signed it (ca-file in a profile, GOVC_TLS_CA_CERTS)"
+    authority = "give the certificate of its authority (ca-file in a profile, GOVC_TLS_CA_CERTS)"
     try:
-        found = f"if the server's own is {Thumbprint.of(read_leaf(settings))}, "
+        found = f"if the server's thumbprint is {Thumbprint.of(read_leaf(settings))}, "
         remedy = Remedy(
             f"{found}add --thumbprint with that; or {authority}",
             f"{found}give it as the thumbprint; or {authority}",

@@ -18,7 +18,7 @@ from vmount.errors import Exit, Remedy, VmountError, explain, printable
 if TYPE_CHECKING:
     from pyVmomi import vmodl
 
-PRIVILEGES_TOLD = "the README's table of privileges tells what each is for"
+PRIVILEGES_TOLD = "the README explains each privilege"
 
 
 class VsphereError(VmountError):
@@ -67,23 +67,23 @@ def from_fault(fault: vmodl.MethodFault, server: str, user: str) -> VsphereError
     said = reason(fault)
     if isinstance(fault, vim.fault.InvalidLogin):
         return LoginError(
-            f"{server} refuses the login of {user}",
-            remedy="check the user's name (with its domain) and the password",
+            f"{server} refused the login of {user}",
+            remedy="check the user name (with its domain) and the password",
         )
     if isinstance(fault, vim.fault.NotAuthenticated):
         return LoginError(f"{server}: the session of {user} has ended")
     if isinstance(fault, vim.fault.NoPermission):
         return _no_permission(fault, server, user)
     if isinstance(fault, vmodl.fault.ManagedObjectNotFound):
-        return ObjectGone(f"{server}: {_name(fault.obj)} is not there, or not any more")
+        return ObjectGone(f"{server}: {_name(fault.obj)} does not exist, or no longer")
     if isinstance(fault, vim.fault.RestrictedVersion):
         return VsphereError(
             f"{server}: its licence does not allow this ({said})",
-            remedy="a free ESXi licence closes the interface that is needed to all programs",
+            remedy="the free ESXi licence disables the API that vmount needs",
         )
     if isinstance(fault, vim.fault.HostAccessRestrictedToManagementServer):
         return VsphereError(
-            f"{server} leaves this to its vCenter ({said})",
+            f"{server} is managed by a vCenter, which must do this ({said})",
             remedy=Remedy(
                 f"connect to the vCenter: --vcenter {fault.managementServer}",
                 f"connect to the vCenter {fault.managementServer}",
@@ -107,29 +107,29 @@ def from_trouble(error: OSError | HTTPException, server: str, timeout: float) ->
     """Return the error that tells of a broken connection."""
     if isinstance(error, socket.gaierror):
         return ConnectError(
-            f"{server}: the name is not known ({error.strerror})",
-            remedy="check the name, and this system's name resolution",
+            f"{server}: unknown host name ({error.strerror})",
+            remedy="check the name and this system's name resolution",
         )
     if isinstance(error, TimeoutError):
         return NoAnswer(
             f"{server}: no answer within {timeout:g} s",
-            remedy="check the address, and firewalls on the way",
+            remedy="check the address and the firewalls in between",
         )
     if isinstance(error, ConnectionRefusedError):
         return ConnectError(
-            f"{server}: refuses the connection", remedy="check the address and the port"
+            f"{server}: refused the connection", remedy="check the address and the port"
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return CertificateError(
             f"{server}: the certificate is not trusted: {error.verify_message}",
-            remedy="it is not the one that was there at first",
+            remedy="it differs from the first certificate",
         )
     if isinstance(error, ssl.SSLError):
         return ConnectError(
-            f"{server}: no TLS ({error.reason or error})", remedy="check the port: 443 as a rule"
+            f"{server}: no TLS ({error.reason or error})", remedy="check the port (usually 443)"
         )
     if isinstance(error, HTTPException) and not isinstance(error, OSError):
-        return ConnectError(f"{server}: answers with something else than a vCenter does ({error})")
+        return ConnectError(f"{server}: the answer is not that of a vCenter or ESXi host ({error})")
     return ConnectError(f"{server}: {explain(error)}")
 
 

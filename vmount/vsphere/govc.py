@@ -26,7 +26,10 @@ def from_environment(environment: Mapping[str, str]) -> Layer:
     password = environment.get("GOVC_PASSWORD")
     ca_files = _paths(environment.get("GOVC_TLS_CA_CERTS", ""))
     if len(ca_files) > 1:
-        raise UsageError("GOVC_TLS_CA_CERTS: name one file here", remedy="join them with cat")
+        raise UsageError(
+            "GOVC_TLS_CA_CERTS: vmount supports only one file",
+            remedy="concatenate the files into one",
+        )
     layer = Layer(
         origin="GOVC_URL",
         user=environment.get("GOVC_USERNAME") or None,
@@ -53,7 +56,7 @@ def read_known_hosts(paths: list[Path]) -> dict[str, Thumbprint]:
                 continue
             what = f"{path}:{number}"
             if len(fields) != 2:
-                raise UsageError(f"{what}: not of the form HOST:PORT THUMBPRINT")
+                raise UsageError(f"{what}: expected HOST:PORT THUMBPRINT")
             address = parse_address(fields[0], what)
             name = join_host_port(address.host, address.port or HTTPS_PORT)
             found[name] = Thumbprint.parse(fields[1])
@@ -69,4 +72,4 @@ def _truth(text: str) -> bool | None:
         return False if text else None
     if text in TRUE:
         return True
-    raise UsageError(f"GOVC_INSECURE: {text!r} is neither true nor false")
+    raise UsageError(f"GOVC_INSECURE: {text!r} is not true or false")

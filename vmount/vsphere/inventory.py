@@ -254,15 +254,15 @@ async def _only(
         raise _several(wanted, [entry for entry in entries if entry.moref in found])
     near = _similar(wanted, entries)
     raise SourceError(
-        f"{session.settings.address}: no machine {wanted!r}",
-        remedy=f"there is {_listed(near)}" if near else Remedy("vmount vms lists them"),
+        f"{session.settings.address}: no VM {wanted!r}",
+        remedy=f"did you mean {_listed(near)}?" if near else Remedy("vmount vms lists them"),
     )
 
 
 def _several(wanted: str, found: list[Entry]) -> SourceError:
     return SourceError(
-        f"{wanted!r} is what {len(found)} machines are called: {_listed(found[:MOST_CANDIDATES])}",
-        remedy="name one by its moRef or its path",
+        f"{len(found)} VMs are called {wanted!r}: {_listed(found[:MOST_CANDIDATES])}",
+        remedy="give its moRef or path",
     )
 
 

@@ -3,7 +3,7 @@
 Strategy: one lock a machine for all processes that share a state folder. What they hold is what their
 journals say; the folder's lock file makes looking and changing one step. The first disables relocation,
 the last enables it again, and who was killed counts until `vmount cleanup` has been there. The server
-knows the lock by its source; one of another source is somebody else's and is never removed.
+knows the lock by its source; one of another source belongs to another program and is never removed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class RelocationLocks:
     async def acquire(
         self, vm: str, journal: Journal, mode: LockMode, wait: float = 0.0
     ) -> Entry | None:
-        """Lock a machine (its moRef), waiting up to `wait` seconds for a lock of somebody else to go.
+        """Lock a VM (its moRef), waiting up to `wait` seconds for the release of another program's lock.
 
         Returns what `release` takes, or None where nothing is locked; why is logged. Raises LockError if
         the lock is required and cannot be had.
@@ -95,7 +95,7 @@ class RelocationLocks:
     async def _acquire(self, vm: str, journal: Journal, wait: float) -> Entry | Refused:
         if not self._session.is_vcenter:
             return Refused(
-                "a host has no such lock, vCenter has",
+                "only vCenter supports this lock",
                 Remedy("connect to vCenter, or leave out --lock", "connect to vCenter"),
             )
         deadline = trio.current_time() + wait
@@ -108,7 +108,9 @@ class RelocationLocks:
                 return answer
             if not told:
                 told = True
-                log.warning("%s: %s; waiting up to %.0f s for it to go", vm, answer.reason, wait)
+                log.warning(
+                    "%s: %s; waiting up to %.0f s until it is released", vm, answer.reason, wait
+                )
             await trio.sleep(min(POLL, left))
 
     async def _try(self, vm: str, journal: Journal) -> Entry | Refused:
@@ -165,7 +167,7 @@ class RelocationLocks:
         deadline = trio.current_time() + MUTEX_PATIENCE
         while (held := self._state.try_lock(name)) is None:
             if trio.current_time() > deadline:
-                raise LockError(f"{vm}: another vmount has been locking it for too long")
+                raise LockError(f"{vm}: another vmount is still locking it")
             await trio.sleep(MUTEX_POLL)
         try:
             yield
@@ -178,12 +180,15 @@ class RelocationLocks:
         except vim.fault.NoPermission as fault:
             return Refused(*_no_permission(fault, DISABLE))
         except (vmodl.fault.MethodNotFound, vmodl.fault.InvalidRequest):
-            return Refused("this server has no such lock")
+            return Refused("this server does not support the lock")
         if other is None or other == self.source_id:
             return None
         return Refused(
             f"{other or 'another program'!r} has locked it",
-            Remedy("wait with --lock-wait, or end what holds it", "end what holds it"),
+            Remedy(
+                "wait with --lock-wait, or end the program that holds it",
+                "end the program that holds it",
+            ),
             is_foreign=True,
         )
 
@@ -193,10 +198,10 @@ class RelocationLocks:
             if is_sure or is_relocation_disabled(vm):
                 enable_relocation(vm, undo_record.source_id)
         except vmodl.fault.ManagedObjectNotFound:
-            log.info("%s is gone, and its lock with it", undo_record.vm)
+            log.info("%s no longer exists, nor does its lock", undo_record.vm)
         except vim.fault.NoPermission as fault:
             reason, remedy = _no_permission(fault, ENABLE)
-            raise LockError(f"{undo_record.vm}: stays locked: {reason}", remedy=remedy) from fault
+            raise LockError(f"{undo_record.vm}: remains locked: {reason}", remedy=remedy) from fault
 
 
 def source_id(state: StateDir) -> str:
@@ -209,4 +214,4 @@ def source_id(state: StateDir) -> str:
 
 def _no_permission(fault: vim.fault.NoPermission, privilege: str) -> tuple[str, str]:
     wanted = fault.privilegeId or privilege
-    return f"the privilege {wanted} is missing", f"grant {DISABLE} and {ENABLE} on the machine"
+    return f"the privilege {wanted} is missing", f"grant {DISABLE} and {ENABLE} on the VM"

@@ -54,7 +54,7 @@ def from_file(path: Path) -> Password:
         except OSError as error:
             raise UsageError(f"password file {explain(error)}") from None
         if stat.S_ISREG(mode) and mode & stat.S_IROTH:
-            log.warning("%s: everybody can read this password; chmod 600 it", path)
+            log.warning("%s: every user can read this password; run: chmod 600 %s", path, path)
         return _first_line(data, str(path))
 
     return Password(f"file {path}", read)
@@ -86,7 +86,7 @@ def from_command(command: Sequence[str] | str) -> Password:
             raise UsageError(f"password command {explain(error)}") from None
         except subprocess.TimeoutExpired:
             raise UsageError(
-                f"password command {words[0]}: no end after {COMMAND_LIMIT:.0f} s"
+                f"password command {words[0]}: still running after {COMMAND_LIMIT:.0f} s"
             ) from None
         if done.returncode:
             raise UsageError(f"password command {words[0]}: exit code {done.returncode}")
@@ -121,7 +121,7 @@ def from_keyring_or_terminal(service: str, user: str, host: str) -> Password:
             raise UsageError(
                 f"no password for {user} at {host}",
                 remedy=Remedy(
-                    "set GOVC_PASSWORD, use --password-file or a profile, or run it in a terminal",
+                    "set GOVC_PASSWORD, use --password-file or a profile, or run vmount in a terminal",
                     "set GOVC_PASSWORD, or use a profile",
                 ),
             )
@@ -143,7 +143,7 @@ def look_in_keyring(service: str, user: str) -> Secret | None:
     try:
         found = keyring.get_password(service, user)
     except keyring.errors.KeyringError as error:
-        log.info("the keyring does not answer: %s", error)
+        log.info("no answer from the keyring: %s", error)
         return None
     return None if found is None else Secret(found)
 
@@ -155,5 +155,5 @@ def _first_line(data: bytes, origin: str) -> Secret:
     except UnicodeDecodeError:
         raise UsageError(f"{origin}: the password is not UTF-8") from None
     if not text:
-        raise UsageError(f"{origin}: no password in it")
+        raise UsageError(f"{origin}: contains no password")
     return Secret(text)

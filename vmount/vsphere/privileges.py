@@ -1,6 +1,6 @@
 """The privileges that vmount needs, each by vSphere's own name.
 
-Which of them a transport needs is told by the transport (`vmount.transports.registry`).
+Each transport says which of them it needs (`vmount.transports.registry`).
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vmount.vsphere.session import Session
 
 _SERIAL = re.compile(r"VMware-((?:[0-9a-f]{2}[ -]?){16})", re.IGNORECASE)
-REMEDY = Remedy("name it with --proxy-vm", "name it: OpenOptions(proxy_vm=...)")
+REMEDY = Remedy("give the VM with --proxy-vm", "give it with OpenOptions(proxy_vm=...)")
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ async def find_proxy(session: Session, firmware: Firmware, wanted: str = "") -> 
         uuids = firmware.uuids()
     except PermissionError as error:
         raise SourceError(
-            "which machine this is, only root may read from its firmware", remedy=REMEDY
+            "only root can read the UUID of this VM from its firmware", remedy=REMEDY
         ) from error
     if not uuids:
-        raise SourceError("this is no virtual machine of vSphere", remedy=REMEDY)
+        raise SourceError("this system is not a VM of vSphere", remedy=REMEDY)
     for candidate in uuids:
         cards = await session.read(_by_uuid, session, candidate)
         here = firmware.addresses() if len(cards) > 1 else frozenset()
@@ -78,11 +78,11 @@ async def find_proxy(session: Session, firmware: Firmware, wanted: str = "") -> 
             return machines[0]
         if cards:
             raise SourceError(
-                f"{len(cards)} machines have the UUID {candidate}: {', '.join(cards)}",
+                f"{len(cards)} VMs have the UUID {candidate}: {', '.join(cards)}",
                 remedy=REMEDY,
             )
     raise SourceError(
-        f"no machine of the inventory has the UUID {uuids[0]} of this one", remedy=REMEDY
+        f"no VM of the inventory has the UUID {uuids[0]} of this system", remedy=REMEDY
     )
 
 
@@ -96,7 +96,7 @@ def _named(session: Session, wanted: str) -> str:
     except ValueError:
         found = index.FindByInventoryPath(wanted)
     if not isinstance(found, vim.VirtualMachine):
-        raise SourceError(f"{wanted}: no such machine in the inventory")
+        raise SourceError(f"{wanted}: no such VM in the inventory")
     return str(found._moId)  # noqa: SLF001 (there is no other way to it)
 
 

@@ -44,8 +44,8 @@ async def connected_again(
     async with connected(settings) as session:
         if server.instance and session.about.instance != server.instance:
             raise UsageError(
-                f"{settings.address} is not the server that was used (instance {server.instance})",
-                remedy=Remedy("name that one with --vcenter", "name that one"),
+                f"{settings.address} is not the server that was used then (instance {server.instance})",
+                remedy=Remedy("give that server with --vcenter", "give that server"),
             )
         yield session
 

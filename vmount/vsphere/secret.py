@@ -14,7 +14,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the value, for whoever it is meant for."""
+        """Return the value, for the server or helper that needs it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -33,4 +33,4 @@ class Secret:
         return hash(self._value)
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret stays in its process")
+        raise TypeError("a secret cannot leave its process")

@@ -1,4 +1,4 @@
-"""A session with a vCenter or ESXi host: pyvmomi's blocking calls for somebody who runs under trio.
+"""A session with a vCenter or ESXi host: pyvmomi's blocking calls under trio.
 
 Strategy: one stub for the whole life of a session, so that managed objects stay usable when it has
 expired and was opened again. Every call runs in a thread and has two deadlines: that of each socket
@@ -177,7 +177,7 @@ class Session:
                     raise from_fault(fault, self.settings.address, self.settings.user) from fault
                 await trio.sleep(pause)
                 pause = min(pause * 1.5, LONGEST_PAUSE)
-        raise TaskTimeout(f"{self.settings.address}: a task has not ended within {timeout:g} s")
+        raise TaskTimeout(f"{self.settings.address}: a task did not end within {timeout:g} s")
 
     def vm(self, moref: str) -> vim.VirtualMachine:
         """Return the machine of a moRef, without asking whether there is one."""
@@ -241,10 +241,10 @@ class Session:
         except (OSError, HTTPException) as error:
             raise from_trouble(error, address, timeout) from error
         except ExpatError as error:
-            raise ConnectError(f"{address}: answers with something else than XML") from error
+            raise ConnectError(f"{address}: the answer is not XML") from error
 
     async def _log_in(self, seen: int) -> None:
-        """Log in unless somebody has since the number of logins was `seen`."""
+        """Log in, unless another task has done so since the number of logins was `seen`."""
         async with self._login_lock:
             if self._logins == seen:
                 # Shielded: a session that nobody knows of would stay in the server.

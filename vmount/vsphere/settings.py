@@ -112,7 +112,7 @@ def _server(layers: list[Layer]) -> tuple[str, int]:
         if layer.host is not None:
             return layer.host, layer.port or HTTPS_PORT
     raise UsageError(
-        "no vCenter or ESXi host is named",
+        "no vCenter or ESXi host given",
         remedy=Remedy(
             "use --vcenter HOST, GOVC_URL, or a profile in the configuration file",
             "set GOVC_URL, or add a profile to the configuration file",

@@ -94,7 +94,7 @@ def choose(
     if found:
         raise UsageError(
             f"{vm}: several snapshots are called {which!r}: {listed(found)}",
-            remedy="name one by its moRef",
+            remedy="give its moRef",
         )
     has = f"it has {listed(nodes)}" if nodes else "it has none"
     wanted = "no current snapshot" if which == CURRENT else f"no snapshot {which!r}"

@@ -2,7 +2,7 @@
 
 Strategy: a snapshot is known by a name that no other has, written to the journal before it is asked for.
 So it is found again even if the answer was lost, the time ran out or the process was killed in between.
-What has been asked for is never abandoned: whoever gives up waits (for a bounded time) and looks.
+A request is never abandoned: a cancelled caller waits (for a bounded time) and checks the result.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ async def create(
     except QuiesceError as error:
         if quiesce is not Quiesce.TRY:
             raise
-        log.warning("%s; taking a snapshot without", error.message)
+        log.warning("%s; taking a snapshot without quiescing", error.message)
         return await _create(session, vm, journal, quiesced=False)
 
 
@@ -114,7 +114,7 @@ async def _give_up(session: Session, entry: Entry | None, undo_record: Snapshot)
         try:
             await undo(session, undo_record, GIVE_UP_LIMIT)
         except VmountError as error:
-            log.warning("%s may be left: %s; run vmount cleanup", undo_record, error)
+            log.warning("%s may remain: %s; run: vmount cleanup", undo_record, error)
             return
     if entry is not None:
         entry.end()
@@ -135,7 +135,7 @@ async def undo(session: Session, undo_record: Snapshot, limit: float = REMOVE_LI
             if found or not is_coming:
                 break
             if trio.current_time() > deadline:
-                raise SnapshotError(f"{undo_record}: the server has been at it for {limit:.0f} s")
+                raise SnapshotError(f"{undo_record}: not finished after {limit:.0f} s")
             await trio.sleep(POLL)
         for node in found:
             await _remove(session, replace(undo_record, moref=node.moref), deadline)
@@ -155,16 +155,16 @@ async def _remove(session: Session, undo_record: Snapshot, deadline: float) -> N
             return
         except TaskTimeout:
             raise SnapshotError(
-                f"{undo_record}: the server is still removing it, which goes on by itself"
+                f"{undo_record}: the server is still removing it and continues without vmount"
             ) from None
         except VsphereError as error:
             if not isinstance(error.__cause__, vim.fault.TaskInProgress):
                 raise
         if trio.current_time() > deadline:
-            raise SnapshotError(f"{undo_record}: cannot be removed: another task is in the way")
+            raise SnapshotError(f"{undo_record}: cannot be removed while another task runs")
         if not told:
             told = True
-            log.info("%s: waiting for another task of the machine", undo_record)
+            log.info("%s: waiting for another task of the VM", undo_record)
         await trio.sleep(BUSY_POLL)
 
 
@@ -214,13 +214,13 @@ def _description() -> str:
 
 def _error(vm: str, error: VmountError, *, quiesced: bool) -> VmountError:
     if isinstance(error, TaskTimeout):
-        return SnapshotError(f"{vm}: taking a snapshot has not ended after {CREATE_LIMIT:.0f} s")
+        return SnapshotError(f"{vm}: the snapshot was not finished after {CREATE_LIMIT:.0f} s")
     if quiesced and isinstance(error.__cause__, QUIESCE_FAULTS):
         return QuiesceError(
             f"{vm}: the guest cannot be quiesced: {reason(error.__cause__)}",
             remedy=Remedy(
-                "look after VMware Tools there; --try-quiesce goes on without, crash-consistent",
-                "look after VMware Tools there; Quiesce.TRY goes on without, crash-consistent",
+                "check VMware Tools in the guest, or use --try-quiesce for a crash-consistent snapshot",
+                "check VMware Tools in the guest, or use Quiesce.TRY for a crash-consistent snapshot",
             ),
         )
     return error

@@ -27,8 +27,8 @@ class Thumbprint:
         algorithm = _ALGORITHMS.get(len(digits))
         if algorithm is None or not re.fullmatch("[0-9a-f]+", digits):
             raise UsageError(
-                f"{text!r} is no thumbprint",
-                remedy="it has 20 (SHA-1) or 32 (SHA-256) hexadecimal bytes, as in 0A:1B:...",
+                f"invalid thumbprint {text!r}",
+                remedy="a thumbprint has 20 (SHA-1) or 32 (SHA-256) hexadecimal bytes, as in 0A:1B:...",
             )
         return cls(algorithm, bytes.fromhex(digits))
 

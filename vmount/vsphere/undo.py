@@ -21,12 +21,12 @@ async def undo(session: Session, entry: Entry, state: StateDir) -> str:
     if isinstance(undo_record, RelocationLock):
         if await RelocationLocks(session, state).release(entry, is_sure=False):
             return f"unlocked {undo_record.vm}"
-        return f"left {undo_record.vm} locked for others"
+        return f"left {undo_record.vm} to the locks of others"
     if isinstance(undo_record, Snapshot):
         was_there = await snapshots.undo(session, undo_record)
         entry.end()
         if not was_there:
-            return f"{undo_record} is gone already"
+            return f"{undo_record} no longer exists"
         text = f"removed {undo_record}"
         if await snapshots.needs_consolidation(session, undo_record.vm):
             text += f" ({consolidation_needed(undo_record.vm)})"
@@ -37,5 +37,5 @@ async def undo(session: Session, entry: Entry, state: StateDir) -> str:
     return (
         f"detached {undo_record.file} from {undo_record.vm}"
         if was_there
-        else f"{undo_record} is gone already"
+        else f"{undo_record} no longer exists"
     )

@@ -40,7 +40,7 @@ def read_versions(settings: ConnectionSettings, context: ssl.SSLContext) -> set[
         root = None
     if root is None or root.tag != "namespaces":
         raise ConnectError(
-            f"{settings.address}: is neither a vCenter nor an ESXi host "
+            f"{settings.address}: not a vCenter or ESXi host "
             f"({PATH}: {answer.status} {answer.reason})",
             remedy="check the address and the port",
         )

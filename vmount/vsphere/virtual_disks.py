@@ -124,7 +124,7 @@ def _problem(backing: Any, controller: Any, may_change: bool) -> str | None:
     kinds = vim.vm.device.VirtualDisk
     if isinstance(backing, kinds.RawDiskMappingVer1BackingInfo):
         if backing.compatibilityMode == "physicalMode":
-            return "a raw device in physical compatibility mode: the machine writes to a LUN itself"
+            return "a raw device in physical compatibility mode: the VM writes directly to a LUN"
     elif isinstance(
         backing, kinds.RawDiskVer2BackingInfo | kinds.PartitionedRawDiskVer2BackingInfo
     ):
@@ -141,11 +141,11 @@ def _problem(backing: Any, controller: Any, may_change: bool) -> str | None:
 
 def _moving(backing: Any, controller: Any) -> str | None:
     """Return why no snapshot keeps a disk still."""
-    remedy = "power the machine off to read it"
+    remedy = "power the VM off to read this disk"
     if str(getattr(backing, "diskMode", None) or "").startswith("independent"):
-        return f"independent: snapshots leave it out; {remedy}"
+        return f"independent: snapshots do not include it; {remedy}"
     if getattr(backing, "sharing", None) == "sharingMultiWriter":
-        return f"written to by several machines: snapshots leave it out; {remedy}"
+        return f"written to by several VMs: snapshots do not include it; {remedy}"
     if str(getattr(controller, "sharedBus", None) or "noSharing") != "noSharing":
-        return f"on a bus that several machines share: snapshots leave it out; {remedy}"
+        return f"on a bus that several VMs share: snapshots do not include it; {remedy}"
     return None

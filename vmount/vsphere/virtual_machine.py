@@ -88,9 +88,7 @@ async def read_machine(session: Session, moref: str) -> VirtualMachine:
     found = await session.read(_retrieve, session, session.vm(moref))
     by_moref = {one.moref: one for one in found}
     if moref not in by_moref:
-        raise ObjectGone(
-            f"{session.settings.address}: machine {moref} is not there, or not any more"
-        )
+        raise ObjectGone(f"{session.settings.address}: VM {moref} does not exist, or no longer")
     vm = by_moref[moref]
     if (fault := vm.refused.get(DEVICES)) is not None:
         raise from_fault(fault, session.settings.address, session.settings.user) from fault

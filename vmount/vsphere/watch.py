@@ -1,4 +1,4 @@
-"""Noticing that the bytes of a machine's disks may have changed under whoever reads them.
+"""Noticing that the bytes of a VM's disks may have changed while they are read.
 
 Nothing keeps others from removing the snapshot that is read, or from switching on a machine that was off
 and is read without one. Either writes to the files that were at rest.
@@ -49,18 +49,18 @@ class Stability:
         try:
             found = await session.properties(session.vm(self._vm), "runtime.powerState", "snapshot")
         except VmountError as error:
-            log.info("%s: not looked after: %s", self._vm, error)
+            log.info("%s: not monitored: %s", self._vm, error)
             return
         power = str(found.get("runtime.powerState", ""))
         if self._node is None:
             if power not in ("", Power.OFF.value):
-                self._tell("the machine has been switched on, and writes to the disks")
+                self._tell("the VM was powered on, and writes to the disks")
         elif self._node.moref not in {node.moref for node in read_tree(found.get("snapshot"))}:
-            self._tell(f"snapshot {self._node} has been removed by somebody else")
+            self._tell(f"snapshot {self._node} was removed by another program or user")
 
     def _tell(self, problem: str) -> None:
         self.problem = f"{self._vm}: {problem}"
-        log.error("%s; what is read from now on may be wrong", self.problem)
+        log.error("%s; data read from now on may be wrong", self.problem)
         self.changed.set()
 
     def check(self) -> None:

@@ -185,7 +185,7 @@ def test_images_and_loop_devices_of_this_machine(tmp_path: Path) -> None:
     with attached(image) as first, attached(image) as second:
         identities = {devices.device(path).identity for path in (first, second, image)}
         assert len(identities) == 3
-    with pytest.raises(OSError, match="neither a block device nor a file"):
+    with pytest.raises(OSError, match="not a block device or a file"):
         devices.device(tmp_path)
     with pytest.raises(FileNotFoundError):
         devices.device(tmp_path / "nothing")

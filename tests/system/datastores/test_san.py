@@ -137,7 +137,7 @@ async def test_luns_are_found_among_all_disks(luns: dict[int, Path], tmp_path: P
             with pytest.raises(UsageError, match="lun-deny"):
                 await ours.store("")
         async with place(LunChoice((str(third),))) as ours:
-            with pytest.raises(BackendError, match="no VMFS on it"):
+            with pytest.raises(BackendError, match="has no VMFS"):
                 await ours.store("")
 
 
@@ -159,7 +159,7 @@ async def test_a_lun_by_two_paths(luns: dict[int, Path], tmp_path: Path) -> None
 async def test_a_copy_of_a_lun_is_not_taken_for_it(luns: dict[int, Path]) -> None:
     with attached(luns[5]) as first, attached(luns[5]) as second:
         async with place(LunChoice((str(first), str(second)))) as ours:
-            with pytest.raises(BackendError, match="two disks with one VMFS identity"):
+            with pytest.raises(BackendError, match="two disks with the same VMFS identity"):
                 await ours.open(DatastorePath("vmfs5", "small"))
 
 

@@ -28,12 +28,12 @@ MIB = 1 << 20
         (
             "Heuristics.Limits.Exceeded.MaxFileSize FOUND",
             None,
-            "clamd: not scanned to its end: it exceeds MaxFileSize",
+            "clamd: scanned in part: it exceeds MaxFileSize",
         ),
         (
             "Heuristics.Limits.Exceeded FOUND",
             None,
-            "clamd: not scanned to its end: it exceeds a limit",
+            "clamd: scanned in part: it exceeds a limit",
         ),
         ("Can't read file ERROR", None, "clamd: Can't read file"),
         ("Empty file", None, "clamd: Empty file"),

@@ -145,7 +145,7 @@ def test_one_file_is_written_as_it_is(vmount: Vmount, odd: Path) -> None:
     assert vmount.run("cp", odd, "disk0/hard 1", "-").stdout == b"linked"
     assert "use --tar" in vmount.error("cp", odd, "disk0/hard*", "-", code=2)
     assert "use --tar" in vmount.error("cp", odd, "disk0", "-", code=2)
-    assert "give - as DEST" in vmount.error("cp", "--tar", odd, "disk0", "/tmp", code=2)
+    assert "use - as DEST" in vmount.error("cp", "--tar", odd, "disk0", "/tmp", code=2)
     done = vmount.run("cp", "--tar", odd, "disk0/empty", "disk0/none", "-", check=False)
     assert done.returncode == 3
     assert b"not copied: disk0/none: No such file" in done.stderr

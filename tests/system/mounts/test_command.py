@@ -134,7 +134,7 @@ def test_cleanup_after_a_kill_and_again(vmount: Vmount, image: Path) -> None:
     os.kill(json.loads(done.stdout)["pid"], signal.SIGKILL)
     wait_until(lambda: not json_alive(json.loads(done.stdout)["pid"]))
     line = vmount.error(image, mountpoint, code=4)
-    assert "server is gone" in line
+    assert "process has ended" in line
     assert b"does not answer" in vmount.run("status", mountpoint).stdout
     first = vmount.run("cleanup")
     assert first.stdout == f"unmounted {mountpoint}\n1 cleaned, 0 remaining\n".encode()
@@ -172,7 +172,7 @@ def test_messages(vmount: Vmount, image: Path, tmp_path: Path) -> None:
         ((nothing, mountpoint), 3, f"{nothing}: No such file or directory"),
         ((tmp_path, mountpoint), 3, f"{tmp_path}: Is a directory"),
         ((file, mountpoint), 3, f"{file}: is empty"),
-        ((image, nothing), 4, f"{nothing}: No such file or directory; make the directory"),
+        ((image, nothing), 4, f"{nothing}: No such file or directory; create the directory"),
         ((image, file), 4, f"{file}: not a directory"),
         ((image,), 2, "MOUNTPOINT"),
         (("--bogus", image, mountpoint), 2, "--bogus"),
@@ -239,7 +239,7 @@ def test_without_dev_fuse_the_rest_works(vmount: Vmount, image: Path) -> None:
         command = ["unshare", "-m", "sh", "-c", hidden, "sh", *vmount.command(*arguments)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == code, done.stderr
-    assert "/dev/fuse is not there" in done.stderr
+    assert "/dev/fuse does not exist" in done.stderr
     assert "vmount ls, cat, cp and info work without it" in done.stderr
 
 

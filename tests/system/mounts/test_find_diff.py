@@ -96,7 +96,7 @@ def test_patterns(pattern: str, yes: list[str], no: list[str]) -> None:
 
 
 def test_messages_of_find(vmount: Vmount, volume: ExtFixture) -> None:
-    assert "is not a size" in vmount.error("find", volume.image, "--larger", "big", code=2)
+    assert "invalid size" in vmount.error("find", volume.image, "--larger", "big", code=2)
     assert "invalid date or age" in vmount.error("find", volume.image, "--newer", "soon", code=2)
     assert "nowhere" in vmount.error("find", volume.image, "--below", "disk0/nowhere", code=3)
 
@@ -166,5 +166,5 @@ def test_a_directory_inside_itself_is_listed_once(vmount: Vmount, tmp_path: Path
     looped.write_bytes(data)
     for arguments in (("diff", looped, image), ("diff", image, looped), ("find", looped)):
         done = vmount.run(*arguments, check=False)
-        assert b"a directory that was listed already" in done.stderr
+        assert b"the same directory was already listed" in done.stderr
         assert len(done.stdout.splitlines()) < 200

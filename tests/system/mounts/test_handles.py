@@ -382,7 +382,7 @@ def test_clones_of_every_kind_in_two_processes(
 def test_a_mount_point_that_is_not_there(disk: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "none"
     with open_disks(disk, state_dir=tmp_path, mountpoint=nowhere) as disks:
-        with pytest.raises(MountError, match="make the directory first"):
+        with pytest.raises(MountError, match="create the directory first"):
             disks.volume_handles()[0].mount()
         nowhere.mkdir()
         assert os.listdir(disks.volume_handles()[0].mount())

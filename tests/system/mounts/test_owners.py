@@ -67,7 +67,7 @@ def test_a_mount_takes_uid_gid_and_umask(vmount: Vmount, image: Path) -> None:
 def test_a_user_is_told_that_owners_are_not_kept(image: Path) -> None:
     with nobody(image) as user:
         done = user.run("vmount cp disk.img disk0 copy")
-        assert "vmount: owners are not kept: only root" in done.stderr
+        assert "vmount: owners are not preserved: only root" in done.stderr
         assert done.returncode == 0, done.stderr
         assert "owners" not in user.run("vmount cp --owner me disk.img disk0 again").stderr
 
@@ -79,7 +79,7 @@ def test_links_are_not_copied_again_at_each_resume(
     first = vmount.run("cp", "-T", "--resume", image, "disk0", target).stdout
     assert b"2 files, " in first
     again = vmount.run("cp", "-T", "--resume", image, "disk0", target).stdout
-    assert b"0 files, 0 B copied; 2 already there" in again
+    assert b"0 files, 0 B copied; 2 already existed" in again
     (target / "link").unlink()
     (target / "link").symlink_to("elsewhere")
     third = vmount.run("cp", "-T", "--resume", image, "disk0", target).stdout

@@ -118,7 +118,7 @@ def test_who_copies_for_himself_gets_no_rights_of_the_guest(
     assert first.stat().st_uid == os.getuid()
     assert set(os.listxattr(first)) == {"user.comment", "user.large"}
     reasons = {(item["what"], item["reason"]) for item in report["not_kept"]}
-    asked = "left out without --owner guest"
+    asked = "not copied without --owner guest"
     assert reasons == {
         (name, asked)
         for name in (
@@ -129,7 +129,7 @@ def test_who_copies_for_himself_gets_no_rights_of_the_guest(
         )
     }
     line = vmount.run("cp", *me, rich, "disk0/folder 1", tmp_path / "again").stderr.decode()
-    assert "not kept: trusted.secret of " in line
+    assert "not preserved: trusted.secret of " in line
 
 
 def test_numbers_of_users_are_mapped(vmount: Vmount, rich: Path, tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_numbers_of_users_are_mapped(vmount: Vmount, rich: Path, tmp_path: Path)
         for status in [(tmp_path / f"copy/inner/file-{number}").stat()]
     }
     assert owners == {4: (1, 3), 8: (2, 2008), 12: (1012, 2012)}
-    assert "not of the form" in vmount.error(
+    assert "invalid mapping" in vmount.error(
         "cp", "--map-user", "a=b", rich, "disk0", tmp_path, code=2
     )
 
@@ -274,6 +274,28 @@ def test_half_a_file_is_continued_and_a_wrong_half_is_found(
     report = told(vmount, "--resume", "--verify", large, "disk0/one", f"{target}/", code=3)
     assert "differs from what was read" in report["problems"][0]
     assert not (target / "one").exists()
+
+
+def test_a_whole_copy_that_has_gone_wrong_is_found_and_made_again(
+    vmount: Vmount, large: Path, tmp_path: Path
+) -> None:
+    told(vmount, large, "disk0", tmp_path / "copy")
+    expected = {entry.path: entry.sha256 for entry in walk(tmp_path / "copy")}
+    for name, place in (("one", 5 * MIB), ("file-01", 3)):
+        copy = tmp_path / "copy" / name
+        status = copy.stat()
+        with copy.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    arguments = ("--resume", "--verify", "-T", large, "disk0", tmp_path / "copy")
+    report = told(vmount, *arguments)
+    assert report["files"] == 2
+    assert {entry.path: entry.sha256 for entry in walk(tmp_path / "copy")} == expected
+    again = told(vmount, *arguments)
+    assert (again["files"], again["verified"]) == (0, report["verified"])
 
 
 def part_name(vmount: Vmount, image: Path, path: str, name: str) -> str:

@@ -238,9 +238,9 @@ def test_messages(lun: Path, version: int) -> None:
         (f"san:{lun}:[vmfs{version}] gone.vmdk", SourceError, "gone.vmdk: No such file"),
         (f"san:{lun}:[vmfs{version}] directory", SourceError, "not a regular file"),
         ("san:/dev/nothing:[a] b.vmdk", UsageError, "/dev/nothing: No such file"),
-        (f"san:{lun}[a] b.vmdk", UsageError, "no colon before the datastore"),
-        ("san:", UsageError, "names neither a device nor a datastore"),
-        (f"san:{lun}:[a] ../b", UsageError, "does not name a file"),
+        (f"san:{lun}[a] b.vmdk", UsageError, "no colon before the path in the datastore"),
+        ("san:", UsageError, "contains neither a device nor a datastore"),
+        (f"san:{lun}:[a] ../b", UsageError, "is not the path of a file"),
     ):
         with pytest.raises(kind, match=words):
             open_disks(source)

@@ -188,7 +188,7 @@ def test_limits_of_the_scanner_are_told(
 
 def test_messages(vmount: Vmount, disk: Path, socket: Path, tmp_path: Path) -> None:
     line = vmount.error("scan", "--socket", tmp_path / "none", disk, code=6)
-    assert "clamd does not answer at" in line
+    assert "no answer from clamd at" in line
     assert "use --engine clamscan" in line
     assert "localhost:1" in vmount.error("scan", "--socket", "localhost:1", disk, code=6)
     assert "not installed" in vmount.error("scan", "--engine", "no-such-scanner", disk, code=2)

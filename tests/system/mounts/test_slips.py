@@ -41,7 +41,9 @@ def machine(linux: Path, images: Path) -> Path:
 @pytest.mark.parametrize("word", ["unmount", "mout", "umoutn"])
 def test_a_word_like_a_command_is_not_looked_for_in_a_vcenter(vmount: Vmount, word: str) -> None:
     text = vmount.error(word, "x", "y", code=2)
-    assert f"{word}: not a command; did you mean {'mount' if word == 'mout' else 'umount'}?" in text
+    assert (
+        f"{word}: unknown command; did you mean {'mount' if word == 'mout' else 'umount'}?" in text
+    )
 
 
 def test_a_file_that_is_no_disk_is_told_and_an_empty_disk_is_not(
@@ -53,14 +55,14 @@ def test_a_file_that_is_no_disk_is_told_and_an_empty_disk_is_not(
     blank.write_bytes(bytes(300_000))
     for source, count in ((Path("/etc/passwd"), 1), (random, 1), (blank, 0)):
         with open_disks(source) as disks:
-            found = [text for text in disks.warnings if "it may be no disk at all" in text]
+            found = [text for text in disks.warnings if "it may not be a disk image" in text]
             assert len(found) == count, source
 
 
 def test_a_part_of_a_disk_names_the_descriptor_beside_it(vmount: Vmount, machine: Path) -> None:
     part = machine.parent / "first-s001.vmdk"
     assert part.exists()
-    assert f"by its descriptor: {machine.parent / 'first.vmdk'}" in vmount.error(
+    assert f"descriptor of the disk: {machine.parent / 'first.vmdk'}" in vmount.error(
         "info", part, code=3
     )
 

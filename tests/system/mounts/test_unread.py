@@ -144,7 +144,7 @@ def test_json_names_what_could_not_be_read(
     expected = {getattr(machine, attribute) for attribute in job.missing}
     if job.is_stream:
         objects = [json.loads(line) for line in done.stdout.splitlines()]
-        found = {item["path"].lstrip("/"): item["kind"] for item in objects if "problem" in item}
+        found = {item["path"].lstrip("/"): item["kind"] for item in objects if "reason" in item}
     else:
         report: dict[str, Any] = json.loads(done.stdout)
         items = report["not_read" if job.key == "cp" else "not_scanned"]
@@ -157,7 +157,7 @@ def test_json_names_what_could_not_be_read(
         path if "/" in path and path.startswith(("v", "d")) else f"volumes/{path}" for path in found
     }
     assert full == expected
-    kinds = {machine.disk: "disk", machine.volume: "volume"}
+    kinds = {machine.disk: "disk", machine.volume: "volume", machine.directory: "directory"}
     for path, kind in found.items():
         assert kind == kinds.get(path, "file")
 

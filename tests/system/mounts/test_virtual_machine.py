@@ -153,7 +153,7 @@ def test_an_unusable_disk_is_listed_and_the_others_are_mounted(
     problems = [disk["problem"] for disk in info["disks"]]
     assert problems[0] is None
     assert problems[1].startswith("independent")
-    assert re.match(r"scsi0-2: no transport can read it: .*vSphere tells of", problems[2])
+    assert re.match(r"scsi0-2: no transport can read this disk: .*vSphere tells of", problems[2])
     assert [refusal["name"] for refusal in info["disks"][2]["transport"]["refused"]] == [
         *("san", "hotadd", "nbdssl", "nbd", "https"),
     ]
@@ -169,11 +169,11 @@ def test_transports_are_tried_in_order(vmount: Vmount, vm: Vm) -> None:
 
 
 def test_what_is_neither_file_nor_machine(vmount: Vmount, vm: Vm) -> None:
-    assert "no machine 'web02'" in vmount.error("info", "web02", code=3)
+    assert "no VM 'web02'" in vmount.error("info", "web02", code=3)
     assert "No such file" in vmount.error("info", "web02.vmdk", code=3)
     del vmount.environment["GOVC_URL"]
     text = vmount.error("info", "web01", code=3)
     assert text.startswith(
-        "vmount: web01: No such file or directory, and no machine can be looked for"
+        "vmount: web01: No such file or directory, and no VM can be searched for"
     )
     assert "--vcenter" in text

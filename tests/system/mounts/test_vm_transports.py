@@ -125,7 +125,7 @@ def test_what_vddk_refuses_is_told_and_another_way_found(
             assert PASSWORD not in refusal["reason"]
             assert "with ***" in refusal["reason"]
     text = vmount.error("info", vm.moref, "--transport", "nbdssl", code=3)
-    assert "no transport can read it: nbdssl: nbdkit vddk (nbdssl)" in text
+    assert "no transport can read this disk: nbdssl: nbdkit vddk (nbdssl)" in text
     vm.assert_left_alone()
 
 
@@ -177,7 +177,7 @@ def test_https_addresses_are_sources(vmount: Vmount, vm: Vm) -> None:
     assert [disk["transport"]["used"] for disk in info["disks"]] == ["https", "https"]
     assert "no such file on the server" in vmount.error("info", f"{base}/no.vmdk?{query}", code=3)
     text = vmount.error("info", "https://me:secret@127.0.0.1/a.vmdk", code=3)
-    assert "must not stand in an address" in text
+    assert "must not contain a user name or password" in text
     assert "secret" not in text
 
 

@@ -208,7 +208,7 @@ def test_a_folder_that_others_may_write_to_is_refused(state: StateDir) -> None:
     left_behind(state)
     state.path.chmod(0o777)
     assert not state.files()
-    with pytest.raises(VmountError, match="others may write"):
+    with pytest.raises(VmountError, match="other users can write"):
         state.journal().begin(TemporaryFolder("/tmp/x"))
 
 

@@ -94,7 +94,7 @@ def test_undone_backwards_and_once(state: StateDir, leave: Leave, tmp_path: Path
     ]
     assert first.exists()
     assert done(clean_up(state)) == [
-        "/nowhere is not mounted any more",
+        "/nowhere is no longer mounted",
         f"removed {second}",
         f"removed {first}",
     ]
@@ -110,9 +110,9 @@ def test_a_folder_that_is_gone_or_a_link_now(state: StateDir, leave: Leave, tmp_
     leave(TemporaryFolder(str(tmp_path / "gone")), TemporaryFolder(str(link)))
     report = clean_up(state)
     assert [outcome.done for outcome in report.cleaned] == [
-        f"temporary folder {tmp_path / 'gone'} is gone already"
+        f"temporary folder {tmp_path / 'gone'} no longer exists"
     ]
-    assert "a link, not the folder" in report.remaining[0].reason
+    assert "is a link instead of the folder" in report.remaining[0].reason
     assert precious.exists()
 
 
@@ -185,7 +185,7 @@ def test_a_server_that_is_away_is_told_of_and_its_things_stay(
     assert [outcome.kind for outcome in report.cleaned] == ["temporary folder"]
     assert [outcome.reason for outcome in report.remaining] == [
         "vcenter.example: cannot be reached",
-        "its disks may still be in use, see above",
+        "its disks may still be in use (see above)",
         "vcenter.example: cannot be reached",
     ]
     again = Journal.adopt(journal.path)
@@ -207,7 +207,7 @@ def test_another_machines_processes_are_not_judged_from_here(
     (outcome,) = clean_up(state).remaining
     assert "a process of 'elsewhere' did it" in outcome.reason
     assert "--host elsewhere" in outcome.reason
-    assert "gone with its machine" in done(clean_up(state, hosts=("elsewhere",)))[0]
+    assert "no longer exists: its VM was removed" in done(clean_up(state, hosts=("elsewhere",)))[0]
     assert folder.exists(), "the folder of that name on this machine is another one"
 
 
@@ -215,7 +215,7 @@ def test_what_cannot_be_understood_is_told_of(state: StateDir, leave: Leave) -> 
     path = leave(TemporaryFolder("/x")).path
     path.write_text(path.read_text().replace("temporary folder", "portal"))
     (outcome,) = clean_up(state).remaining
-    assert "this version of vmount does not know it" in outcome.reason
+    assert "this version of vmount cannot undo it" in outcome.reason
     path.write_text("{}\n")
     (outcome,) = clean_up(state).remaining
     assert (outcome.undo_record, "not a journal" in outcome.reason) == (str(path), True)

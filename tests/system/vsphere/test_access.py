@@ -180,7 +180,9 @@ async def test_a_foreign_lock_is_told_of_and_stays(
             assert not access.is_locked
         assert "'backup-appliance' has locked it" in caplog.text
         assert session.vm(VM).disabledMethod == ["RelocateVM_Task"]
-        with pytest.raises(LockError, match=r"'backup-appliance' has locked it; end what holds it"):
+        with pytest.raises(
+            LockError, match=r"'backup-appliance' has locked it; end the program that holds it"
+        ):
             async with accessed(session, state, AccessOptions(lock=LockMode.REQUIRE)):
                 pass
         assert session.vm(VM).disabledMethod == ["RelocateVM_Task"]
@@ -222,8 +224,8 @@ async def test_a_host_has_no_lock(
         async with accessed(session, state, vm=vm) as access:
             assert not access.is_locked
             assert access.snapshot is not None
-        assert caplog.text.count("a host has no such lock") == 1
-        with pytest.raises(LockError, match="a host has no such lock"):
+        assert caplog.text.count("only vCenter supports this lock") == 1
+        with pytest.raises(LockError, match="only vCenter supports this lock"):
             async with accessed(session, state, AccessOptions(lock=LockMode.REQUIRE), vm=vm):
                 pass
     assert changes(vcenter) == ["CreateSnapshot_Task", "RemoveSnapshot_Task"]
@@ -266,7 +268,7 @@ async def test_a_machine_that_needs_consolidation_is_told_of(
 
     async with session_with(vcenter, Stranded) as session, accessed(session, state):
         pass
-    assert "vm-57: disks of a removed snapshot are left" in caplog.text
+    assert "vm-57: disks of a removed snapshot remain" in caplog.text
 
 
 @pytest.mark.requirement("R9")
@@ -418,7 +420,7 @@ async def test_a_machine_that_is_switched_on_meanwhile(vcenter: Vcenter, state: 
             with trio.fail_after(30):
                 await access.stability.watch(session, interval=0.01)
             assert access.stability.problem == (
-                "vm-57: the machine has been switched on, and writes to the disks"
+                "vm-57: the VM was powered on, and writes to the disks"
             )
             assert access.stability.changed.is_set()
 
@@ -432,10 +434,10 @@ async def test_a_disk_that_may_have_changed_is_not_read(vcenter: Vcenter, state:
             await check_block_source(disk, content)
             await session.wait_task(session.vm(VM).PowerOnVM_Task(), 30)
             await access.stability.look(session)
-            with pytest.raises(OSError, match="has been switched on") as caught:
+            with pytest.raises(OSError, match="was powered on") as caught:
                 await disk.read(0, 512)
             assert caught.value.errno == errno.EIO
-            with pytest.raises(OSError, match="has been switched on"):
+            with pytest.raises(OSError, match="was powered on"):
                 disk.try_read(0, 512)
 
 
@@ -451,7 +453,7 @@ async def test_a_snapshot_that_is_removed_meanwhile(vcenter: Vcenter, state: Sta
         await session.wait_task(snapshot.RemoveSnapshot_Task(False), 30)
         with trio.fail_after(30):
             await access.stability.changed.wait()
-        assert "has been removed by somebody else" in str(access.stability.problem)
+        assert "was removed by another program or user" in str(access.stability.problem)
 
 
 async def test_the_watch_ends_with_the_reading(vcenter: Vcenter, state: StateDir) -> None:

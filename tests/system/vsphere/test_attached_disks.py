@@ -81,7 +81,7 @@ async def test_a_disk_that_is_another_one_by_now_stays(settings: ConnectionSetti
     async with connected(settings) as session:
         disk = await attached(session)
         for other in (replace(disk, key=4711), replace(disk, uuid="6000C29a-0002")):
-            with pytest.raises(SourceError, match="vmount did not do it"):
+            with pytest.raises(SourceError, match="not by vmount"):
                 await detach(session, other)
         assert FILE in await session.read(disks, session.vm(PROXY))
 

@@ -127,7 +127,7 @@ async def test_snapshots(settings: ConnectionSettings, command: Command) -> None
     assert lines[1].startswith(f"└── {first['moref']}  ")
     assert lines[2].startswith(f"    └── {second['moref']}  ")
     assert lines[2].endswith("after  (quiesced, current)  about after")
-    assert "no machine 'web'; vmount vms lists them" in command.error("snapshots", "web", code=3)
+    assert "no VM 'web'; vmount vms lists them" in command.error("snapshots", "web", code=3)
 
 
 @pytest.mark.vcsim("-esx")
@@ -149,9 +149,9 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
     alone = Command(tmp_path, {"HOME": str(tmp_path)})
     asked = alone.error("vms", *options, code=3)
     assert "the certificate is not trusted: self-signed certificate" in asked
-    thumbprint = asked.partition("own is ")[2].partition(",")[0]
+    thumbprint = asked.partition("thumbprint is ")[2].partition(",")[0]
     alone.run("vms", *options, "--thumbprint", thumbprint)
-    assert "any certificate is taken" in alone.run("vms", *options, "--insecure").stderr
+    assert "the certificate is not verified" in alone.run("vms", *options, "--insecure").stderr
     alone.run("vms", *options, "--ca-file", str(vcenter.certificate))
     (tmp_path / ".config/vmount").mkdir(parents=True)
     (tmp_path / ".config/vmount/config.toml").write_text(
@@ -159,20 +159,22 @@ def test_ways_to_say_whom_and_how(vcenter: Vcenter, command: Command, tmp_path: 
         f'password-command = "cat {secret}"\n'
     )
     alone.run("vms", "--profile", "lab")
-    assert "no vCenter or ESXi host is named" in alone.error("vms", code=2)
+    assert "no vCenter or ESXi host given" in alone.error("vms", code=2)
     assert "no profile 'x'; profiles: lab" in alone.error("vms", "--profile", "x", code=2)
 
 
 @pytest.mark.requirement("R19")
 def test_failures_tell_no_secret(vcenter: Vcenter, command: Command) -> None:
     wrong = PASSWORD + "!"
-    assert "refuses the login of reader" in command.error("vms", code=3, GOVC_PASSWORD=wrong)
+    assert "refused the login of reader" in command.error("vms", code=3, GOVC_PASSWORD=wrong)
     place = join_host_port(vcenter.host, vcenter.port)
     in_argv = command.error("vms", "--vcenter", f"{USER}:{PASSWORD}@{place}", code=2)
-    assert "does not belong on the command line" in in_argv
+    assert "do not write a password on the command line" in in_argv
     url = f"https://{USER}:{PASSWORD}@{place}:9999999/sdk"
-    assert "is no" in command.error("vms", code=2, GOVC_URL=url)
-    assert "http:// is not taken" in command.error("vms", code=2, GOVC_URL=url.replace("s", "", 1))
+    assert "invalid port" in command.error("vms", code=2, GOVC_URL=url)
+    assert "unsupported scheme http://" in command.error(
+        "vms", code=2, GOVC_URL=url.replace("s", "", 1)
+    )
     assert "no password for" in command.error("vms", code=2, GOVC_PASSWORD="")
     assert "certificate" in command.error("vms", code=3, GOVC_TLS_CA_CERTS="/dev/null")
     command.error("vms", code=3, GOVC_URL=f"https://{USER}:{PASSWORD}@nobody.invalid/sdk")
@@ -221,7 +223,7 @@ async def test_doctor(settings: ConnectionSettings, vcenter: Vcenter, command: C
     assert found[f"machine {moref}"]["detail"].startswith("/DC0/vm/web01, poweredOn on DC0_")
     assert found["disk scsi0-0"]["state"] == "ok"
     assert found["disk scsi0-1"]["state"] == "problem"
-    assert "independent: snapshots leave it out" in found["disk scsi0-1"]["detail"]
+    assert "independent: snapshots do not include it" in found["disk scsi0-1"]["detail"]
     assert "VDDK is not installed" in found["transport nbdssl"]["detail"]
     assert found["transport https"] == {
         "schema": 1,
@@ -255,9 +257,9 @@ def test_doctor_names_the_privilege_that_lacks(vcenter: Vcenter, command: Comman
 
 def test_doctor_goes_as_far_as_it_can(vcenter: Vcenter, command: Command) -> None:
     found = doctor(command, "nobody", code=3)
-    assert found["machine"]["detail"].endswith("no machine 'nobody'; vmount vms lists them")
+    assert found["machine"]["detail"].endswith("no VM 'nobody'; vmount vms lists them")
     command.environment["GOVC_PASSWORD"] = "wrong"
-    assert "refuses the login" in doctor(command, code=3)["login"]["detail"]
+    assert "refused the login" in doctor(command, code=3)["login"]["detail"]
     del command.environment["GOVC_TLS_CA_CERTS"]
     assert "is not trusted" in doctor(command, code=3)["certificate"]["detail"]
     command.environment["GOVC_URL"] = "127.0.0.1:1"

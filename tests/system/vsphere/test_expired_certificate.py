@@ -50,7 +50,7 @@ async def test_is_refused_unless_it_is_the_one_that_was_named(
 ) -> None:
     with pytest.raises(CertificateError, match="certificate has expired") as caught:
         await Session.open(settings)
-    told = str(caught.value).partition("if the server's own is ")[2].partition(",")[0]
+    told = str(caught.value).partition("if the server's thumbprint is ")[2].partition(",")[0]
     named = replace(settings, ca_file=None, thumbprint=Thumbprint.parse(told))
     async with connected(named):
         pass

@@ -254,7 +254,7 @@ async def test_a_disk_of_the_same_uuid_is_refused(
     with attached(copy) as device:
         (place.links / disks[0].link).symlink_to(device)
         async with opened(settings, tmp_path, place) as site:
-            with pytest.raises(SourceError, match="could not be told"):
+            with pytest.raises(SourceError, match="cannot be distinguished"):
                 await site.way.open(disks[0].wanted)
             with pytest.raises(SourceError, match="has no UUID"):
                 await site.way.open(replace(disks[0].wanted, uuid=""))

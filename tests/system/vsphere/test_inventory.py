@@ -96,7 +96,7 @@ async def test_two_machines_of_one_name(settings: ConnectionSettings) -> None:
         text = str(caught.value)
         assert f"{first} /DC0/vm/web" in text
         assert f"{second} /DC0/vm/other/web" in text
-        assert text.endswith("name one by its moRef or its path")
+        assert text.endswith("give its moRef or path")
         assert await find_moref(session, "/DC0/vm/other/web") == second
         assert await find_moref(session, first) == first
 
@@ -105,7 +105,7 @@ async def test_two_machines_of_one_name(settings: ConnectionSettings) -> None:
 async def test_none_of_that_name(settings: ConnectionSettings, wanted: str) -> None:
     async with connected(settings) as session:
         with pytest.raises(
-            SourceError, match=r"no machine '.*'; there is .*vm-57 /DC0/vm/DC0_H0_VM0"
+            SourceError, match=r"no VM '.*'; did you mean .*vm-57 /DC0/vm/DC0_H0_VM0"
         ):
             await find_moref(session, wanted)
 
@@ -123,9 +123,9 @@ async def test_none_of_that_name(settings: ConnectionSettings, wanted: str) -> N
 )
 async def test_nothing_like_it(settings: ConnectionSettings, wanted: str) -> None:
     async with connected(settings) as session:
-        with pytest.raises(SourceError, match=r"no machine .*; vmount vms lists them"):
+        with pytest.raises(SourceError, match=r"no VM .*; vmount vms lists them"):
             await find_moref(session, wanted)
-        with pytest.raises(ObjectGone, match="VirtualMachine vm-99999 is not there"):
+        with pytest.raises(ObjectGone, match="VirtualMachine vm-99999 does not exist"):
             await read_machine(session, "vm-99999")
 
 

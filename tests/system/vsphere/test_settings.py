@@ -203,11 +203,11 @@ def test_what_is_wrong_with_a_profile(tmp_path: Path, text: str, message: str) -
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "no vCenter or ESXi host is named; use --vcenter HOST, GOVC_URL, or a profile"),
+        ({}, "no vCenter or ESXi host given; use --vcenter HOST, GOVC_URL, or a profile"),
         ({"GOVC_URL": "vc"}, "no user name for vc:443; use --user, GOVC_USERNAME or a profile"),
-        ({"GOVC_URL": "u@vc", "GOVC_INSECURE": "maybe"}, "'maybe' is neither true nor false"),
+        ({"GOVC_URL": "u@vc", "GOVC_INSECURE": "maybe"}, "'maybe' is not true or false"),
         ({"GOVC_URL": "u@vc", "GOVC_TLS_KNOWN_HOSTS": "/none"}, "/none: No such file"),
-        ({"GOVC_URL": "u@vc", "GOVC_TLS_CA_CERTS": "/a:/b"}, "name one file here"),
+        ({"GOVC_URL": "u@vc", "GOVC_TLS_CA_CERTS": "/a:/b"}, "supports only one file"),
     ],
 )
 def test_what_is_missing(environment: dict[str, str], message: str) -> None:
@@ -226,7 +226,7 @@ def test_passwords_from_elsewhere(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     file.write_bytes("pässword \r\nsecond line".encode())
     file.chmod(0o644)
     assert passwords.from_file(file).read().reveal() == "pässword "
-    assert "everybody can read this password; chmod 600 it" in caplog.text
+    assert "every user can read this password; run: chmod 600" in caplog.text
     receiving, sending = os.pipe()
     os.write(sending, b"piped\n")
     os.close(sending)
@@ -239,7 +239,7 @@ def test_passwords_that_cannot_be_had(tmp_path: Path) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\n")
     for way, message in (
         (passwords.from_file(tmp_path / "none"), "No such file"),
-        (passwords.from_file(tmp_path / "empty"), "no password in it"),
+        (passwords.from_file(tmp_path / "empty"), "contains no password"),
         (passwords.from_file(tmp_path / "bytes"), "is not UTF-8"),
         (passwords.from_descriptor(987), "Bad file descriptor"),
         (passwords.from_command("false"), "false: exit code 1"),
@@ -319,7 +319,7 @@ def test_a_secret_does_not_show_itself() -> None:
         str([secret]),
     ):
         assert HIDDEN not in text
-    with pytest.raises(TypeError, match="stays in its process"):
+    with pytest.raises(TypeError, match="cannot leave its process"):
         pickle.dumps(secret)
     assert not hasattr(secret, "__dict__")
 
@@ -327,9 +327,9 @@ def test_a_secret_does_not_show_itself() -> None:
 @pytest.mark.parametrize(
     ("mode", "owner", "message"),
     [
-        (0o602, None, "belongs to another user, or every user may write to it; run: chown"),
-        (0o600, 65534, "belongs to another user"),
-        (0o640, None, "a password does not belong there, and other users can read it; change it"),
+        (0o602, None, "another user owns it, or every user can write to it; run: chown"),
+        (0o600, 65534, "another user owns it"),
+        (0o640, None, "it contains a password, and other users can read it; change the password"),
     ],
 )
 def test_a_configuration_that_others_may_write_or_read(

@@ -91,7 +91,7 @@ def test_disks_that_no_snapshot_keeps_still_are_read_only_of_machines_that_are_o
         fileName=FILE, diskMode="persistent", sharing="sharingMultiWriter"
     )
     assert "independent" in (decode(independent).problem or "")
-    assert "several machines" in (decode(shared).problem or "")
+    assert "several VMs" in (decode(shared).problem or "")
     plain = KINDS.FlatVer2BackingInfo(fileName=FILE, diskMode="persistent")
     assert "bus" in (decode(plain, shared="physicalSharing").problem or "")
     assert decode(plain).problem is None

@@ -118,12 +118,12 @@ def test_inline_and_whole_sources() -> None:
 @pytest.mark.parametrize(
     ("runs", "message"),
     [
-        ((Run(0, 100, 0),), "runs end before the file"),
+        ((Run(0, 100, 0),), "the runs end before the end of the file"),
         ((Run(0, 100, 0), Run(200, 100, 0)), "out of order"),
         ((Run(0, 0, 0),), "out of order"),
         ((Run(0, 200, len(VOLUME) - 100),), "beyond the end of the volume at 0xff9c"),
-        ((Run(0, 200, -1),), "beyond what"),
-        ((Run(0, 1 << 63, None),), "beyond what"),
+        ((Run(0, 200, -1),), "beyond the limit"),
+        ((Run(0, 1 << 63, None),), "beyond the limit"),
     ],
 )
 def test_runs_that_cannot_be_are_refused(runs: tuple[Run, ...], message: str) -> None:

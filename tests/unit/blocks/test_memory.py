@@ -28,7 +28,7 @@ def test_what_is_held_is_given_back_with_its_owner() -> None:
     budget = MemoryBudget(4 << 20)
     owner, other = Owner(), Owner()
     budget.hold(owner, 1 << 20, "a map")
-    with pytest.raises(TooLarge, match="a listing needs 2 MiB of memory, 1 MiB are left") as caught:
+    with pytest.raises(TooLarge, match="a listing needs 2 MiB of memory, 1 MiB are free") as caught:
         budget.hold(other, 2 << 20, "a listing")
     assert caught.value.errno == errno.ENOMEM
     del owner

@@ -90,7 +90,7 @@ def test_more_runs_than_fit_in_memory_are_refused(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(("length", "start"), [(1 << 63, None), (1, 1 << 63), (1, -1)])
 def test_what_no_file_and_no_volume_has_is_damage(length: int, start: int | None) -> None:
-    with pytest.raises(Corrupt, match="beyond what"):
+    with pytest.raises(Corrupt, match="beyond the limit"):
         RunBuilder().add(length, start)
 
 

@@ -25,16 +25,16 @@ def test_programs(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("transports = 1", "transports: must be a table"),
-        ("[transports]\nmine = 1", "must have the key command, and no other"),
+        ("[transports]\nmine = 1", "must have the key command and no other key"),
         ("[transports.mine]\ncommand = 'serve'", "must be a list of strings"),
         ("[transports.mine]\ncommand = []", "must be a list of strings"),
         ("[transports.mine]\ncommand = [1]", "must be a list of strings"),
         (
             "[transports.mine]\ncommand = ['x']\nshell = true",
-            "must have the key command, and no other",
+            "must have the key command and no other key",
         ),
         ("[transports.'a:b']\ncommand = ['x']", "invalid name"),
-        ("[transports.https]\ncommand = ['x']", "belongs to a transport of vmount"),
+        ("[transports.https]\ncommand = ['x']", "taken by a built-in transport"),
         ("[transports", "config.toml"),
     ],
 )

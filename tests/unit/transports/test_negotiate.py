@@ -87,7 +87,7 @@ async def test_what_does_not_verify_is_closed_and_refused() -> None:
 async def test_none_that_can() -> None:
     with pytest.raises(NoTransport) as caught:
         await negotiate(WANTED, [Way("san", OSError("away")), Way("nbd", OSError("shut"))], accept)
-    assert str(caught.value) == "scsi0-0: no transport can read it: san: away; nbd: shut"
+    assert str(caught.value) == "scsi0-0: no transport can read this disk: san: away; nbd: shut"
     assert [refusal.name for refusal in caught.value.refused] == ["san", "nbd"]
     with pytest.raises(SourceError, match="none is configured"):
         await negotiate(WANTED, list[Way](), accept)
@@ -105,5 +105,5 @@ def test_the_order_as_it_is_written() -> None:
     assert parse_order("https:nbd", known) == ("https", "nbd")
     assert parse_order("nbd::nbd:", known) == ("nbd",)
     for text in ("", ":", "nbd:tape", "NBD"):
-        with pytest.raises(UsageError, match="there are file:nbd:https"):
+        with pytest.raises(UsageError, match="known transports: file:nbd:https"):
             parse_order(text, known)

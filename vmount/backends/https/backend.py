@@ -125,7 +125,7 @@ class HttpsBackend:
     async def read(self, offset: int, length: int) -> Buffer:
         """Return exactly `length` bytes. Raises OutOfBounds, BackendError."""
         if self._closed:
-            raise BackendClosed(f"{self._name}: is closed")
+            raise BackendClosed(f"{self._name}: already closed")
         check_bounds(offset, length, self.size)
         if length == 0:
             await trio.lowlevel.checkpoint()
@@ -201,7 +201,7 @@ class HttpsBackend:
                 self._follow(answer, redirects)
             elif renewed or not await client.renew(generation):
                 raise BackendRefused(
-                    f"{self._name}: the server answers {answer.status}, not authorised; "
+                    f"{self._name}: the server answered {answer.status} (not authorised); "
                     f"check user, password and the privilege to download files ({PRIVILEGE})",
                     code=errno.EACCES,
                 )
@@ -211,7 +211,7 @@ class HttpsBackend:
     async def _attempt(self, start: int, view: memoryview) -> Answer | None:
         """Ask once. Return None if `view` is filled, else an answer about session or place."""
         if self._closed:
-            raise BackendClosed(f"{self._name}: is closed")
+            raise BackendClosed(f"{self._name}: already closed")
         last = start + len(view) - 1
         began = trio.current_time()
         self._counters.in_flight += 1
@@ -226,7 +226,7 @@ class HttpsBackend:
             raise _Again("no reply in time") from error
         except EndlessHead as error:
             raise BackendRefused(
-                f"{self._name}: the server does not keep to HTTP: {error}; nothing of it is used"
+                f"{self._name}: the server broke the HTTP protocol: {error}; its answer is discarded"
             ) from error
         except PASSING as error:
             if _untrusted(error):
@@ -256,7 +256,7 @@ class HttpsBackend:
             if self._version is None and total == 0:
                 self._version = version_of(answer.headers, 0)
                 return 0
-            raise SourceChanged(f"{self._name}: has become shorter than {self.size} bytes")
+            raise SourceChanged(f"{self._name}: has shrunk below {self.size} bytes")
         self._refuse_status(answer)
         told = content_range(answer.headers.get("content-range", ""))
         encoding = answer.headers.get("content-encoding", "identity")
@@ -270,7 +270,7 @@ class HttpsBackend:
             )
         ):
             raise BackendRefused(
-                f"{self._name}: asked for bytes {first}-{last}, the server gives "
+                f"{self._name}: requested bytes {first}-{last}, the server sent "
                 f"{answer.headers.get('content-range', 'no Content-Range')!r} ({encoding})"
             )
         version = version_of(answer.headers, told.total)
@@ -291,19 +291,19 @@ class HttpsBackend:
             raise BackendError(f"{self._name}: no such file on the server", code=errno.ENOENT)
         if status == 500:
             raise BackendError(
-                f"{self._name}: the server answers 500: the file may be locked by a running "
-                "machine; take a snapshot first"
+                f"{self._name}: the server answered 500: the file may be locked by a running "
+                "VM; take a snapshot first"
             )
         if status == 200:
             raise BackendRefused(f"{self._name}: the server does not serve ranges (200, not 206)")
         if status != 206:
-            raise BackendRefused(f"{self._name}: the server answers {status}")
+            raise BackendRefused(f"{self._name}: the server answered {status}")
 
     async def _body(self, answer: Answer, start: int, view: memoryview) -> None:
         done = 0
         async for piece in answer.pieces:
             if done + len(piece) > len(view):
-                raise BackendRefused(f"{self._name}: more bytes than asked for at {start:#x}")
+                raise BackendRefused(f"{self._name}: more bytes than requested at {start:#x}")
             view[done : done + len(piece)] = piece
             done += len(piece)
         if done < len(view):
@@ -315,7 +315,7 @@ class HttpsBackend:
         old, new = urlsplit(self._url), urlsplit(target)
         if (old.scheme, old.netloc) != (new.scheme, new.netloc) or count > MOST_REDIRECTS:
             raise BackendRefused(
-                f"{self._name}: redirects to {new.scheme}://{new.hostname}; name that address"
+                f"{self._name}: redirects to {new.scheme}://{new.hostname}; use that address as SOURCE"
             )
         self._url = target
 

@@ -175,9 +175,9 @@ def check_address(url: str) -> None:
     except ValueError:
         is_address = False
     if not is_address:
-        raise BackendRefused("not an https:// address with a host", code=errno.EINVAL)
+        raise BackendRefused("not an https:// address with a host name", code=errno.EINVAL)
     if "@" in parts.netloc:
         raise BackendRefused(
-            f"https://{parts.hostname}: user and password must not stand in an address",
+            f"https://{parts.hostname}: an address must not contain a user name or password",
             code=errno.EINVAL,
         )

@@ -25,7 +25,7 @@ class EndlessHead(httpcore.RemoteProtocolError):
 
 
 class HttpStream(httpcore.AsyncNetworkStream):
-    """A connection. Deadlines are those of whoever sends the request."""
+    """A connection. The sender of a request sets its deadlines."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -47,7 +47,7 @@ class HttpStream(httpcore.AsyncNetworkStream):
         if self._before_body is not None:
             self._before_body += count
             if self._before_body > MOST_BEFORE_BODY:
-                raise EndlessHead(f"{self._before_body} bytes and the answer has not begun")
+                raise EndlessHead(f"{self._before_body} bytes, and the answer has not started")
         return bytes(memoryview(buffer)[:count])
 
     def head_is_complete(self) -> None:
@@ -78,7 +78,7 @@ class HttpStream(httpcore.AsyncNetworkStream):
                 await self._channel.start_tls(Tls(ssl_context, server_hostname))
         except trio.TooSlowError as error:
             self._channel.close()
-            raise httpcore.ConnectTimeout("no TLS in time") from error
+            raise httpcore.ConnectTimeout("no TLS handshake in time") from error
         except OSError as error:
             self._channel.close()
             raise httpcore.ConnectError(connect_reason(error)) from error
@@ -109,7 +109,7 @@ class HttpBackend(httpcore.AsyncNetworkBackend):
             with trio.fail_after(_seconds(timeout)):
                 return HttpStream(await dial_tcp(host, port))
         except trio.TooSlowError as error:
-            raise httpcore.ConnectTimeout("no connection in time") from error
+            raise httpcore.ConnectTimeout("not connected in time") from error
         except OSError as error:
             raise httpcore.ConnectError(connect_reason(error)) from error
 

@@ -208,14 +208,14 @@ class NbdBackend:
         self._pool.check()
         if isinstance(lost.cause, NbdProtocolError):
             raise BackendRefused(
-                f"{self._uri}: the server broke the NBD protocol: {lost.cause}; nothing of it is used"
+                f"{self._uri}: the server broke the NBD protocol: {lost.cause}; its answer is discarded"
             ) from lost
         self._counters.retries += 1
         await trio.sleep(delay)
 
     def _too_late(self) -> BackendTimeout:
         last = (
-            f"; last problem: {self._pool.last_problem}"
+            f"; last error: {self._pool.last_problem}"
             if self._pool.last_problem is not None
             else ""
         )

@@ -41,8 +41,8 @@ SHOWN_EXPORTS = 8
 
 
 _CERTIFICATE_WANTED = (
-    "does the server want a client certificate "
-    "(tls-certificates=DIR with client-cert.pem and client-key.pem)?"
+    "if the server requires a client certificate, give its folder "
+    "(tls-certificates=DIR with client-cert.pem and client-key.pem)"
 )
 
 
@@ -158,7 +158,7 @@ class NbdConnection:
         while True:
             count = await channel.recv_into(codec.buffer())
             if count == 0:
-                raise ConnectionResetError("the server hung up")
+                raise ConnectionResetError("the server closed the connection")
             self.heard = trio.current_time()
             for reply in codec.received(count):
                 waiter = self._waiters.pop(reply.cookie)
@@ -199,7 +199,7 @@ class NbdConnection:
                 deadline = min(max(self.heard, oldest.asked) + silence, oldest.asked + forgotten)
                 break
             if trio.current_time() >= deadline:
-                self.fail(TimeoutError(f"the server owes a reply for over {silence:g} s"))
+                self.fail(TimeoutError(f"no reply from the server for over {silence:g} s"))
                 return
             await trio.sleep_until(deadline)
 
@@ -244,7 +244,7 @@ async def open_channel(
             channel.close()
         if isinstance(error, trio.TooSlowError):
             raise BackendTimeout(
-                f"{uri}: no answer within {options.connect_timeout:g} s; is it the right address?"
+                f"{uri}: no answer within {options.connect_timeout:g} s; check the address"
             ) from error
         if isinstance(error, (OSError, OptionRefused, NbdProtocolError)):
             raise _explained(uri, error, reached=channel is not None) from error
@@ -261,7 +261,7 @@ def _explained(uri: NbdUri, error: Exception, *, reached: bool) -> BackendError:
     if isinstance(error, ssl.SSLCertVerificationError):
         return BackendRefused(
             f"{uri}: the server's certificate is not accepted: {error.verify_message.rstrip('.')}; "
-            "name its authority with tls-certificates=DIR (ca-cert.pem), its name with tls-hostname="
+            "give its authority with tls-certificates=DIR (ca-cert.pem), or its name with tls-hostname="
         )
     if isinstance(error, ssl.SSLError):
         return BackendRefused(f"{uri}: TLS failed: {error.reason or error}; {_CERTIFICATE_WANTED}")
@@ -270,21 +270,21 @@ def _explained(uri: NbdUri, error: Exception, *, reached: bool) -> BackendError:
         perhaps = f"; {_CERTIFICATE_WANTED}" if uri.tls else ""
         return BackendRefused(
             f"{uri}: {connect_reason(error)} during the handshake; "
-            f"does the export exist, may this client use it?{perhaps}"
+            f"check that the export exists and that this client may use it{perhaps}"
         )
     return BackendError(
-        f"{uri}: cannot connect: {connect_reason(error)}; is the server running, is the address right?",
+        f"{uri}: cannot connect: {connect_reason(error)}; check the address, and that the server runs",
         code=getattr(error, "errno", None) or errno.EIO,
     )
 
 
 def _refusal(uri: NbdUri, refused: OptionRefused) -> str:
     if isinstance(refused, UnknownExport):
-        names = ", ".join(map(repr, refused.exports[:SHOWN_EXPORTS])) or "none that it would list"
+        names = ", ".join(map(repr, refused.exports[:SHOWN_EXPORTS])) or "none that it lists"
         more = " ..." if len(refused.exports) > SHOWN_EXPORTS else ""
         return f"no export {uri.export!r}; the server has {names}{more}"
     if refused.code == REP_ERR_TLS_REQD:
-        return f"the server demands TLS; write {'nbds+unix' if uri.socket else 'nbds'}://"
+        return f"the server requires TLS; use {'nbds+unix' if uri.socket else 'nbds'}://"
     if refused.option == OPT_STARTTLS:
-        return f"the server has no TLS ({refused}); unencrypted it is {'nbd+unix' if uri.socket else 'nbd'}://"
+        return f"the server has no TLS ({refused}); without encryption use {'nbd+unix' if uri.socket else 'nbd'}://"
     return str(refused)

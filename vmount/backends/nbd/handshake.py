@@ -4,7 +4,7 @@ Source: "The NBD protocol", NetworkBlockDevice/nbd doc/proto.md, "Handshake phas
 
 Strategy: a handshake is a conversation in strict turns, so each is a generator that reads like the
 specification: it yields `Send`, `Receive` (answered with exactly that many bytes) or `StartTls`, and
-returns what was agreed. Whoever drives it owns the socket. What a server may make us receive is bounded
+returns what was agreed. The caller owns the socket. What a server may make us receive is bounded
 by MAX_OPTION_REPLY bytes an answer and MAX_ANSWERS_BYTES an option.
 """
 
@@ -197,7 +197,7 @@ def negotiate(export: str, *, tls: bool, block_status: bool = True) -> Dialogue[
         size, word = struct.unpack(">QI", (yield Receive(12)))
         yield Receive(124)
         if export:
-            raise NbdProtocolError("an oldstyle server has one export, without a name")
+            raise NbdProtocolError("an oldstyle server has one export, and it has no name")
         return _checked(Negotiated(size, word & 0xFFFF, handshake=style))
     if style == "newstyle":
         return (yield from _export_name(export, flags, Negotiated(0, 0, handshake=style)))
@@ -273,7 +273,7 @@ def _option(
         magic, echoed, kind, length = _OPTION_REPLY.unpack((yield Receive(_OPTION_REPLY.size)))
         if magic != MAGIC_OPTION_REPLY or echoed != option:
             raise NbdProtocolError(
-                f"an answer with magic {magic:#x} to option {echoed}, asked was {option}"
+                f"an answer with magic {magic:#x} to option {echoed}; the request was option {option}"
             )
         if length > MAX_OPTION_REPLY:
             raise NbdProtocolError(f"an answer of {length} bytes to option {option}")
@@ -360,7 +360,7 @@ def _with_info(agreed: Negotiated, answers: Sequence[tuple[int, bytes]]) -> Nego
     blocks, description = (1, 4096, MAX_REQUEST), ""
     for kind, payload in answers:
         if kind != REP_INFO:
-            raise NbdProtocolError(f"an answer of type {kind} to a question for an export")
+            raise NbdProtocolError(f"an answer of type {kind} to a request for an export")
         what, rest = int.from_bytes(payload[:2], "big"), payload[2:]
         if what == INFO_EXPORT and len(rest) == _EXPORT.size:
             export = _EXPORT.unpack(rest)
@@ -371,7 +371,7 @@ def _with_info(agreed: Negotiated, answers: Sequence[tuple[int, bytes]]) -> Nego
         elif what in (INFO_EXPORT, INFO_BLOCK_SIZE):
             raise NbdProtocolError(f"information {what} of {len(rest)} bytes")
     if export is None:
-        raise NbdProtocolError("no answer tells the size of the export")
+        raise NbdProtocolError("no answer contains the size of the export")
     return _checked(
         Negotiated(
             *export,

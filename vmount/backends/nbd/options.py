@@ -67,7 +67,7 @@ def make_tls(uri: NbdUri, options: NbdOptions) -> Tls:
     except OSError as error:
         raise BackendError(
             f"{uri}: the certificates in {folder} cannot be used: {error}; "
-            f"{CA_CERTIFICATE}, {CLIENT_CERTIFICATE} and {CLIENT_KEY} are looked for",
+            f"{CA_CERTIFICATE}, {CLIENT_CERTIFICATE} and {CLIENT_KEY} are searched for",
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify or hostname is None:

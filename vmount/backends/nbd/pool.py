@@ -149,7 +149,7 @@ class NbdPool:
             self._nursery.start_soon(self._make_connection)
 
     async def _make_connection(self) -> None:
-        """Connect, again and again while there is no connection and somebody waits for one, or the server was
+        """Connect, repeatedly while there is no connection and a task waits for one, or the server was
         given up."""
         try:
             for delay in self._options.backoff.delays():
@@ -203,13 +203,13 @@ class NbdPool:
         try:
             reply = await connection.read(fingerprint.offset, memoryview(seen))
         except ConnectionLost as lost:
-            raise BackendError(f"{self._uri}: lost again at once: {lost}") from lost
+            raise BackendError(f"{self._uri}: connection lost again immediately: {lost}") from lost
         if reply.error:
             raise server_error(self._uri, reply, fingerprint.offset, fingerprint.length, 1)
         if _digest(seen) != fingerprint.digest:
             raise SourceChanged(
                 f"{self._uri}: the bytes at {fingerprint.offset:#x} have changed since the first read: "
-                "another disk, or one that is written to; mount it again, from a snapshot"
+                "it is another disk, or a program writes to it; mount it again, from a snapshot"
             )
 
     async def _serve(self, connection: NbdConnection) -> None:
@@ -270,8 +270,8 @@ def server_error(uri: NbdUri, reply: Reply, offset: int, length: int, times: int
     name = errno.errorcode.get(reply.error, str(reply.error))
     said = f" ({reply.message})" if reply.message else ""
     return BackendError(
-        f"{uri}: the server answers {name}{said} to a read of {length} bytes at {offset:#x}"
-        f"{f', {times} times' if times > 1 else ''}; its own log may say why",
+        f"{uri}: the server answered {name}{said} to a read of {length} bytes at {offset:#x}"
+        f"{f', {times} times' if times > 1 else ''}; see the server's log",
         code=code,
     )
 

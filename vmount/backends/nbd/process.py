@@ -118,7 +118,7 @@ class NbdProcess:
     ) -> NbdProcess:
         """Start it; it can be connected to when this returns.
 
-        The journal is told, for `vmount cleanup`. Raises BackendError with the program's last words.
+        The process is recorded in the journal, for `vmount cleanup`. Raises BackendError with the program's last words.
         """
         process = cls(program, journal)
         try:
@@ -129,7 +129,7 @@ class NbdProcess:
                     await process._start_listening_program(nursery)
                 if scope.cancelled_caught:
                     raise BackendTimeout(
-                        f"{program.name}: does not listen after {program.start_timeout:g} s"
+                        f"{program.name}: is not listening after {program.start_timeout:g} s"
                         f"{process.last_words}"
                     )
         except BaseException:
@@ -166,7 +166,7 @@ class NbdProcess:
             if process.poll() is not None:
                 await self.aclose()
                 raise BackendError(
-                    f"{self._program.name}: has ended with code {process.returncode}{self.last_words}"
+                    f"{self._program.name}: ended with code {process.returncode}{self.last_words}"
                 )
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
@@ -263,7 +263,7 @@ def _environment() -> dict[str, str]:
 
 
 def _is_listening(path: Path) -> bool:
-    """Say whether somebody listens at a Unix socket, without taking a connection of what may serve one only.
+    """Say whether a process listens at a Unix socket, without using up a connection: it may serve only one.
 
     Source: proc(5), /proc/net/unix.
     """
@@ -276,7 +276,7 @@ def _is_listening(path: Path) -> bool:
 
 
 async def _end(process: trio.Process) -> None:
-    """End a program and what it has started: it leads a group of its own."""
+    """End a program and its children: it leads its own process group."""
     _signal(process, signal.SIGTERM)
     with trio.move_on_after(FAREWELL):
         await process.wait()

@@ -74,12 +74,16 @@ def parse_nbd_uri(uri: str) -> NbdUri:
         raise NbdUriError(uri, str(error)) from None
     scheme = parts.scheme
     if scheme not in SCHEMES:
-        raise NbdUriError(uri, f"scheme {scheme!r} is not one of {', '.join(SCHEMES)}")
+        raise NbdUriError(
+            uri, f"scheme {scheme!r} is not supported; use one of {', '.join(SCHEMES)}"
+        )
     if "#" in uri:
-        raise NbdUriError(uri, "a fragment has no meaning: write # as %23")
+        raise NbdUriError(uri, "fragments are not supported: write # as %23")
     if parts.username is not None or parts.password is not None:
         shown = uri.replace(parts.netloc, parts.netloc.rpartition("@")[2], 1)
-        raise NbdUriError(shown, "a user name is for TLS with pre-shared keys: not supported")
+        raise NbdUriError(
+            shown, "a user name implies TLS with pre-shared keys, which is not supported"
+        )
     unix, tls = scheme.endswith("+unix"), scheme.startswith("nbds")
     parameters = _parameters(uri, parts, tls=tls)
     socket = parameters.get("socket")

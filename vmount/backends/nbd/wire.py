@@ -228,7 +228,7 @@ class Transmission:
         """Let go of the destinations of all requests: no more of the stream will be received."""
         self._grammar.close()
         self._pending.clear()
-        self._failed = NbdProtocolError("the connection was given up")
+        self._failed = NbdProtocolError("the connection was closed")
 
     def _digest(self) -> None:
         """Give the grammar what has gathered."""
@@ -261,7 +261,7 @@ class Transmission:
                 raise NbdProtocolError(f"a reply with magic {magic:#010x}")
             pending = self._pending.get(cookie)
             if pending is None:
-                raise NbdProtocolError(f"a reply to {cookie:#x}, which was never asked")
+                raise NbdProtocolError(f"a reply to {cookie:#x}, which was never requested")
             if magic == SIMPLE_REPLY_MAGIC:
                 yield from self._simple(pending, word)
                 self._finish(cookie, pending)
@@ -315,7 +315,7 @@ class Transmission:
 
     def _status(self, pending: _Pending, length: int) -> Generator[int | memoryview, Buffer, None]:
         if pending.into is not None or pending.extents:
-            raise NbdProtocolError("a block status chunk that was not asked for")
+            raise NbdProtocolError("a block status chunk that was not requested")
         if length < 12 or length % 8 != 4 or length > MAX_STATUS_PAYLOAD:
             raise NbdProtocolError(f"a block status chunk of length {length}")
         payload = bytearray(length)
@@ -331,7 +331,7 @@ class Transmission:
             described - extents[-1].length >= pending.length
         ):
             raise NbdProtocolError(
-                f"{len(extents)} extents of {described} bytes in reply to a question for "
+                f"{len(extents)} extents of {described} bytes in reply to a request for "
                 f"{pending.length}"
             )
         pending.extents = extents
@@ -346,7 +346,7 @@ class Transmission:
                 f"a reply with {pending.covered} of the {pending.length} bytes at {pending.offset:#x}"
             )
         if pending.into is None and not pending.extents:
-            raise NbdProtocolError("a reply without the block status that was asked for")
+            raise NbdProtocolError("a reply without the requested block status")
         self._done.append(Reply(cookie, extents=pending.extents))
 
 

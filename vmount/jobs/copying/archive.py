@@ -3,7 +3,7 @@
 Extended attributes are `SCHILY.xattr.` records and holes are sparse files of version 1.0, as GNU tar has them.
 The size of a file stands before its bytes. So a file of up to `HELD` bytes is read before it is begun, and
 one that cannot be read is left out; a larger one that breaks off ends the archive in its middle, which every
-reader of it reports. Directories come last, each after what is in it: whoever extracts them one by one
+reader of it reports. Directories come last, each after its content: a program that extracts them one by one
 sets their times when nothing more is written into them.
 """
 
@@ -136,7 +136,7 @@ class Archiver:
             if isinstance(reader, OSError):
                 raise reader
             if info is None:
-                self.report.miss("the socket", "an archive does not hold sockets", file.path)
+                self.report.miss("the socket", "archives cannot contain sockets", file.path)
                 return
             if reader is None or info.type == tarfile.LNKTYPE:
                 self._put(_header(info, extra))
@@ -182,7 +182,7 @@ class Archiver:
             if isinstance(value, OSError):
                 self.report.lost.append(f"{file.path}: {name}: {explain(value)}")
             elif "=" in name:
-                self.report.lost.append(f"{file.path}: {name}: an archive holds no such name")
+                self.report.lost.append(f"{file.path}: {name}: archives cannot contain this name")
             else:
                 records[_encoded(XATTR + name)] = value
         return records
@@ -225,7 +225,7 @@ class Archiver:
         except OSError as error:
             raise SourceError(
                 f"{explain(error)}; the archive ends in the middle of this file",
-                remedy="leave it out with --exclude, or copy to a directory, which goes on after it",
+                remedy="leave the file out with --exclude, or copy to a directory, which continues after errors",
             ) from error
         self._put(bytes(-info.size % BLOCK))
 
@@ -245,14 +245,14 @@ class Archiver:
 
 
 def _pieces(reader: OpenFile, spans: Sequence[Span], path: str) -> Iterator[bytes]:
-    """Yield the bytes of the spans of a file. Raises OSError, also where the file ends before its size."""
+    """Yield the bytes of the spans of a file. Raises OSError, also where the file ends before its recorded size."""
     for span in spans:
         reader.seek(span.offset)
         left = span.length
         while left:
             piece = reader.read(min(PIECE, left))
             if not piece:
-                raise OSError(0, "ends before its size", path)
+                raise OSError(0, "ends before its recorded size", path)
             left -= len(piece)
             yield piece
 
@@ -270,7 +270,7 @@ def _sparse_map(spans: Sequence[Span], size: int) -> bytes:
 def _device(rdev: int) -> tuple[int, int]:
     major, minor = os.major(rdev), os.minor(rdev)
     if max(major, minor) > LARGEST_OCTAL_DEVICE:
-        raise OSError(0, "a device whose number an archive does not hold")
+        raise OSError(0, "archives cannot contain this device number")
     return major, minor
 
 

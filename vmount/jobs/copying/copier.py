@@ -22,7 +22,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.errors import VmountError, explain
-from vmount.jobs.copying.content import ContentOptions, find_whole, write_content
+from vmount.jobs.copying.content import ContentOptions, find_whole, holds, write_content
 from vmount.jobs.copying.keeping import Keeper
 from vmount.jobs.copying.options import CopyOptions
 from vmount.jobs.copying.report import CopyReport
@@ -143,7 +143,9 @@ class Copier:
             if parent != folder:
                 folder, names = parent, set()
             if name in names:
-                self._fail(file.path, OSError(errno.EUCLEAN, "the name is there twice"))
+                self._fail(
+                    file.path, OSError(errno.EUCLEAN, "the directory contains this name twice")
+                )
                 continue
             names.add(name)
             if not is_directory:
@@ -192,6 +194,8 @@ class Copier:
                 reader = readers.get(file)
                 if isinstance(reader, OSError):
                     self._fail(file.path, reader)
+                elif self._is_verified(file, place, reader):
+                    self._on_progress(self.report, file.path)
                 elif self._try(file.path, partial(self._copy_one, file, place, reader, xattrs)):
                     self.report.files += 1
                     self._on_progress(self.report, file.path)
@@ -224,7 +228,8 @@ class Copier:
         self._remember(file, place, identity)
 
     def _is_there(self, file: FileRef, place: Place) -> bool:
-        if not self._options.resume:
+        is_compared = self._options.verify and stat.S_ISREG(file.attrs.mode)
+        if not self._options.resume or is_compared:
             return False
         identity = find_whole(place, file.attrs)
         if identity is None or (stat.S_ISLNK(file.attrs.mode) and not self._is_same(file, place)):
@@ -232,6 +237,19 @@ class Copier:
         self.report.already_there += 1
         self._remember(file, place, identity)
         return True
+
+    def _is_verified(self, file: FileRef, place: Place, reader: OpenFile | None) -> bool:
+        """Say whether a whole copy from before holds what its file holds."""
+        if reader is None or not (self._options.resume and self._options.verify):
+            return False
+        identity = find_whole(place, file.attrs)
+        with suppress(OSError):  # the copy that follows says what cannot be read
+            if identity is not None and holds(place, reader, file.attrs):
+                self.report.already_there += 1
+                self.report.verified += 1
+                self._remember(file, place, identity)
+                return True
+        return False
 
     def _is_same(self, file: FileRef, place: Place) -> bool:
         """Say whether a symbolic link leads where its copy does."""
@@ -266,7 +284,7 @@ class Copier:
             return identity
         kind = stat.S_IFMT(attrs.mode)
         if kind not in SPECIAL:
-            raise OSError(errno.EUCLEAN, f"no kind of file has the mode {attrs.mode:o}")
+            raise OSError(errno.EUCLEAN, f"unknown type of file: mode {attrs.mode:o}")
         # Of a special file that is no device, the number says nothing, and may be anything.
         number = attrs.rdev if kind in (stat.S_IFCHR, stat.S_IFBLK) else 0
         os.mknod(place.name, kind | 0o600, number, dir_fd=place.folder())
@@ -280,7 +298,7 @@ class Copier:
             self._copied[file.number] = place, identity
 
     def _copy_of(self, number: int) -> tuple[Place, Identity] | None:
-        """Return where a file is already, unless something else has taken its place since."""
+        """Return where a file is already, unless another file has replaced it since."""
         known = self._copied.get(number)
         if known is None:
             return None

@@ -31,9 +31,9 @@ POWERFUL = ("security.", "system.posix_acl_", "trusted.")
 """Attributes that give or take rights."""
 LATE = ("system.ntfs_attrib", "system.ntfs_crtime")
 """Of these ntfs-3g has its own idea when a file is closed that was written, or renamed."""
-NOT_FOR_DEVICES = "a device node is only for who copies it"
-SOMETHING_ELSE = "something else has taken its place"
-NOT_ASKED_FOR = "left out without --owner guest"
+NOT_FOR_DEVICES = "device nodes are created only with --owner guest"
+SOMETHING_ELSE = "another file has replaced it"
+NOT_ASKED_FOR = "not copied without --owner guest"
 CONTENT = "user."
 """Attributes that are content: the user's own, alternate streams of NTFS."""
 TELLING = 0x2 | 0x4

@@ -25,7 +25,7 @@ class CopyOptions:
     """How files are copied out."""
 
     resume: bool = False
-    """Go on where an earlier copy was interrupted: leave out what is there, keep what is half there."""
+    """Continue an interrupted copy: leave out complete files, and keep the finished part of incomplete ones."""
     verify: bool = False
     """Read each copy again and compare it with what was read from the disk."""
     owner: Owner = field(default_factory=Owner)

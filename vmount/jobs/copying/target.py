@@ -86,7 +86,7 @@ def open_beneath(directory: int, path: str) -> int:
             return open_by_names(directory, path)
         if number not in (errno.EAGAIN, errno.EINTR):
             raise OSError(number, os.strerror(number))
-    raise OSError(errno.EAGAIN, "the target is changing all the time")
+    raise OSError(errno.EAGAIN, "the target keeps changing")
 
 
 def open_by_names(directory: int, path: str) -> int:
@@ -146,7 +146,7 @@ class TargetTree:
             opened = self._walk(path)
         except OSError as error:
             if error.errno == errno.ELOOP:
-                error.strerror = "a symbolic link is where a directory was expected"
+                error.strerror = "is a symbolic link, not a directory"
             error.filename = self.path_of(path)
             raise
         self._open[path] = opened
@@ -205,7 +205,7 @@ class Place(NamedTuple):
         Raises OSError, IsADirectoryError for the top, which cannot be replaced.
         """
         if self.name in ("", ".", "..") or "\0" in self.path:
-            raise IsADirectoryError(errno.EISDIR, "a directory is in its place", str(self))
+            raise IsADirectoryError(errno.EISDIR, "a directory of that name exists", str(self))
         return self.tree.descriptor(self.path.rpartition("/")[0])
 
     def below(self, path: str) -> Place:
@@ -252,9 +252,7 @@ class Place(NamedTuple):
             except FileExistsError as error:
                 kind = os.stat(self.name, dir_fd=folder, follow_symlinks=False).st_mode
                 if stat.S_ISLNK(kind):
-                    text = (
-                        "a symbolic link is in its place; remove it, or copy into what it leads to"
-                    )
+                    text = "a symbolic link of that name exists; remove it, or copy to its target"
                     raise OSError(errno.ELOOP, text, str(self)) from error
                 if not stat.S_ISDIR(kind):
                     raise FileExistsError(

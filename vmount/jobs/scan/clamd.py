@@ -60,7 +60,7 @@ def clamd_address(text: str | None) -> ClamdAddress:
         return ClamdAddress(local, settings)
     raise ScannerError(
         "clamd is not configured on this machine",
-        remedy="install clamav-daemon, name its socket with --socket, or use --engine clamscan",
+        remedy="install clamav-daemon, give its socket with --socket, or use --engine clamscan",
     )
 
 
@@ -124,7 +124,7 @@ class Clamd:
         return version
 
     def scan(self, pieces: Iterable[bytes]) -> Verdict:
-        """Send a file. clamd says no more of a file that is too large for it, which is told."""
+        """Send a file. clamd does not answer for a file above its limit, which is reported."""
         refused = None
         with self._connect() as connection:
             connection.sendall(b"zINSTREAM\0")
@@ -138,7 +138,8 @@ class Clamd:
             except ScannerError:
                 if refused is not None:
                     return Verdict(
-                        None, f"clamd takes no more of it: {refused}; perhaps {self.advice}"
+                        None,
+                        f"clamd refused the rest of it: {refused}; possible remedy: {self.advice}",
                     )
                 raise
 
@@ -169,8 +170,8 @@ class Clamd:
         except OSError as error:
             shown = where if isinstance(where, str) else ":".join(map(str, where))
             raise ScannerError(
-                f"clamd does not answer at {shown}: {explain(error)}",
-                remedy="start clamav-daemon, name its socket with --socket, or use --engine clamscan",
+                f"no answer from clamd at {shown}: {explain(error)}",
+                remedy="start clamav-daemon, give its socket with --socket, or use --engine clamscan",
             ) from error
 
     def _send(self, connection: socket.socket, piece: bytes) -> str | None:
@@ -192,7 +193,7 @@ class Clamd:
         except OSError as error:
             raise ScannerError(f"clamd: {explain(error)}") from error
         if not answer:
-            raise ScannerError("clamd has closed the connection", remedy="see its log")
+            raise ScannerError("clamd closed the connection", remedy="see clamd's log")
         return answer.rstrip(b"\0\n").decode("utf-8", "replace")
 
 

@@ -38,7 +38,7 @@ def clamav_verdict(engine: str, text: str) -> Verdict:
         name = text.removesuffix(" FOUND")
         if name.startswith(LIMIT_EXCEEDED):
             limit = name.removeprefix(LIMIT_EXCEEDED).lstrip(".") or "a limit"
-            return Verdict(None, f"{engine}: not scanned to its end: it exceeds {limit}")
+            return Verdict(None, f"{engine}: scanned in part: it exceeds {limit}")
         return Verdict(name)
     return Verdict(None, f"{engine}: {text.removesuffix(' ERROR').rstrip('. ')}")
 

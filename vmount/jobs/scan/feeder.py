@@ -2,7 +2,7 @@
 
 Strategy: a disk set is read from one thread. Each content goes through a short queue of its own to the
 worker that talks to the engine for it; so a large file is never whole in memory, and while the engine
-thinks about one the next ones are read. A content that cannot be read to its end is told as not scanned,
+scans one, the next ones are read. A content that cannot be read to its end is reported as not scanned,
 whatever the engine would say of its beginning. When the reader is interrupted, all queues end at once.
 """
 

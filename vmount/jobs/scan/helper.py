@@ -89,7 +89,7 @@ class _Services:
         self._own_folder = folder
         self._mountpoint = folder / "mnt"
         self._mounting = Mounting((absolute(source),), options, self._mountpoint, state_dir)
-        # A folder is read as it is.
+        # A folder needs no mount.
         self._folder = os.path.realpath(source) if Path(source).is_dir() else ""
 
     def mount(self, value: Any, _: Sequence[int]) -> Iterator[tuple[Any, Sequence[int]]]:
@@ -107,7 +107,7 @@ class _Services:
             if not self._folder or not f"{os.path.realpath(folder)}/".startswith(
                 f"{self._folder}/"
             ):
-                raise UsageError(f"{folder}: not in what is scanned")
+                raise UsageError(f"{folder}: not part of the scanned files")
         for path, verdict in self._engine.scan_paths(value):
             yield [path, verdict.signature, verdict.problem], ()
 

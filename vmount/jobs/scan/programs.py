@@ -83,7 +83,7 @@ class Programs:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a program and what it has started, unless it has ended."""
+    """Kill a program and its children, unless it has ended."""
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -114,7 +114,7 @@ class Clamscan:
     """clamscan(1): one process for many files; loading its signatures takes it seconds."""
 
     is_limit_known = True
-    advice = "raise it with --max-size"
+    advice = "raise the limit with --max-size"
 
     def __init__(
         self, programs: Programs, arguments: Sequence[str] = (), largest: int | None = None
@@ -166,7 +166,7 @@ class Clamscan:
             text = told.decode("utf-8", "replace").strip().splitlines()
             raise ScannerError(f"clamscan: {text[-1] if text else f'exit code {code}'}")
         for path in waiting:
-            yield path, Verdict(None, "clamscan has not scanned it")
+            yield path, Verdict(None, "clamscan did not scan it")
 
 
 class Command:
@@ -218,7 +218,7 @@ class Command:
                 yield path, Verdict(None, f"{Path(words[0]).name}: {reason}")
 
 
-_LINE_BREAK = Verdict(None, "clamscan takes no name with a line break; clamd does")
+_LINE_BREAK = Verdict(None, "clamscan cannot scan names with a line break; clamd can")
 
 
 def _clamscan_line(line: str, wanted: Container[str]) -> tuple[str, Verdict]:
@@ -252,7 +252,7 @@ def _finding(lines: Sequence[str]) -> str:
 def _program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        remedy = "install clamav" if name == CLAMSCAN else "name a program with --engine"
+        remedy = "install clamav" if name == CLAMSCAN else "give another program with --engine"
         raise UsageError(f"{name}: not installed", remedy=remedy)
     return found
 

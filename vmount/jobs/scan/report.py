@@ -83,7 +83,7 @@ def read_clean(path: Path) -> tuple[str, dict[str, Seen]]:
     try:
         values = json.loads(path.read_text("ascii"))
         if values["format"] != FORMAT:
-            raise UsageError(f"{path}: a report of another version of vmount")
+            raise UsageError(f"{path}: written by another version of vmount")
         clean = {str(name): Seen(*map(int, seen)) for name, seen in values["clean"].items()}
         return str(values["engine"]), clean
     except OSError as error:

@@ -173,7 +173,7 @@ class Scan:
 
     def _too_large(self, largest: int) -> Verdict:
         advice = f"; {self._engine.advice}" if self._engine.advice else ""
-        return Verdict(None, f"larger than the scanner takes ({_mib(largest)}){advice}")
+        return Verdict(None, f"larger than the limit of the scanner ({_mib(largest)}){advice}")
 
     def _scan_paths(self, engine: PathEngine, files: FilesToScan) -> None:
         """Let a program read the files by itself."""
@@ -183,7 +183,7 @@ class Scan:
         contents = {}
         for content in files.contents:
             if content.file.stream:
-                text = "an alternate stream: only --engine clamd scans them"
+                text = "an alternate stream, which only --engine clamd can scan"
                 self._note(content, Verdict(None, text), 0)
                 continue
             try:

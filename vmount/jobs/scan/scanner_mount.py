@@ -32,9 +32,7 @@ class ScannerMount:
                 continue
             if status.st_size == file.attrs.size:
                 return str(place)
-        raise FileNotFoundError(
-            errno.ENOENT, "the mount for the scanner does not show it", file.path
-        )
+        raise FileNotFoundError(errno.ENOENT, "the scanner's mount does not contain it", file.path)
 
     def _mounted(self) -> Path:
         """Mount the volumes that have files; return the mount point."""

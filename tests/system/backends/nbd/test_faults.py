@@ -304,7 +304,7 @@ async def test_errors_that_last(
     ):
         options = NbdOptions(backoff=Backoff(first=0.001, limit=0.001), max_errors=2)
         backend = await open_nbd(uri_of(listener), nursery, options)
-        with pytest.raises(BackendError, match=f"answers {name}.*{times}") as caught:
+        with pytest.raises(BackendError, match=f"answered {name}.*{times}") as caught:
             await backend.read(0, 5 << 19)
         assert caught.value.errno == getattr(errno, name)
         await backend.aclose()

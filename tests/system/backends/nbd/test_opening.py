@@ -106,7 +106,7 @@ async def test_tls_or_not(
     image: Path, certificates: Path, tmp_path: Path, nursery: trio.Nursery
 ) -> None:
     with tls_server(image, certificates) as address:
-        assert "demands TLS; write nbds://" in await refusal(f"nbd://{address}/", nursery)
+        assert "requires TLS; use nbds://" in await refusal(f"nbd://{address}/", nursery)
     listener = listen_unix(tmp_path / "socket")
     with running(nbdkit("file", str(image)), listener):
         uri = uri_of(listener, tls=f"tls-certificates={certificates}")
@@ -145,7 +145,7 @@ async def test_listing_over_tls(image: Path, certificates: Path, content: bytes)
     with tls_server(image, certificates) as address:
         uri = f"nbds://{address}/?tls-certificates={certificates}"
         assert await list_exports(uri) == [ExportInfo("", "", len(content))]
-        with pytest.raises(BackendRefused, match="demands TLS"):
+        with pytest.raises(BackendRefused, match="requires TLS"):
             await list_exports(f"nbd://{address}/")
 
 

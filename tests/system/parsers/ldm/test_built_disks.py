@@ -175,7 +175,7 @@ def test_a_record_of_an_unfinished_change_is_left_out(tmp_path: Path) -> None:
     assert set(by_name(result.volumes)) == {volume.name for volume in ALL_KINDS}
     assert all(volume.problem is None for volume in result.volumes)
     assert result.warnings == (
-        "disk group Built-Dg0: a change was under way; the state before it is used",
+        "disk group Built-Dg0: a change was in progress; the state before it is used",
     )
 
 
@@ -202,7 +202,7 @@ def test_clones_of_some_disks_are_not_mixed_up(tmp_path: Path) -> None:
     disks = [read_disk(open_disk(path)) for path in write_group(GROUP, tmp_path)]
     given = [(f"a{n}", disk) for n, disk in enumerate(disks)] + [("b1", disks[1])]
     result = assemble(given)
-    assert "more than once and not with the same disks" in result.warnings[0]
+    assert "more than once with different disks" in result.warnings[0]
     for volume in result.volumes:
         if volume.name == "Simple1" and volume.problem is None:
             assert names_of_disks(volume) == {"a0"}
@@ -255,7 +255,7 @@ def test_a_disk_that_has_left_the_group_is_said(tmp_path: Path) -> None:
     write_disk(group, 1, tmp_path / "disk2.img")
     result = assemble_files(*paths, tmp_path / "disk2.img")
     assert result.volumes == ()
-    assert "disk group Built-Dg0: disk2.img is no member any more" in result.warnings
+    assert "disk group Built-Dg0: disk2.img is no longer a member" in result.warnings
 
 
 def test_no_disks() -> None:

@@ -199,6 +199,6 @@ def test_all_reasons_are_one_sentence(volume: Volume, tmp_path: Path) -> None:
     data[info + 2] = 1
     (warning,) = warnings(bytes(data))
     assert warning == (
-        "the volume is dirty (it is marked so; its log is in use; Windows is hibernated, or was shut"
+        "the volume is dirty (its dirty flag is set; its log is in use; Windows is hibernated, or was shut"
         " down for a fast start): the last changes may be missing"
     )

@@ -227,7 +227,7 @@ def chunks_of(stream: bytes, size: int) -> WofChunks:
 @pytest.mark.parametrize("offsets", [[5000], [0], [8193], [1 << 31], [0xFFFFFFFF]])
 def test_offsets_that_cannot_be(offsets: list[int]) -> None:
     chunks = chunks_of(table(offsets) + bytes(8192), 8192)
-    with pytest.raises(Corrupt, match="place of chunk"):
+    with pytest.raises(Corrupt, match="offset of chunk"):
         run_sync(chunks.chunk(0))
 
 
@@ -250,7 +250,7 @@ def test_chunks_that_were_never_written() -> None:
     data = FileData(len(stream), 4 + 6000, Runs(RunList.of((Run(0, len(stream), 0),))))
     chunks = WofChunks(BytesReader(stream), 8192, data, 0)
     assert run_sync(chunks.chunk(0)).runs == (Run(0, 4096, 4),)
-    with pytest.raises(Corrupt, match="place of chunk 0x1"):
+    with pytest.raises(Corrupt, match="offset of chunk 0x1"):
         run_sync(chunks.chunk(1))
     with pytest.raises(Corrupt, match="size of WofCompressedData"):
         WofChunks(BytesReader(stream), 8192, FileData(len(stream), 3, data.layout), 0)
@@ -415,7 +415,7 @@ def test_cloud_files_that_are_here_are_read(filtered: Path) -> None:
         (b"placeholder", "not on this disk: cloud"),
         (b"partly here", "not on this disk: cloud"),
         (b"dedup", "data deduplication"),
-        (b"foreign", "reparse tag of another maker 0x00001234"),
+        (b"foreign", "reparse tag of another vendor 0x00001234"),
         (b"wim", "backed by a WIM image"),
     ],
 )

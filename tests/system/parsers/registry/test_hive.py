@@ -220,7 +220,7 @@ def test_a_wrong_checksum_is_damage() -> None:
 
 def test_a_hive_cut_short_answers_for_what_it_has() -> None:
     hive = opened(build_hive(sample())[: BINS_START + 4096])
-    assert "it is cut short" in hive.warnings
+    assert "it is truncated" in hive.warnings
     with pytest.raises(Corrupt):
         walk(hive)
 

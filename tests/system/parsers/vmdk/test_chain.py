@@ -130,7 +130,7 @@ def test_a_cyclic_chain_is_noticed(folder: Path, links: int) -> None:
             ["RW 8 ZERO"], cid=7, parent=(7, f"./ring{(number + 1) % links}.vmdk")
         )
         (folder / f"ring{number}.vmdk").write_text(text.replace("./", ""))
-    with pytest.raises(Corrupt, match=r"chain comes back to .*ring0\.vmdk"):
+    with pytest.raises(Corrupt, match=r"chain has a cycle: .*ring0\.vmdk"):
         open_path(folder / "ring0.vmdk")
 
 

@@ -260,7 +260,11 @@ def test_compressed_grains_that_are_damaged(folder: Path) -> None:
     intact = _bytes(build.streamed(384, grains, text), folder)
     where = 128 * SECTOR
     cases: list[tuple[int, bytes, str]] = [
-        (where, b"\x80", "compressed grain of another place: expected sector 0, found 0x80"),
+        (
+            where,
+            b"\x80",
+            "compressed grain with another sector number: expected sector 0, found 0x80",
+        ),
         (where + 8, b"\xff\xff\xff\xff", "length of a compressed grain"),
         (where + 8, b"\x00\x01\x00\x00", "length of the compressed grain for sector 0"),
         (where + 12, b"garbage!", "compressed grain for sector 0: Error -3"),
@@ -315,7 +319,7 @@ def test_sesparse_entries_and_journal(folder: Path) -> None:
         data = _bytes(image, folder)
         _put(data, table + 8, entry, 8)
         disk = _open(top=_text(f'RW {1 << 16} SESPARSE "x"'), x=bytes(data))
-        with pytest.raises(Corrupt, match=f"no known kind for 0x1000 .*found {entry:#x}"):
+        with pytest.raises(Corrupt, match=f"unknown kind for 0x1000 .*found {entry:#x}"):
             run_sync(disk.read(4096, 1))
         assert bytes(run_sync(disk.read(0, 4096))) == b"a" * 4096
     for entry in (1, 0x1 << 60 | 1, 0x1 << 60 | 1 << 40, 0x2 << 60):

@@ -110,7 +110,7 @@ def test_inode_costs_its_file_only(xfs_volume: Volume) -> None:
 
 @pytest.mark.parametrize(
     ("offset", "message"),
-    [(0, "magic"), (152, "its own number"), (160, "UUID of the volume"), (2, "no known type")],
+    [(0, "magic"), (152, "its own number"), (160, "UUID of the volume"), (2, "an unknown type")],
 )
 def test_inode_that_is_another(xfs_volume: Volume, offset: int, message: str) -> None:
     """With a checksum that is right."""
@@ -127,7 +127,7 @@ def test_inode_that_is_another(xfs_volume: Volume, offset: int, message: str) ->
 @pytest.mark.parametrize(
     ("offset", "message"),
     [
-        (8, "its own place"),
+        (8, "its own block number"),
         (24, "UUID of the volume"),
         (40, "its inode"),
         (0, "magic"),

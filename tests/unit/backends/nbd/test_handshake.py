@@ -108,7 +108,7 @@ def test_the_oldest_server_has_one_export() -> None:
         Negotiated(99, 3, handshake="oldstyle"),
         b"",
     )
-    with pytest.raises(NbdProtocolError, match="without a name"):
+    with pytest.raises(NbdProtocolError, match="it has no name"):
         converse(negotiate("name", tls=False), stream)
     with pytest.raises(NbdProtocolError, match="no TLS"):
         converse(negotiate("", tls=True), stream)

@@ -153,7 +153,7 @@ def test_streams_are_scanned_and_make_their_file_unclean() -> None:
 @pytest.mark.parametrize(
     ("engine", "options", "reason"),
     [
-        (Searching(largest=50), ScanOptions(), "larger than the scanner takes"),
+        (Searching(largest=50), ScanOptions(), "larger than the limit of the scanner"),
         (Searching(), ScanOptions(max_size=50), "larger than --max-size"),
     ],
 )

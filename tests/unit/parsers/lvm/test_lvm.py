@@ -208,7 +208,7 @@ def test_clones_are_paired_in_the_order_given() -> None:
         sources[f"second {name}"] = BytesReader(other)
     result = assemble(sources)
     assert len(result.volumes) == 12
-    assert ["is there 2 times" in warning for warning in result.warnings] == [True, True]
+    assert ["is found 2 times" in warning for warning in result.warnings] == [True, True]
     differ = set()
     for volume in result.volumes:
         assert (volume.group, volume.problem, volume.degraded) == ("vgplain", None, False)
@@ -263,8 +263,8 @@ def test_a_snapshot_that_ran_full_is_refused() -> None:
     [
         ('type = "striped"', 'type = "vdo"', "segment type 'vdo'"),
         ('type = "striped"', 'type = "writecache"', "segment type 'writecache'"),
-        ('"pv0", 0', '"linear", 0', "made of itself"),
-        ('"pv0", 0', '"nobody", 0', "there is no volume 'nobody'"),
+        ('"pv0", 0', '"linear", 0', "contains itself"),
+        ('"pv0", 0', '"nobody", 0', "no volume 'nobody'"),
         ('"pv0", 0', '"pv0", 99999', "extents beyond the end of pv0"),
         ("stripe_count = 1", "stripe_count = 0", "number of stripes"),
         ("pe_start = ", "pe_start = 999", "shorter than its volume group says"),

@@ -70,7 +70,7 @@ def test_accessors_check_kinds() -> None:
 
 def test_depth_is_bounded() -> None:
     parse_text("a {" * (MAX_DEPTH - 1) + "}" * (MAX_DEPTH - 1))
-    with pytest.raises(Corrupt, match="too many sections"):
+    with pytest.raises(Corrupt, match="too many nested sections"):
         parse_text("a {" * MAX_DEPTH + "}" * MAX_DEPTH)
 
 

@@ -147,7 +147,7 @@ def store(*exceptions: tuple[int, int], valid: int = 1, chunks: int = 8) -> Byte
         (store((1, 8)), Corrupt, "beyond its end"),
         (store((1, 2), (1, 3)), Corrupt, "twice"),
         (store((1, 2), (2, 3), (1, 4)), Corrupt, "twice"),
-        (store((1 << 63, 2)), Corrupt, "nowhere"),
+        (store((1 << 63, 2)), Corrupt, "without an address"),
         (BytesReader(bytes(4096)), Corrupt, "magic"),
     ],
 )
@@ -192,7 +192,7 @@ def test_raid_superblocks() -> None:
     superblock = decode_superblock(raw)
     assert superblock is not None
     assert (superblock.failed, superblock.recovered, superblock.in_sync) == (1 << 64, True, True)
-    with pytest.raises(Unsupported, match="reshaped"):
+    with pytest.raises(Unsupported, match="reshape"):
         decode_superblock(SUPERBLOCK.build(**values, flags=1).ljust(512, b"\0"))
 
 

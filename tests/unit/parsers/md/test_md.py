@@ -21,7 +21,7 @@ from vmount.parsers.volume_map import Mirror, Missing
 GROUPS = sorted(path.stem for path in IMAGES.glob("md-*.json"))
 REFUSED = {
     "md-journal": "not supported: an array with a write journal",
-    "md-reshape": "not supported: an array that is being reshaped",
+    "md-reshape": "not supported: an array during a reshape",
 }
 READABLE = [group for group in GROUPS if group not in REFUSED]
 SECTOR = 512
@@ -188,7 +188,7 @@ def test_a_member_that_is_being_rebuilt_is_left_out() -> None:
     images["md-5ls-1"] = changed(image, field("feature_map"), "<I", 2)
     result = assemble({name: BytesReader(data) for name, data in images.items()})
     assert only(result).degraded
-    assert result.warnings == ("md-5ls-1: left out of array 5ls: it was not rebuilt to its end",)
+    assert result.warnings == ("md-5ls-1: left out of array 5ls: its rebuild was not finished",)
 
 
 @pytest.mark.parametrize("group", ["md-5ls", "md-near3"])

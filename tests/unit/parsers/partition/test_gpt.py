@@ -102,7 +102,7 @@ def test_the_backup_serves_when_the_primary_is_damaged(disk: Path, offset: int) 
     overwrite(disk, offset, bytes(512) if offset == 512 else b"\x5a\xa5")
     table = read(disk)
     assert table.partitions == expected.partitions
-    assert "this is its backup" in table.warnings[0]
+    assert "its backup is used" in table.warnings[0]
     assert [(p.number, p.offset, p.length) for p in table.partitions] == [
         row[:3] for row in listing(disk)
     ]
@@ -119,7 +119,7 @@ def test_both_copies_damaged_is_an_error_that_names_both(disk: Path) -> None:
 def test_a_protective_mbr_without_any_gpt(disk: Path) -> None:
     overwrite(disk, 512, bytes(512))
     overwrite(disk, SIZE - 512, bytes(512))
-    with pytest.raises(Corrupt, match="there is none"):
+    with pytest.raises(Corrupt, match="the disk has none"):
         read(disk)
 
 

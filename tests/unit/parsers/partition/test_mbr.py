@@ -135,8 +135,8 @@ def test_partitions_that_overlap_name_each_other() -> None:
 @pytest.mark.parametrize(
     ("links", "warning"),
     [
-        ({8: 4, 12: 4}, "returns to one before"),
-        ({8: -8}, "returns to one before"),
+        ({8: 4, 12: 4}, "has a cycle"),
+        ({8: -8}, "has a cycle"),
         ({8: 1 << 20}, "read beyond the end"),
         ({8: 4}, "without 0x55AA"),
     ],

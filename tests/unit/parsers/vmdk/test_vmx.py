@@ -80,8 +80,8 @@ def test_the_encoding_that_the_file_names() -> None:
     ("change", "error", "message"),
     [
         ('encryption.keySafe = "vmware:key/list"', Unsupported, "encrypted virtual machine"),
-        ('scsi0:0.fileName = "other.vmdk"', Corrupt, "line 35 .*gives scsi0:0.fileName again"),
-        ("scsi0:9.fileName", Corrupt, "line 35 .*no key = value"),
+        ('scsi0:0.fileName = "other.vmdk"', Corrupt, "line 35 .*repeats scsi0:0.fileName"),
+        ("scsi0:9.fileName", Corrupt, "line 35 .*not key = value"),
         ('annotation = "open', Corrupt, "quote not closed on line 35"),
     ],
 )

@@ -107,9 +107,9 @@ def test_file_blocks() -> None:
 def test_blocks_that_are_to_be_zeroed_in_part_are_refused() -> None:
     address = theirs.SmallFileBlockAddr.make(1, 1, tbz=0x0F)
     assert decode_file_block(address, SIX, MIB).zeroed
-    with pytest.raises(Unsupported, match="to be zeroed in part"):
+    with pytest.raises(Unsupported, match="must be zeroed in part"):
         decode_file_block(address, SIX, MIB // 8)
-    with pytest.raises(Unsupported, match="to be zeroed in part"):
+    with pytest.raises(Unsupported, match="must be zeroed in part"):
         decode_file_block(theirs.LargeFileBlockAddr.make(1, tbz=1), SIX, MIB)
 
 
