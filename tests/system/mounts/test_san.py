@@ -234,7 +234,7 @@ def test_a_path_without_brackets_is_that_of_the_only_datastore(lun: Path) -> Non
 
 def test_messages(lun: Path, version: int) -> None:
     for source, kind, words in (
-        (f"san:{lun}:[other] x.vmdk", SourceError, f"'other'.*there are 'vmfs{version}'"),
+        (f"san:{lun}:[other] x.vmdk", SourceError, f"'other'.*known are 'vmfs{version}'"),
         (f"san:{lun}:[vmfs{version}] gone.vmdk", SourceError, "gone.vmdk: No such file"),
         (f"san:{lun}:[vmfs{version}] directory", SourceError, "not a regular file"),
         ("san:/dev/nothing:[a] b.vmdk", UsageError, "/dev/nothing: No such file"),

@@ -199,7 +199,7 @@ def test_messages(vmount: Vmount, disk: Path, socket: Path, tmp_path: Path) -> N
     ]
     (tmp_path / "empty.img").write_bytes(bytes(1 << 20))
     line = vmount.error("scan", "--socket", socket, tmp_path / "empty.img", code=3)
-    assert "no volume with files" in line
+    assert "no volume with a file system" in line
 
 
 def test_a_scanner_that_ends_ends_the_scan(

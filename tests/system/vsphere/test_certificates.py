@@ -80,7 +80,7 @@ async def test_a_certificate_that_nobody_vouches_for(
     with pytest.raises(CertificateError, match="self-signed certificate") as caught:
         await Session.open(replace(settings, ca_file=None))
     told = openssl_thumbprint(vcenter.certificate, "sha256")
-    assert f"if the server's own is {told}, add --thumbprint" in caught.value.as_command()
+    assert f"if the server's thumbprint is {told}, add --thumbprint" in caught.value.as_command()
     assert Controls(vcenter).called() == {}, "nothing was said to it"
 
 
