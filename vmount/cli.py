@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import gc
 import importlib
 import io
@@ -170,7 +171,8 @@ def _run(arguments: Sequence[str] | None, *, own_process: bool) -> int:
         return Exit.FAILED
     except OSError as error:
         _give_up_output()
-        return fail(VmountError(explain(error)))
+        is_closed = error.errno == errno.EBADF and error.filename is None
+        return fail(VmountError("standard output is closed" if is_closed else explain(error)))
 
 
 def _misspelled(words: Sequence[str]) -> str | None:
@@ -224,9 +226,13 @@ def fail(error: VmountError) -> int:
 def _prepare_streams() -> None:
     """Open the standard streams that the caller has closed, and write UTF-8 whatever the locale is.
 
-    A disk's file would get the number of a closed stream, and lose it when the server detaches.
+    A disk's file would get the number of a closed stream, and lose it when the server detaches. What is
+    written to a closed standard output fails, so that no command ends well whose output is lost.
     """
     while (descriptor := _open_nothing()) <= 2:
+        if descriptor == 1:
+            os.close(descriptor)
+            descriptor = _open_nothing(os.O_RDONLY)  # the lowest free number again
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 (a descriptor)
@@ -262,9 +268,9 @@ def _is_open(number: int) -> bool:
     return True
 
 
-def _open_nothing() -> int:
+def _open_nothing(flags: int = os.O_RDWR) -> int:
     try:
-        return os.open(os.devnull, os.O_RDWR)
+        return os.open(os.devnull, flags)
     except OSError:  # a /dev without it, in a bare container
         return os.memfd_create("nothing")
 

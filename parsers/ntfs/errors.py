@@ -98,7 +98,7 @@ class Damage(StrEnum):
     NAME_OF_FILE_THAT_IS_GONE = "name of a deleted file"
     NUMBER_OF_LZX_BLOCKS = "number of LZX blocks"
     PARENT_OF_FILE_IS_GONE = "parent of a file is deleted"
-    PLACE_OF_CHUNK_IN_WOFCOMPRESSEDDATA = "place of chunk {} in WofCompressedData"
+    OFFSET_OF_CHUNK_IN_WOFCOMPRESSEDDATA = "offset of chunk {} in WofCompressedData"
     READ_PAST_END_OF_ATTRIBUTE = "read past the end of an attribute"
     RECORD_SIGNATURE = "record signature"
     RESIDENT_ATTRIBUTE_HAS_SEVERAL_EXTENTS = "resident attribute has several extents"

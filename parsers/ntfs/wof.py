@@ -132,7 +132,7 @@ class WofChunks:
         end = await self._offset(index + 1)
         if not 0 < end - start <= length or end > self._end:
             raise Corrupt(
-                Damage.PLACE_OF_CHUNK_IN_WOFCOMPRESSEDDATA,
+                Damage.OFFSET_OF_CHUNK_IN_WOFCOMPRESSEDDATA,
                 of=f"{index:#x}",
                 expected=f"up to {length} of {self._end:#x} bytes",
                 actual=f"{start:#x} to {end:#x}",

@@ -39,6 +39,10 @@ class Bridge(Protocol):
         """Run a call and return its value, or raise what it raises; ValueError after `close`."""
         ...
 
+    def run_last(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a call after which what others run would find descriptors closed."""
+        ...
+
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:
         """Begin a call that itself uses `run`, and return what waits for its value.
 
@@ -69,6 +73,12 @@ class InlineBridge:
         with self._turn:
             if self._is_closed:
                 raise ValueError(CLOSED)
+            return run_sync(call())
+
+    def run_last(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run it here, in one turn with `close`: no other call comes between."""
+        with self._turn:
+            self._is_closed = True
             return run_sync(call())
 
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:
@@ -123,6 +133,10 @@ class TrioBridge:
             raise
         finally:
             self._scopes.discard(scope)
+
+    def run_last(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run it in the event loop's thread, which knows what is closed."""
+        return self.run(call)
 
     def soon(self, call: Callable[[], T]) -> Callable[[], T]:
         """Begin the call in a thread."""

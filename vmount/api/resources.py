@@ -32,7 +32,7 @@ class Resources:
         with ExitStack() as stack:
             stack.callback(self.journal.close)
             stack.callback(self.bridge.close)
-            stack.callback(self.bridge.run, self.manager.aclose)
+            stack.callback(self.bridge.run_last, self.manager.aclose)
             stack.callback(self.mounting.close)
             self.bridge.give_up()
 

@@ -27,6 +27,8 @@ SMALL = 64 << 10
 """Bytes: objects up to this size are not counted."""
 NAME = 400
 """Bytes: about the least that a name takes with its attributes (tree.listing.cost_of counts more exactly)."""
+NAME_AT_WORK = 1800
+"""Bytes: about the most that a name takes while its listing is made: with its inode or MFT record."""
 MOST_HELD = 512 << 20
 """Bytes that open objects may hold together, where the machine has memory enough."""
 MOST_DECODED = 64 << 20
@@ -130,11 +132,10 @@ class MemoryBudget:
 
         For a listing that is still being made: nothing is taken.
         """
-        needed = names * NAME
-        if needed > SMALL and self.held + needed > self.most_held:
-            raise TooLarge(
-                f"a directory of {names} names or more", needed, self.most_held - self.held
-            )
+        for each, most in ((NAME, self.most_held), (NAME_AT_WORK, self.capacity)):
+            needed = names * each
+            if needed > SMALL and self.held + needed > most:
+                raise TooLarge(f"a directory of {names} names or more", needed, most - self.held)
 
     def _give_back(self, amount: int) -> None:
         self.held -= amount

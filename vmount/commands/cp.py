@@ -89,7 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="DEST is the name of the copy, even if a directory of that name exists",
     )
     parser.add_argument("--resume", action="store_true", help="continue an interrupted copy")
-    parser.add_argument("--verify", action="store_true", help="read each copy back and compare it")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="read each copy back and compare it; with --resume, also those that already exist",
+    )
     add_owner_argument(parser)
     for option, what in (("--map-user", "user"), ("--map-group", "group")):
         parser.add_argument(

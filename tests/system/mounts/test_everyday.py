@@ -63,6 +63,19 @@ def system(vmount: Vmount, tmp_path: Path) -> Callable[..., subprocess.Completed
     return run
 
 
+@pytest.mark.parametrize("command", ["info {}", "cp --tar {} disk0 -"])
+def test_what_is_written_to_a_closed_output_is_a_failure(
+    vmount: Vmount, images: Path, command: str
+) -> None:
+    image = build_ext(EVERYDAY[0], images).image
+    words = vmount.command(*command.format(image).split())
+    shell = ["sh", "-c", '"$@" >&-', "sh", *words]
+    done = subprocess.run(shell, cwd=ROOT, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert b"vmount: standard output is closed" in done.stderr
+
+
 @pytest.mark.mount
 def test_mount_with_a_line_of_fstab(
     vmount: Vmount,

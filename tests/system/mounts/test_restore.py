@@ -276,6 +276,28 @@ def test_half_a_file_is_continued_and_a_wrong_half_is_found(
     assert not (target / "one").exists()
 
 
+def test_a_whole_copy_that_has_gone_wrong_is_found_and_made_again(
+    vmount: Vmount, large: Path, tmp_path: Path
+) -> None:
+    told(vmount, large, "disk0", tmp_path / "copy")
+    expected = {entry.path: entry.sha256 for entry in walk(tmp_path / "copy")}
+    for name, place in (("one", 5 * MIB), ("file-01", 3)):
+        copy = tmp_path / "copy" / name
+        status = copy.stat()
+        with copy.open("r+b") as file:
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+        os.utime(copy, ns=(status.st_atime_ns, status.st_mtime_ns))
+    arguments = ("--resume", "--verify", "-T", large, "disk0", tmp_path / "copy")
+    report = told(vmount, *arguments)
+    assert report["files"] == 2
+    assert {entry.path: entry.sha256 for entry in walk(tmp_path / "copy")} == expected
+    again = told(vmount, *arguments)
+    assert (again["files"], again["verified"]) == (0, report["verified"])
+
+
 def part_name(vmount: Vmount, image: Path, path: str, name: str) -> str:
     attrs = json.loads(vmount.run("ls", "--json", image, path).stdout)
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]

@@ -229,7 +229,7 @@ async def test_disks_of_others_are_left_alone(
     async with opened(settings, tmp_path, place) as site:
         await site.change(disk_of(FOREIGN, 5), disk_of(disks[1].file, 6))
         disk = await site.way.open(disks[0].wanted)
-        with pytest.raises(SourceError, match=r"attached .*already"):
+        with pytest.raises(SourceError, match="already attached"):
             await site.way.open(disks[1].wanted)
         await disk.aclose()
         assert await site.attached() == [OWN, FOREIGN, disks[1].file]
@@ -241,7 +241,7 @@ async def test_the_machine_itself_is_refused(
     settings: ConnectionSettings, tmp_path: Path, place: Place, disks: list[TestDisk]
 ) -> None:
     async with opened(settings, tmp_path, place, vm=PROXY) as site:
-        with pytest.raises(SourceError, match="the machine that vmount runs in"):
+        with pytest.raises(SourceError, match="the VM that vmount runs in"):
             await site.way.open(disks[0].wanted)
 
 

@@ -123,9 +123,9 @@ async def test_none_of_that_name(settings: ConnectionSettings, wanted: str) -> N
 )
 async def test_nothing_like_it(settings: ConnectionSettings, wanted: str) -> None:
     async with connected(settings) as session:
-        with pytest.raises(SourceError, match=r"no VM ") as caught:
+        with pytest.raises(SourceError, match="no VM ") as caught:
             await find_moref(session, wanted)
-        assert caught.value.as_command().endswith("; vmount vms lists them")
+        assert "vmount vms lists them" in caught.value.as_command()
         with pytest.raises(ObjectGone, match="VirtualMachine vm-99999 does not exist"):
             await read_machine(session, "vm-99999")
 

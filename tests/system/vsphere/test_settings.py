@@ -196,7 +196,7 @@ def test_what_is_wrong_with_a_profile(tmp_path: Path, text: str, message: str) -
     (tmp_path / "vmount/config.toml").chmod(0o600)
     with pytest.raises(UsageError) as caught:
         resolve(NOTHING, {"XDG_CONFIG_HOME": str(tmp_path)}, "p")
-    assert message in str(caught.value)
+    assert message in caught.value.as_command()
     assert "s3cret" not in str(caught.value)
 
 
@@ -344,4 +344,4 @@ def test_a_configuration_that_others_may_write_or_read(
         os.chown(path, owner, owner)
     with pytest.raises(UsageError) as caught:
         from_profile(path, "p")
-    assert message in str(caught.value)
+    assert message in caught.value.as_command()

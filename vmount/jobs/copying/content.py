@@ -176,6 +176,42 @@ def find_whole(place: Place, attrs: Attrs) -> Identity | None:
     return None
 
 
+def holds(place: Place, reader: OpenFile, attrs: Attrs) -> bool:
+    """Say whether the file at a place, as it is on the target's disk, holds a file's bytes. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(place.name, flags, dir_fd=place.folder())
+    try:
+        status = os.fstat(descriptor)
+        _forget(descriptor)
+        end = 0
+        for offset, length in _pieces(reader):
+            reader.seek(offset)
+            if not _has_zeros(descriptor, end, offset) or os.pread(
+                descriptor, length, offset
+            ) != _exactly(reader, length):
+                return False
+            end = offset + length
+        return _has_zeros(descriptor, end, attrs.size)
+    finally:
+        with suppress(OSError):  # somebody else's file: reading it has set its time of access
+            os.utime(descriptor, ns=(status.st_atime_ns, status.st_mtime_ns))
+        os.close(descriptor)
+
+
+def _has_zeros(descriptor: int, start: int, end: int) -> bool:
+    for offset in range(start, end, PIECE):
+        length = min(PIECE, end - offset)
+        if os.pread(descriptor, length, offset) != ZEROS[:length]:
+            return False
+    return True
+
+
+def _forget(descriptor: int) -> None:
+    """Let what is read next come from the disk."""
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def _pieces(reader: OpenFile) -> Iterator[tuple[int, int]]:
     for start, length in reader.spans():
         for offset in range(start, start + length, PIECE):
@@ -194,8 +230,7 @@ def _exactly(reader: OpenFile, length: int) -> bytes:
 
 def _verify(descriptor: int, reader: OpenFile, expected: bytes, place: Place) -> None:
     """Compare what is on the target's disk with what was read."""
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    _forget(descriptor)
     digest = hashlib.sha256()
     for offset, length in _pieces(reader):
         digest.update(os.pread(descriptor, length, offset))

@@ -22,7 +22,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmount.errors import VmountError, explain
-from vmount.jobs.copying.content import ContentOptions, find_whole, write_content
+from vmount.jobs.copying.content import ContentOptions, find_whole, holds, write_content
 from vmount.jobs.copying.keeping import Keeper
 from vmount.jobs.copying.options import CopyOptions
 from vmount.jobs.copying.report import CopyReport
@@ -194,6 +194,8 @@ class Copier:
                 reader = readers.get(file)
                 if isinstance(reader, OSError):
                     self._fail(file.path, reader)
+                elif self._is_verified(file, place, reader):
+                    self._on_progress(self.report, file.path)
                 elif self._try(file.path, partial(self._copy_one, file, place, reader, xattrs)):
                     self.report.files += 1
                     self._on_progress(self.report, file.path)
@@ -226,7 +228,8 @@ class Copier:
         self._remember(file, place, identity)
 
     def _is_there(self, file: FileRef, place: Place) -> bool:
-        if not self._options.resume:
+        is_compared = self._options.verify and stat.S_ISREG(file.attrs.mode)
+        if not self._options.resume or is_compared:
             return False
         identity = find_whole(place, file.attrs)
         if identity is None or (stat.S_ISLNK(file.attrs.mode) and not self._is_same(file, place)):
@@ -234,6 +237,19 @@ class Copier:
         self.report.already_there += 1
         self._remember(file, place, identity)
         return True
+
+    def _is_verified(self, file: FileRef, place: Place, reader: OpenFile | None) -> bool:
+        """Say whether a whole copy from before holds what its file holds."""
+        if reader is None or not (self._options.resume and self._options.verify):
+            return False
+        identity = find_whole(place, file.attrs)
+        with suppress(OSError):  # the copy that follows says what cannot be read
+            if identity is not None and holds(place, reader, file.attrs):
+                self.report.already_there += 1
+                self.report.verified += 1
+                self._remember(file, place, identity)
+                return True
+        return False
 
     def _is_same(self, file: FileRef, place: Place) -> bool:
         """Say whether a symbolic link leads where its copy does."""

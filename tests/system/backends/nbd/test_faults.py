@@ -373,7 +373,7 @@ async def test_short_replies(scripted: Scripted, nursery: trio.Nursery) -> None:
 
     scripted.serving = short
     backend = await open_nbd(scripted.uri, nursery, QUICK)
-    with pytest.raises(BackendTimeout, match="hung up"):
+    with pytest.raises(BackendTimeout, match="server closed the connection"):
         await backend.read(0, 200)
     await backend.aclose()
 
@@ -449,9 +449,7 @@ async def test_nobody_there(tmp_path: Path, nursery: trio.Nursery) -> None:
     for path, reason in ((tmp_path / "none", "No such file"), (tmp_path / "dead", "refused")):
         if path.name == "dead":
             listen_unix(path).close()
-        with pytest.raises(
-            BackendError, match=f"cannot connect: .*{reason}.*is the server running"
-        ):
+        with pytest.raises(BackendError, match=f"cannot connect: .*{reason}.*check the address"):
             await open_nbd(f"nbd+unix:///?socket={path}", nursery)
 
 

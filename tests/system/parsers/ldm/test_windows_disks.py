@@ -158,7 +158,7 @@ def test_an_original_and_its_clone_are_not_mixed_up(windows_disks: Disks) -> Non
     assert first == {name for name, _ in originals}
     assert second == {name for name, _ in clones}
     assert len(result.warnings) == 1
-    assert "is there 2 times" in result.warnings[0]
+    assert "exists 2 times" in result.warnings[0]
 
 
 def test_few_bytes_are_read_of_a_disk(windows_disks: Disks) -> None:
