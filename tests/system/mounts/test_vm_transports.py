@@ -167,7 +167,7 @@ def test_https_addresses_are_sources(vmount: Vmount, vm: Vm) -> None:
     vmount.environment["SSL_CERT_FILE"] = str(vm.vcenter.certificate)
     sources = [f"{base}/{name}?{query}" for name in ("chain-031.vmdk", "nvme0-0-flat.vmdk")]
     text = vmount.error("info", sources[0], code=3)
-    assert "401, not authorised" in text
+    assert "401 (not authorised)" in text
     vmount.environment |= {"VMOUNT_HTTP_USER": USER, "VMOUNT_HTTP_PASSWORD": PASSWORD}
     with vmount.mounted(*sources) as mountpoint:
         info = json.loads((mountpoint / "info.json").read_text())
