@@ -210,7 +210,7 @@ def test_a_session_that_was_ended_is_renewed(vmount: Vmount, vm: Vm) -> None:
 
 @pytest.mark.requirement("R50")
 @pytest.mark.parametrize(
-    ("status", "told"), [("500", "locked by a running machine"), ("404", "no such file")]
+    ("status", "told"), [("500", "locked by a running VM"), ("404", "no such file")]
 )
 def test_what_stays_wrong_is_told(vmount: Vmount, vm: Vm, status: str, told: str) -> None:
     vm.vcenter.faults.write_text(f"{status}\n" * 500)
