@@ -153,7 +153,7 @@ def test_an_unusable_disk_is_listed_and_the_others_are_mounted(
     problems = [disk["problem"] for disk in info["disks"]]
     assert problems[0] is None
     assert problems[1].startswith("independent")
-    assert re.match(r"scsi0-2: no transport can read this disk: .*vSphere tells of", problems[2])
+    assert re.match(r"scsi0-2: no transport can read this disk: .*vSphere reports", problems[2])
     assert [refusal["name"] for refusal in info["disks"][2]["transport"]["refused"]] == [
         *("san", "hotadd", "nbdssl", "nbd", "https"),
     ]
@@ -164,7 +164,7 @@ def test_transports_are_tried_in_order(vmount: Vmount, vm: Vm) -> None:
     text = vmount.error("info", vm.moref, "--transport", "nbdssl:nbd", code=3)
     assert text.count("VDDK is not installed") == 6
     text = vmount.error("info", vm.moref, "--transport", "carrier-pigeon", code=2)
-    assert "not known: carrier-pigeon; there are file:" in text
+    assert "unknown: carrier-pigeon; known transports: file:" in text
     vm.assert_left_alone()
 
 

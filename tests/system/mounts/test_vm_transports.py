@@ -167,7 +167,7 @@ def test_https_addresses_are_sources(vmount: Vmount, vm: Vm) -> None:
     vmount.environment["SSL_CERT_FILE"] = str(vm.vcenter.certificate)
     sources = [f"{base}/{name}?{query}" for name in ("chain-031.vmdk", "nvme0-0-flat.vmdk")]
     text = vmount.error("info", sources[0], code=3)
-    assert "401, not authorised" in text
+    assert "401 (not authorised)" in text
     vmount.environment |= {"VMOUNT_HTTP_USER": USER, "VMOUNT_HTTP_PASSWORD": PASSWORD}
     with vmount.mounted(*sources) as mountpoint:
         info = json.loads((mountpoint / "info.json").read_text())
@@ -210,7 +210,7 @@ def test_a_session_that_was_ended_is_renewed(vmount: Vmount, vm: Vm) -> None:
 
 @pytest.mark.requirement("R50")
 @pytest.mark.parametrize(
-    ("status", "told"), [("500", "locked by a running machine"), ("404", "no such file")]
+    ("status", "told"), [("500", "locked by a running VM"), ("404", "no such file")]
 )
 def test_what_stays_wrong_is_told(vmount: Vmount, vm: Vm, status: str, told: str) -> None:
     vm.vcenter.faults.write_text(f"{status}\n" * 500)

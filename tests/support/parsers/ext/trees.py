@@ -252,6 +252,8 @@ def _ordered(attributes: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[bytes, by
 
 
 def _whole(attribute: XAttr) -> bytes:
+    if isinstance(attribute.value, ParseError):
+        raise attribute.value
     assert isinstance(attribute.value, bytes)
     return attribute.value
 

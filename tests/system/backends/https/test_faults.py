@@ -227,7 +227,7 @@ async def test_what_stays_ends_at_the_deadline(
         (status(401), BackendRefused, "not authorised"),
         (status(404), BackendError, "no such file"),
         (status(500), BackendError, "locked"),
-        (status(416), SourceChanged, "shorter"),
+        (status(416), SourceChanged, "shrunk"),
     ],
 )
 async def test_one_clear_error_without_secrets(

@@ -172,7 +172,7 @@ def test_a_copy_that_was_interrupted_is_finished(tmp_path: Path) -> None:
     assert (tmp_path / "copy" / part_of("f", attrs)).stat().st_size >= PIECE
     report = copy({"v/f": content, "v/g": b"whole"}, tmp_path, options)
     assert contents(tmp_path / "copy") == {"f": content, "g": b"whole"}
-    assert (report.already_there, report.verified, report.problems) == (1, 1, [])
+    assert (report.already_there, report.verified, report.problems) == (1, 2, [])
     assert report.bytes == PIECE + 5
 
 
