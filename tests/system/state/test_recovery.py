@@ -155,7 +155,7 @@ def test_a_number_that_is_used_again_is_nobody_to_be_killed(state: StateDir, lea
         started = process_start(innocent.pid)
         assert started is not None
         leave(HelperProcess("nbdkit", "y", innocent.pid, started - 1))
-        assert done(clean_up(state)) == [f"process {innocent.pid} (nbdkit) has ended already"]
+        assert done(clean_up(state)) == [f"process {innocent.pid} (nbdkit) has already ended"]
         assert innocent.poll() is None
         innocent.kill()
 
@@ -205,7 +205,7 @@ def test_another_machines_processes_are_not_judged_from_here(
     values["process"]["host"] = "elsewhere"
     path.write_text(json.dumps(values) + "\n" + "".join(rest))
     (outcome,) = clean_up(state).remaining
-    assert "a process of 'elsewhere' did it" in outcome.reason
+    assert "belongs to a process of host 'elsewhere'" in outcome.reason
     assert "--host elsewhere" in outcome.reason
     assert "no longer exists: its VM was removed" in done(clean_up(state, hosts=("elsewhere",)))[0]
     assert folder.exists(), "the folder of that name on this machine is another one"
