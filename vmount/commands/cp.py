@@ -250,7 +250,7 @@ def _say(report: CopyReport, arguments: argparse.Namespace) -> int:
     else:
         _tell_some("not copied", [line_of(item) for item in report.not_read])
         _tell_some("not copied", report.problems)
-        _tell_some("not kept", report.lost)
+        _tell_some("not preserved", report.lost)
         for (what, reason), kept in report.not_kept.items():
             more = f" and {kept.count - 1} more" if kept.count > 1 else ""
             tell(f"not preserved: {what} of {kept.example}{more}: {reason}")
